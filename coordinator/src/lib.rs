@@ -1,0 +1,1 @@
+//! The ZooKeeper side of Ottla.

@@ -1,0 +1,1 @@
+//! The connection both client crates share.

@@ -1,0 +1,1 @@
+//! The gRPC framing that both ends of the data path share.
