@@ -1,0 +1,232 @@
+//! A whole cluster of real processes on loopback: registry, coordinators, brokers.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::zookeeper::{Registry, RegistryKind};
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct ClusterOptions {
+    /// Names the scratch directory.
+    pub name: String,
+    /// Which registry.
+    pub registry: RegistryKind,
+    /// How many coordinators.
+    pub coordinators: usize,
+    /// How many brokers, ids from 1.
+    pub brokers: i32,
+    /// Session timeout of brokers and coordinators.
+    pub session_timeout: Duration,
+    /// Extra settings of every broker, as `KEY=VALUE` of its configuration.
+    pub broker_settings: Vec<(String, String)>,
+    /// Where broker data goes; below the scratch directory if `None`.
+    pub data_root: Option<PathBuf>,
+}
+
+impl ClusterOptions {
+    /// Three brokers, one coordinator, an ensemble of three, sessions of 2 s.
+    pub fn three(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            registry: RegistryKind::ZooKeeper(3),
+            coordinators: 1,
+            brokers: 3,
+            session_timeout: Duration::from_secs(2),
+            broker_settings: Vec::new(),
+            data_root: None,
+        }
+    }
+
+    /// One broker, one coordinator, the embedded registry.
+    pub fn one(name: &str) -> Self {
+        Self { registry: RegistryKind::Embedded, brokers: 1, ..Self::three(name) }
+    }
+
+    /// Adds a setting of every broker.
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.broker_settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A running broker and what is needed to start it again at the same address.
+pub struct BrokerProcess {
+    /// The process; `None` while it is down.
+    pub process: Option<Process>,
+    /// `host:port` of its gRPC listener.
+    pub grpc: String,
+    /// `host:port` of its HTTP listener.
+    pub http: String,
+    /// Its log directory.
+    pub data: PathBuf,
+}
+
+/// A running cluster; dropping it ends every process.
+pub struct Cluster {
+    options: ClusterOptions,
+    // Before the directory and the registry, so that processes end first.
+    brokers: BTreeMap<i32, BrokerProcess>,
+    coordinators: Vec<Process>,
+    /// The registry.
+    pub registry: Registry,
+    dir: TempDir,
+}
+
+/// A free loopback port below the ephemeral range, where no outgoing connection can sit on it while
+/// its broker is down.
+fn free_port() -> Result<u16> {
+    for _ in 0..200 {
+        let port = fastrand::u16(20_000..31_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port between 20000 and 31000")
+}
+
+impl Cluster {
+    /// Starts everything and waits until it serves.
+    pub fn start(options: ClusterOptions) -> Result<Self> {
+        let dir = crate::scratch(&options.name)?;
+        let registry = Registry::start(options.registry, dir.path())?;
+        let mut cluster =
+            Self { options, brokers: BTreeMap::new(), coordinators: Vec::new(), registry, dir };
+        for _ in 0..cluster.options.coordinators {
+            cluster.start_coordinator()?;
+        }
+        for id in 1..=cluster.options.brokers {
+            let data = match &cluster.options.data_root {
+                Some(root) => root.join(format!("broker-{id}")),
+                None => cluster.dir.path().join(format!("broker-{id}")),
+            };
+            let broker = BrokerProcess {
+                process: None,
+                grpc: format!("127.0.0.1:{}", free_port()?),
+                http: format!("127.0.0.1:{}", free_port()?),
+                data,
+            };
+            cluster.brokers.insert(id, broker);
+            cluster.start_broker(id)?;
+        }
+        Ok(cluster)
+    }
+
+    /// The scratch directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The registry's connect string with the chroot.
+    pub fn zookeeper(&self) -> String {
+        format!("{}/ottla", self.registry.connect())
+    }
+
+    /// Every broker's gRPC address, comma-separated.
+    pub fn bootstrap(&self) -> String {
+        let addresses: Vec<&str> = self.brokers.values().map(|b| b.grpc.as_str()).collect();
+        addresses.join(",")
+    }
+
+    fn session_timeout_ms(&self) -> String {
+        self.options.session_timeout.as_millis().to_string()
+    }
+
+    /// Starts one more coordinator.
+    pub fn start_coordinator(&mut self) -> Result<()> {
+        let mut command = Command::new(crate::executable("coordinator")?);
+        command.args(["run", "--listen", "127.0.0.1:0", "--zookeeper", &self.zookeeper()]);
+        command.args(["--zookeeper-session-timeout-ms", &self.session_timeout_ms()]);
+        let name = format!("coordinator-{}", self.coordinators.len() + 1);
+        let (process, _) = Process::spawn_ready(&name, self.dir.path(), command)?;
+        self.coordinators.push(process);
+        Ok(())
+    }
+
+    /// The coordinators, in the order of their start.
+    pub fn coordinators(&mut self) -> &mut Vec<Process> {
+        &mut self.coordinators
+    }
+
+    /// Starts a broker that is down, on its data and addresses.
+    pub fn start_broker(&mut self, id: i32) -> Result<()> {
+        let timeout = self.session_timeout_ms();
+        let zookeeper = self.zookeeper();
+        let broker = self.brokers.get_mut(&id).context("no such broker")?;
+        let mut command = Command::new(crate::executable("broker")?);
+        command.args(["run", "--id", &id.to_string(), "--zookeeper", &zookeeper]);
+        command.args(["--listen-grpc", &broker.grpc, "--listen-http", &broker.http]);
+        command.args(["--set", &format!("zookeeper.session.timeout.ms={timeout}")]);
+        for (key, value) in &self.options.broker_settings {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        command.arg("--data").arg(&broker.data);
+        let name = format!("broker-{id}");
+        let (process, _) = Process::spawn_ready(&name, self.dir.path(), command)?;
+        broker.process = Some(process);
+        Ok(())
+    }
+
+    /// A broker by id.
+    pub fn broker(&mut self, id: i32) -> Result<&mut BrokerProcess> {
+        self.brokers.get_mut(&id).context("no such broker")
+    }
+
+    /// A broker's process.
+    pub fn broker_process(&mut self, id: i32) -> Result<&mut Process> {
+        self.broker(id)?.process.as_mut().context("the broker is down")
+    }
+
+    /// SIGKILL to a broker.
+    pub fn kill_broker(&mut self, id: i32) -> Result<()> {
+        self.broker_process(id)?.kill()?;
+        self.broker(id)?.process = None;
+        Ok(())
+    }
+
+    /// SIGTERM to a broker.
+    pub fn stop_broker(&mut self, id: i32) -> Result<()> {
+        self.broker_process(id)?.stop(Duration::from_secs(20))?;
+        self.broker(id)?.process = None;
+        Ok(())
+    }
+
+    /// Runs an executable with `--bootstrap-server` set, to its end; its standard output.
+    pub fn run(&self, name: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.command(name)?.args(arguments).output()?;
+        if !output.status.success() {
+            bail!(
+                "{name} {arguments:?}: {}\n{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// An executable's command; `--bootstrap-server` comes from the environment.
+    pub fn command(&self, name: &str) -> Result<Command> {
+        let mut command = Command::new(crate::executable(name)?);
+        command.env("OTTLA_BOOTSTRAP_SERVER", self.bootstrap());
+        Ok(command)
+    }
+
+    /// Creates a topic and waits until every partition has a live leader.
+    pub fn create_topic(&self, topic: &str, partitions: i32, configs: &[&str]) -> Result<()> {
+        let partitions = partitions.to_string();
+        let mut arguments =
+            vec!["topics", "--create", "--topic", topic, "--partitions", &partitions];
+        for config in configs {
+            arguments.extend(["--config", config]);
+        }
+        self.run("coordinator", &arguments)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Producers and consumers that record what they see, for the checker.
