@@ -1,1 +1,5 @@
-//! Integration tests against real processes.
+//! Every integration test, in one binary: real processes, real ZooKeeper, real faults.
+//!
+//! Tests marked `ignore` take minutes; `integration-tests/run --long` has them.
+
+mod tidy;
