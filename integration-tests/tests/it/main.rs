@@ -2,4 +2,5 @@
 //!
 //! Tests marked `ignore` take minutes; `integration-tests/run --long` has them.
 
+mod hostile;
 mod tidy;

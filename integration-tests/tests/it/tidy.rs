@@ -11,12 +11,24 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("coordinator/src", &["broker::"], "the broker depends on the coordinator, not the reverse"),
     (
         "broker/src/storage",
-        &["tokio", "hyper", "tonic", "coordinator::", "crate::replication", "crate::server", "crate::api"],
+        &[
+            "tokio",
+            "hyper",
+            "tonic",
+            "coordinator::",
+            "crate::replication",
+            "crate::server",
+            "crate::api",
+        ],
         "the storage core is synchronous and knows only record batches",
     ),
     ("broker/src/replication", &["crate::server", "crate::api"], "upper may use lower only"),
     ("broker/src/api", &["crate::server", "hyper"], "both listeners call api, never the reverse"),
-    ("producer-client/src", &["zookeeper_client", "coordinator::"], "a producer needs brokers only"),
+    (
+        "producer-client/src",
+        &["zookeeper_client", "coordinator::"],
+        "a producer needs brokers only",
+    ),
 ];
 
 /// The only files that may hold `unsafe`.
@@ -126,7 +138,9 @@ fn unsafe_stays_in_the_few_files_that_need_it() {
         }
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            if code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl")
+            if code.contains("unsafe {")
+                || code.contains("unsafe fn")
+                || code.contains("unsafe impl")
             {
                 let place = format!("{path}:{}", number + 1);
                 if path != "integration-tests/tests/it/tidy.rs" {
