@@ -1,0 +1,228 @@
+//! Encodes records straight into the buffer that is sent: no copy and no object a record.
+//!
+//! The caller serialises calls (an open batch sits under its partition's short lock). The header is
+//! written once, at the end, with one CRC pass.
+
+use bytes::Bytes;
+
+use super::batch_header::{ATTRIBUTES_AT, Attributes, BatchHeader, HEADER_LEN, LENGTH_PREFIX};
+use super::crc::crc32c;
+use super::record::{Header, nullable_len};
+use super::varint::{push_varint, put_varint, varint_len};
+use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+
+/// What is put at once before a record's key or value: length 5, attributes 1, timestamp 10,
+/// offset 5, key length 5, value length 5. Rounded up, because a copy of a fixed power of two is
+/// two instructions; what is too much is cut off again.
+const FRONT_LEN: usize = 32;
+const _: () = assert!(FRONT_LEN >= 5 + 1 + 10 + 5 + 5 + 5);
+
+/// The greatest size of a batch: its length field is an `i32`, and some room for what surrounds it.
+const BATCH_LEN_MAX: usize = i32::MAX as usize - (1 << 20);
+
+/// Who sends a batch, and which of the producer's records to the partition is its first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerStamp {
+    /// The producer's id.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+    /// The sequence of the batch's first record.
+    pub base_sequence: i32,
+}
+
+impl ProducerStamp {
+    /// Without idempotence.
+    pub const NONE: Self = Self { id: -1, epoch: -1, base_sequence: -1 };
+}
+
+/// Why a record was not appended; the batch is as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The batch has records already and no room for this one: finish it and begin another.
+    #[error("the batch is full")]
+    Full,
+    /// No batch can ever hold it.
+    #[error("the record takes {0} bytes, and a batch holds at most {BATCH_LEN_MAX}: split it")]
+    RecordTooLarge(usize),
+}
+
+/// A batch being filled.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    /// Begins with room for the header.
+    buffer: Vec<u8>,
+    capacity: usize,
+    record_count: i32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+/// What a record takes: the bytes after its length field, and those with it.
+struct RecordSize {
+    body: usize,
+    whole: usize,
+}
+
+impl BatchBuilder {
+    /// An empty batch that takes records up to `capacity` bytes, header included. The memory is taken
+    /// at once. The first record is always taken, also a larger one.
+    pub fn new(capacity: usize) -> Self {
+        Self::with_buffer(Vec::new(), capacity)
+    }
+
+    /// The same in the memory of `buffer`, whose content is dropped.
+    pub fn with_buffer(mut buffer: Vec<u8>, capacity: usize) -> Self {
+        let capacity = capacity.min(BATCH_LEN_MAX);
+        buffer.clear();
+        buffer.reserve_exact(capacity.max(HEADER_LEN) + FRONT_LEN);
+        buffer.resize(HEADER_LEN, 0);
+        Self { buffer, capacity, record_count: 0, base_timestamp: 0, max_timestamp: i64::MIN }
+    }
+
+    /// Appends a record and returns its offset less the batch's base offset.
+    #[inline]
+    pub fn append(
+        &mut self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> Result<i32, AppendError> {
+        let delta = self.record_count;
+        if delta == 0 {
+            self.base_timestamp = timestamp_ms;
+        }
+        let timestamp_delta = timestamp_ms.wrapping_sub(self.base_timestamp);
+        let size = record_size(timestamp_delta, delta, key, value, headers);
+        self.check_room(size.whole)?;
+        self.buffer.reserve(size.whole + FRONT_LEN);
+
+        let mut front = [0; FRONT_LEN];
+        let mut at = put_varint(&mut front, 0, size.body as i64);
+        at += 1; // attributes
+        at = put_varint(&mut front, at, timestamp_delta);
+        at = put_varint(&mut front, at, i64::from(delta));
+        at = put_varint(&mut front, at, nullable_len(key));
+        if let Some(key) = key {
+            self.put_front(&front, at);
+            self.buffer.extend_from_slice(key);
+            at = 0;
+        }
+        at = put_varint(&mut front, at, nullable_len(value));
+        self.put_front(&front, at);
+        if let Some(value) = value {
+            self.buffer.extend_from_slice(value);
+        }
+        if headers.is_empty() {
+            self.buffer.push(0);
+        } else {
+            self.put_headers(headers);
+        }
+        self.record_count = delta + 1;
+        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        Ok(delta)
+    }
+
+    /// Whether such a record would be taken; a timestamp far from the first may still take some
+    /// bytes more.
+    pub fn would_take(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> bool {
+        let size = record_size(0, self.record_count, key, value, headers);
+        self.check_room(size.whole).is_ok()
+    }
+
+    /// Bytes of the batch so far, header included.
+    pub fn size_in_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Bytes up to which records are taken.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Records so far.
+    pub fn record_count(&self) -> i32 {
+        self.record_count
+    }
+
+    /// Whether there is no record yet.
+    pub fn is_empty(&self) -> bool {
+        self.record_count == 0
+    }
+
+    /// Writes the header and hands out the batch, base offset 0, leader epoch unknown: the broker
+    /// stamps both. An empty batch is no batch: the caller has appended at least one record.
+    pub fn finish(mut self, stamp: ProducerStamp) -> Bytes {
+        debug_assert!(self.record_count > 0, "a batch has a record");
+        let mut header = BatchHeader {
+            base_offset: Offset::ZERO,
+            batch_length: (self.buffer.len() - LENGTH_PREFIX) as i32,
+            leader_epoch: LeaderEpoch::UNKNOWN,
+            crc: 0,
+            attributes: Attributes::default(),
+            last_offset_delta: self.record_count - 1,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer_id: stamp.id,
+            producer_epoch: stamp.epoch,
+            base_sequence: stamp.base_sequence,
+            record_count: self.record_count,
+        };
+        self.buffer[..HEADER_LEN].copy_from_slice(&header.encode());
+        header.crc = crc32c(&self.buffer[ATTRIBUTES_AT..]);
+        self.buffer[..HEADER_LEN].copy_from_slice(&header.encode());
+        Bytes::from(self.buffer)
+    }
+
+    #[inline]
+    fn check_room(&self, record_len: usize) -> Result<(), AppendError> {
+        let needed = self.buffer.len().saturating_add(record_len);
+        if needed > self.capacity && self.record_count > 0 {
+            return Err(AppendError::Full);
+        }
+        if needed > BATCH_LEN_MAX {
+            return Err(AppendError::RecordTooLarge(record_len));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn put_front(&mut self, front: &[u8; FRONT_LEN], len: usize) {
+        let end = self.buffer.len() + len;
+        self.buffer.extend_from_slice(front);
+        self.buffer.truncate(end);
+    }
+
+    fn put_headers(&mut self, headers: &[Header<'_>]) {
+        push_varint(&mut self.buffer, headers.len() as i64);
+        for header in headers {
+            push_varint(&mut self.buffer, header.key_bytes().len() as i64);
+            self.buffer.extend_from_slice(header.key_bytes());
+            push_varint(&mut self.buffer, nullable_len(header.value()));
+            self.buffer.extend_from_slice(header.value().unwrap_or_default());
+        }
+    }
+}
+
+#[inline]
+fn record_size(
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[Header<'_>],
+) -> RecordSize {
+    let mut body = 1 + varint_len(timestamp_delta) + varint_len(i64::from(offset_delta));
+    for bytes in [key, value] {
+        body += varint_len(nullable_len(bytes)) + bytes.map_or(0, <[u8]>::len);
+    }
+    body += varint_len(headers.len() as i64);
+    body += headers.iter().map(Header::encoded_len).sum::<usize>();
+    RecordSize { body, whole: varint_len(body as i64) + body }
+}

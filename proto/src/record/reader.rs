@@ -1,0 +1,156 @@
+//! Decodes the records of a batch to borrowed fields, without copying.
+
+use super::batch_header::{BatchHeader, TimestampType};
+use super::compression::{Compression, UnknownCompression};
+use super::record::{Headers, RecordRef, take_nullable};
+use super::varint::{read_varint, read_varlong};
+use crate::Offset;
+
+/// Why a record cannot be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The records are compressed with a codec this version cannot decode.
+    #[error(
+        "the records of the batch at offset {offset} are compressed with {codec}, which this \
+         version cannot decode: set compression.type=none in the producer"
+    )]
+    UnsupportedCompression {
+        /// The batch's base offset.
+        offset: Offset,
+        /// Its codec.
+        codec: Compression,
+    },
+    /// The codec number is not known.
+    #[error("{0}")]
+    UnknownCompression(#[from] UnknownCompression),
+    /// A record contradicts itself or its batch.
+    #[error(
+        "record {index} of the batch at offset {offset} is malformed: {what}; the batch's CRC \
+         holds, so its producer wrote it so: seek behind the batch to go on"
+    )]
+    Malformed {
+        /// The batch's base offset.
+        offset: Offset,
+        /// Which record of the batch, from 0.
+        index: i32,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+/// The records of a batch in order; ends after the first error.
+///
+/// Checks that each record fills its length exactly, that offsets ascend inside the batch, and that
+/// the records fill the batch.
+#[derive(Debug, Clone)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+    index: i32,
+    count: i32,
+    base_offset: Offset,
+    base_timestamp: i64,
+    /// Holds for all records where the broker stamped the time.
+    log_append_time: Option<i64>,
+    last_offset_delta: i32,
+    previous_delta: i32,
+    error: Option<RecordError>,
+}
+
+impl<'a> Records<'a> {
+    /// Over the bytes after the header.
+    pub(super) fn new(header: &BatchHeader, bytes: &'a [u8]) -> Self {
+        let offset = header.base_offset;
+        let error = match header.attributes.compression() {
+            Ok(Compression::None) => None,
+            Ok(codec) => Some(RecordError::UnsupportedCompression { offset, codec }),
+            Err(unknown) => Some(unknown.into()),
+        };
+        let append_time = header.attributes.timestamp_type() == TimestampType::LogAppendTime;
+        Self {
+            rest: bytes,
+            index: 0,
+            count: header.record_count,
+            base_offset: offset,
+            base_timestamp: header.base_timestamp,
+            log_append_time: append_time.then_some(header.max_timestamp),
+            last_offset_delta: header.last_offset_delta,
+            previous_delta: -1,
+            error,
+        }
+    }
+
+    #[inline]
+    fn decode(&mut self) -> Result<RecordRef<'a>, &'static str> {
+        let length = read_varint(&mut self.rest).ok_or("its length is cut off")?;
+        let length = usize::try_from(length).map_err(|_| "its length is negative")?;
+        let (mut body, rest) =
+            self.rest.split_at_checked(length).ok_or("it is longer than its batch")?;
+        self.rest = rest;
+        let [_attributes, fields @ ..] = body else { return Err("it is empty") };
+        body = fields;
+        let timestamp_delta = read_varlong(&mut body).ok_or("its timestamp is cut off")?;
+        let delta = read_varint(&mut body).ok_or("its offset is cut off")?;
+        if delta <= self.previous_delta || delta > self.last_offset_delta {
+            return Err("its offset is out of order");
+        }
+        self.previous_delta = delta;
+        let key = take_nullable(&mut body).ok_or("its key is longer than the record")?;
+        let value = take_nullable(&mut body).ok_or("its value is longer than the record")?;
+        let headers = match *body {
+            [0] => Headers::default(),
+            _ => {
+                let count = read_varint(&mut body).ok_or("its header count is cut off")?;
+                Headers::parse(count, body).ok_or("its headers do not fill it")?
+            }
+        };
+        let timestamp = self.base_timestamp.saturating_add(timestamp_delta);
+        Ok(RecordRef {
+            offset: self.base_offset.plus(i64::from(delta)),
+            timestamp: self.log_append_time.unwrap_or(timestamp),
+            key,
+            value,
+            headers,
+        })
+    }
+
+    #[cold]
+    fn fail(&mut self, what: &'static str) -> RecordError {
+        let error = RecordError::Malformed { offset: self.base_offset, index: self.index, what };
+        self.end();
+        error
+    }
+
+    fn end(&mut self) {
+        self.index = self.count;
+        self.rest = &[];
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<RecordRef<'a>, RecordError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.error.is_some() {
+            self.end();
+            return self.error.take().map(Err);
+        }
+        if self.index >= self.count {
+            if self.rest.is_empty() {
+                return None;
+            }
+            return Some(Err(self.fail("the batch goes on after its last record")));
+        }
+        match self.decode() {
+            Ok(record) => {
+                self.index += 1;
+                Some(Ok(record))
+            }
+            Err(what) => Some(Err(self.fail(what))),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some((self.count - self.index) as usize + 1))
+    }
+}
