@@ -1,0 +1,82 @@
+//! `/brokers/topics/<t>/partitions/<p>/state`: who leads, in which epoch, who is in sync.
+//!
+//! Written by the controller (fenced), and by the leader: its own ISR, and a raised epoch before
+//! it leads. Every write is conditional on the version that was read; states are persistent and go
+//! only with their topic.
+
+use proto::Partition;
+use zookeeper_client::{Client, OneshotWatcher};
+
+use super::fence::side_by_side;
+use super::node::{self, Versioned};
+use super::{EpochFence, FencedError, RegistryError};
+use crate::zk::payload::PartitionState;
+use crate::zk::{Payload, paths};
+
+/// The state of one partition.
+pub async fn read(
+    client: &Client,
+    topic: &str,
+    partition: Partition,
+) -> Result<Option<Versioned<PartitionState>>, RegistryError> {
+    node::read(client, &paths::partition_state(topic, partition)).await
+}
+
+/// The state of one partition, and a watch for its change.
+pub async fn read_and_watch(
+    client: &Client,
+    topic: &str,
+    partition: Partition,
+) -> Result<(Option<Versioned<PartitionState>>, OneshotWatcher), RegistryError> {
+    node::read_and_watch(client, &paths::partition_state(topic, partition)).await
+}
+
+/// The states of the partitions 0 to `count` - 1 of a topic, in order.
+pub async fn read_all(
+    client: &Client,
+    topic: &str,
+    count: usize,
+) -> Result<Vec<Option<Versioned<PartitionState>>>, RegistryError> {
+    let partitions = 0..count as Partition;
+    node::read_many(client, partitions.map(|p| paths::partition_state(topic, p))).await
+}
+
+/// A leader's write: the new version, or `None` when somebody else (the controller) has written
+/// since `expected`: read again. A lost answer is resolved by reading back: the next version with
+/// this very state counts as written, whoever wrote it.
+pub async fn set(
+    client: &Client,
+    topic: &str,
+    partition: Partition,
+    state: &PartitionState,
+    expected: i32,
+) -> Result<Option<i32>, RegistryError> {
+    node::set(client, &paths::partition_state(topic, partition), state, expected).await
+}
+
+/// A state that the controller wants to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateUpdate {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: Partition,
+    /// The new state.
+    pub state: PartitionState,
+    /// The version that was read.
+    pub expected: i32,
+}
+
+/// The controller's writes, side by side, each on its own: the answers in order, each the new
+/// version, or [`FencedError::Conflict`] where the leader has written meanwhile.
+pub async fn set_fenced(
+    client: &Client,
+    fence: EpochFence,
+    updates: &[StateUpdate],
+) -> Vec<Result<i32, FencedError>> {
+    side_by_side(updates.iter().map(|update| async move {
+        let path = paths::partition_state(&update.topic, update.partition);
+        fence.set(client, path, update.state.encode()?, update.expected).await
+    }))
+    .await
+}
