@@ -36,6 +36,7 @@ pub struct Connection {
     requests: http2::SendRequest<Body>,
     peer: Arc<Peer>,
     closed: watch::Receiver<bool>,
+    abort: Arc<watch::Sender<bool>>,
 }
 
 /// Who is at the other end, for requests and error texts.
@@ -76,16 +77,20 @@ impl Connection {
             .map_err(|error| peer.lost(&error))?;
         let (ended, closed) = watch::channel(false);
         let task_peer = Arc::clone(&peer);
+        let (abort, mut aborted) = watch::channel(false);
         tokio::spawn(async move {
-            let end = match task.await {
-                Ok(()) => "it was closed".into(),
-                Err(error) => with_sources(&error),
+            let end = tokio::select! {
+                Ok(_) = aborted.wait_for(|aborted| *aborted) => "it was given up".into(),
+                end = task => match end {
+                    Ok(()) => "it was closed".into(),
+                    Err(error) => with_sources(&error),
+                },
             };
             tracing::debug!(address = %task_peer.address, cause = %end, "connection ended");
             let _ = task_peer.end.set(end);
             ended.send_replace(true);
         });
-        Ok(Self { requests, peer, closed })
+        Ok(Self { requests, peer, closed, abort: Arc::new(abort) })
     }
 
     /// Where it leads: `HOST:PORT`.
@@ -96,6 +101,12 @@ impl Connection {
     /// Whether it has ended; requests on it fail.
     pub fn is_closed(&self) -> bool {
         *self.closed.borrow() || self.requests.is_closed()
+    }
+
+    /// Closes the socket at once; every call and stream on it fails. For a peer that takes nothing and
+    /// answers nothing, whose streams would otherwise keep the connection open.
+    pub fn abort(&self) {
+        self.abort.send_replace(true);
     }
 
     /// Whether the peer ever answered on it.
@@ -126,7 +137,8 @@ impl Connection {
         messages_max: usize,
         message_len_max: usize,
     ) -> (StreamSender, StreamReceiver) {
-        let (sender, body) = stream::channel(messages_max, Arc::clone(&self.peer));
+        let peer = Arc::clone(&self.peer);
+        let (sender, body, end_of_call) = stream::channel(messages_max, Arc::clone(&peer));
         let mut request = Request::new(Body::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from_static(path);
@@ -134,7 +146,7 @@ impl Connection {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         let response = self.send(request);
-        (sender, StreamReceiver::new(response, message_len_max, Arc::clone(&self.peer)))
+        (sender, StreamReceiver::new(response, message_len_max, peer, end_of_call))
     }
 
     fn send(

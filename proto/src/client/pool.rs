@@ -72,8 +72,9 @@ impl Pool {
         connected
     }
 
-    /// Told when a connection is of no use: it is not handed out again, and the next attempt waits.
+    /// Told when a connection is of no use: it is closed, and the next attempt waits.
     pub(super) fn broken(&self, connection: &Connection) {
+        connection.abort();
         let slots = lock(&self.slots);
         let Some(slot) = slots.get(connection.address()) else { return };
         let mut state = lock(&slot.state);

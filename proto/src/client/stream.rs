@@ -1,6 +1,5 @@
 //! A raw two-way stream: messages out as chunks the caller framed, messages in as chunk lists.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Code, Status};
 
 use super::connection::Peer;
@@ -27,6 +26,9 @@ struct Outgoing {
 #[derive(Clone)]
 pub struct StreamSender {
     messages: mpsc::Sender<Outgoing>,
+    /// Its sender goes when the call ends or is cancelled. The request body would notice that too, but
+    /// it is not asked while the peer gives no window.
+    over: watch::Receiver<()>,
     peer: Arc<Peer>,
 }
 
@@ -36,7 +38,19 @@ impl StreamSender {
     ///
     /// An error means that the stream is over; why, the receiver tells.
     pub async fn send(&self, head: Bytes, payload: Bytes) -> Result<(), ClientError> {
-        self.messages.send(Outgoing { head, payload }).await.map_err(|_| self.over())
+        let (head, payload) = match self.try_send(head, payload) {
+            Ok(()) => return Ok(()),
+            Err(back) => back,
+        };
+        let mut over = self.over.clone();
+        tokio::select! {
+            biased;
+            // Nothing is ever sent over it: this is its end.
+            _ = over.changed() => Err(self.over()),
+            sent = self.messages.send(Outgoing { head, payload }) => {
+                sent.map_err(|_| self.over())
+            }
+        }
     }
 
     /// Sends a small message.
@@ -49,6 +63,9 @@ impl StreamSender {
 
     /// Sends a message if there is room for it at once; gives it back where there is not.
     pub fn try_send(&self, head: Bytes, payload: Bytes) -> Result<(), (Bytes, Bytes)> {
+        if self.is_closed() {
+            return Err((head, payload));
+        }
         self.messages.try_send(Outgoing { head, payload }).map_err(|error| {
             let (mpsc::error::TrySendError::Full(message)
             | mpsc::error::TrySendError::Closed(message)) = error;
@@ -58,7 +75,7 @@ impl StreamSender {
 
     /// Whether the stream is over, so that nothing more can be sent.
     pub fn is_closed(&self) -> bool {
-        self.messages.is_closed()
+        self.messages.is_closed() || self.over.has_changed().is_err()
     }
 
     fn over(&self) -> ClientError {
@@ -79,21 +96,40 @@ impl std::fmt::Debug for StreamSender {
 pub(super) struct OutgoingBody {
     messages: mpsc::Receiver<Outgoing>,
     payload: Bytes,
+    /// Resolves when the receiver is dropped.
+    cancelled: oneshot::Receiver<()>,
 }
 
-pub(super) fn channel(messages_max: usize, peer: Arc<Peer>) -> (StreamSender, OutgoingBody) {
+/// Held by the receiver: dropped, it ends the sending side.
+pub(super) struct EndOfCall {
+    _over: watch::Sender<()>,
+    _cancel: oneshot::Sender<()>,
+}
+
+pub(super) fn channel(
+    messages_max: usize,
+    peer: Arc<Peer>,
+) -> (StreamSender, OutgoingBody, EndOfCall) {
     let (sender, messages) = mpsc::channel(messages_max.max(1));
-    (StreamSender { messages: sender, peer }, OutgoingBody { messages, payload: Bytes::new() })
+    let (over_sender, over) = watch::channel(());
+    let (cancel, cancelled) = oneshot::channel();
+    let body = OutgoingBody { messages, payload: Bytes::new(), cancelled };
+    let end = EndOfCall { _over: over_sender, _cancel: cancel };
+    (StreamSender { messages: sender, over, peer }, body, end)
 }
 
 impl http_body::Body for OutgoingBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if Pin::new(&mut self.cancelled).poll(cx).is_ready() {
+            // Resets the stream.
+            return Poll::Ready(Some(Err(Status::cancelled("the call was cancelled"))));
+        }
         if !self.payload.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.payload)))));
         }
@@ -113,11 +149,12 @@ enum State {
     Over,
 }
 
-/// The receiving half. Dropping it cancels the call.
+/// The receiving half. Dropping it cancels the call: what the sender still holds is not sent.
 pub struct StreamReceiver {
     state: State,
     assembler: Assembler,
     peer: Arc<Peer>,
+    end_of_call: Option<EndOfCall>,
 }
 
 impl StreamReceiver {
@@ -125,9 +162,15 @@ impl StreamReceiver {
         response: impl Future<Output = hyper::Result<Response<Incoming>>> + Send + 'static,
         message_len_max: usize,
         peer: Arc<Peer>,
+        end_of_call: EndOfCall,
     ) -> Self {
         let assembler = Assembler::new(message_len_max);
-        Self { state: State::Waiting(Box::pin(response)), assembler, peer }
+        Self {
+            state: State::Waiting(Box::pin(response)),
+            assembler,
+            peer,
+            end_of_call: Some(end_of_call),
+        }
     }
 
     /// The next message; `None` where the peer ended the stream with status OK. After `None` or an
@@ -153,6 +196,7 @@ impl StreamReceiver {
         let polled = self.poll_inner(cx);
         if let Poll::Ready(Ok(None) | Err(_)) = polled {
             self.state = State::Over;
+            self.end_of_call = None;
         }
         polled
     }

@@ -1,1 +1,0 @@
-//! Tests of the client connection against an HTTP/2 server in the test.

@@ -1,0 +1,26 @@
+//! Tests of the client connection against an HTTP/2 server in the test, on a current-thread runtime.
+
+mod cluster;
+mod connection;
+mod server;
+
+use std::time::Duration;
+
+use server::{Behaviour, TestServer};
+
+use super::*;
+
+/// Socket options whose timeouts suit a test.
+fn quick() -> SocketOptions {
+    SocketOptions {
+        connect_timeout: Duration::from_secs(1),
+        keep_alive_interval: Duration::from_millis(100),
+        keep_alive_timeout: Duration::from_millis(200),
+        ..SocketOptions::default()
+    }
+}
+
+/// Nothing here may hang: a test that waits longer has failed.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), future).await.expect("must not hang")
+}
