@@ -79,7 +79,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn decode(&mut self) -> Result<RecordRef<'a>, &'static str> {
         let length = read_varint(&mut self.rest).ok_or("its length is cut off")?;
         let length = usize::try_from(length).map_err(|_| "its length is negative")?;

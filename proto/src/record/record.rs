@@ -133,7 +133,7 @@ fn take_header<'a>(rest: &mut &'a [u8]) -> Option<Header<'a>> {
 }
 
 /// Takes a length and as many bytes; the inner `None` is null.
-#[inline]
+#[inline(always)]
 pub(super) fn take_nullable<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let len = read_varint(rest)?;
     if len == -1 {

@@ -49,7 +49,7 @@ pub fn push_varint(out: &mut Vec<u8>, value: i64) {
 }
 
 /// Takes a 64-bit value off the front of `input`; `None` where it is cut off or too long.
-#[inline]
+#[inline(always)]
 pub fn read_varlong(input: &mut &[u8]) -> Option<i64> {
     match **input {
         [a, ref rest @ ..] if a < 0x80 => {
@@ -64,6 +64,7 @@ pub fn read_varlong(input: &mut &[u8]) -> Option<i64> {
     }
 }
 
+#[inline(never)]
 fn read_long_form(input: &mut &[u8]) -> Option<i64> {
     let mut value = 0u64;
     for (i, &byte) in input.iter().take(VARLONG_LEN_MAX).enumerate() {
@@ -81,7 +82,7 @@ fn read_long_form(input: &mut &[u8]) -> Option<i64> {
 }
 
 /// Takes a 32-bit value off the front of `input`; `None` where it is cut off or does not fit.
-#[inline]
+#[inline(always)]
 pub fn read_varint(input: &mut &[u8]) -> Option<i32> {
     i32::try_from(read_varlong(input)?).ok()
 }
