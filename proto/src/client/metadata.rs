@@ -101,7 +101,10 @@ impl Metadata {
         let mut topics = if all { HashMap::new() } else { self.topics.clone() };
         for topic in answer.topics {
             let name: Arc<str> = topic.name.as_str().into();
-            let answer = describe(&name, topic);
+            let mut answer = describe(&name, topic);
+            if let (Ok(new), Some(old)) = (&mut answer, self.topic(&name)) {
+                keep_newer_leaders(Arc::make_mut(new), old);
+            }
             topics.insert(name, Known { asked, answer });
         }
         let brokers = answer.brokers.into_iter().map(|node| {
@@ -120,6 +123,18 @@ impl Metadata {
             zookeeper: answer.zookeeper,
             controller: answer.controller,
             topics,
+        }
+    }
+}
+
+/// A broker that lags behind the controller must not undo what a faster one told.
+fn keep_newer_leaders(new: &mut TopicMetadata, old: &TopicMetadata) {
+    if new.id != old.id {
+        return;
+    }
+    for (new, old) in new.partitions.iter_mut().zip(&old.partitions) {
+        if old.leader_epoch > new.leader_epoch {
+            new.clone_from(old);
         }
     }
 }

@@ -158,3 +158,18 @@ async fn a_restarted_broker_is_connected_again_with_backoff() {
     let another = soon(cluster.connection(BrokerId(1))).await.unwrap();
     assert!(!another.is_same(&after));
 }
+
+#[tokio::test]
+async fn an_older_leader_epoch_undoes_nothing_unless_the_topic_is_another() {
+    let (_one, _two, behaviour, cluster) = two_brokers().await;
+    soon(cluster.topic("logs")).await.unwrap();
+    let stale = |topic: &mut v1::Topic| {
+        topic.partitions.iter_mut().for_each(|p| (p.leader, p.leader_epoch) = (2, 4));
+    };
+    stale(&mut behaviour.metadata.lock().unwrap().topics[0]);
+    let metadata = soon(cluster.refresh(&["logs"])).await.unwrap();
+    assert_eq!(metadata.partition("logs", 0).unwrap().leader, Some(BrokerId(1)));
+    behaviour.metadata.lock().unwrap().topics[0].topic_id = Bytes::from_static(&[8; 16]);
+    let metadata = soon(cluster.refresh(&["logs"])).await.unwrap();
+    assert_eq!(metadata.partition("logs", 0).unwrap().leader_epoch, LeaderEpoch(4));
+}
