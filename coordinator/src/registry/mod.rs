@@ -14,9 +14,13 @@ pub(crate) mod node;
 pub mod brokers;
 pub mod cluster_id;
 pub mod configs;
+pub mod consumers;
 pub mod deletions;
 pub mod fence;
+pub mod offsets;
+pub mod owners;
 pub mod partitions;
+pub mod plan;
 pub mod producer_ids;
 pub mod topics;
 
