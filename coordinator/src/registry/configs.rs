@@ -10,6 +10,10 @@ use super::{EpochFence, FencedError, RegistryError};
 use crate::zk::payload::Overrides;
 use crate::zk::{Payload, paths};
 
+mod keys;
+
+pub use keys::{InvalidOverride, Key, Takes, find, keys, validate};
+
 /// Whose configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {

@@ -1,0 +1,215 @@
+//! The table of keys that can be overridden at run time: what each takes, its default, its
+//! meaning. Names are Kafka's; `flush` and `expose` are ours. A key is here only if it is honoured.
+
+use super::Kind;
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// A whole number within bounds, both inclusive.
+    Int {
+        /// The least.
+        min: i64,
+        /// The most.
+        max: i64,
+        /// What it counts: `bytes`, `ms`, `messages`.
+        unit: &'static str,
+    },
+    /// One of a fixed set of words.
+    Choice(&'static [&'static str]),
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub takes: Takes,
+    /// The built-in default, as text. A broker's own settings may say otherwise for its topics.
+    pub default: &'static str,
+    /// Meaning and consequences.
+    pub doc: &'static str,
+}
+
+const fn int(min: i64, max: i64, unit: &'static str) -> Takes {
+    Takes::Int { min, max, unit }
+}
+
+macro_rules! keys {
+    ($( $name:literal $takes:expr, $default:literal, $doc:literal; )*) => {
+        &[ $( Key { name: $name, takes: $takes, default: $default, doc: $doc }, )* ]
+    };
+}
+
+const TOPIC_KEYS: &[Key] = keys! {
+    "cleanup.policy" Takes::Choice(&["delete"]), "delete",
+        "What becomes of old segments: deleted, by retention.ms and retention.bytes.";
+    "compression.type" Takes::Choice(&["producer"]), "producer",
+        "How batches are stored: as the producer compressed them.";
+    "expose" Takes::Choice(&["appended", "flushed"]), "appended",
+        "What consumers may see. flushed: a message is visible only after its flush.";
+    "flush" Takes::Choice(&["os", "interval", "before-ack"]), "interval",
+        "When appended messages go to the disk. os: when the kernel likes; interval: after flush.messages or flush.ms; before-ack: before the producer is answered, many requests sharing one flush.";
+    "flush.messages" int(1, i64::MAX, "messages"), "10000",
+        "Under flush=interval: messages after which a partition is flushed.";
+    "flush.ms" int(1, i64::MAX, "ms"), "1000",
+        "Under flush=interval: milliseconds after which a partition is flushed.";
+    "index.interval.bytes" int(0, 1 << 30, "bytes"), "4096",
+        "Bytes of log between two entries of the offset index. Fewer: quicker seeks, larger index.";
+    "max.message.bytes" int(1024, 1 << 30, "bytes"), "1048588",
+        "Largest record batch accepted.";
+    "message.timestamp.type" Takes::Choice(&["CreateTime", "LogAppendTime"]), "CreateTime",
+        "Whose clock stamps messages: the producer's or the broker's.";
+    "retention.bytes" int(-1, i64::MAX, "bytes"), "-1",
+        "Bytes a partition keeps, by whole segments; -1: no limit.";
+    "retention.ms" int(-1, i64::MAX, "ms"), "604800000",
+        "Milliseconds a message is kept, by whole segments; -1: for ever.";
+    "segment.bytes" int(1024, 2_147_483_647, "bytes"), "1073741824",
+        "Bytes after which a partition starts a new segment.";
+    "segment.ms" int(1, i64::MAX, "ms"), "604800000",
+        "Milliseconds after which a partition starts a new segment.";
+};
+
+/// Every key that resources of a kind can override, by name.
+///
+/// Brokers and clients have none yet: a broker's settings are those of its own file, and quotas do
+/// not exist.
+pub fn keys(kind: Kind) -> &'static [Key] {
+    match kind {
+        Kind::Topic => TOPIC_KEYS,
+        Kind::Broker | Kind::Client => &[],
+    }
+}
+
+/// The key of a name.
+pub fn find(kind: Kind, name: &str) -> Option<&'static Key> {
+    keys(kind).iter().find(|key| key.name == name)
+}
+
+/// An override that cannot be accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOverride {
+    /// No such key.
+    #[error("a {} has no configuration key `{key}`: {}", kind.singular(), self.remedy())]
+    UnknownKey {
+        /// Of what.
+        kind: Kind,
+        /// The key.
+        key: String,
+        /// The key that was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// The key does not take this.
+    #[error("`{value}` is not a value of {}: {}", key.name, self.remedy())]
+    BadValue {
+        /// The key.
+        key: &'static Key,
+        /// The value.
+        value: String,
+    },
+}
+
+impl InvalidOverride {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::UnknownKey { nearest: Some(nearest), .. } => {
+                format!("did you mean `{nearest}`?")
+            }
+            Self::UnknownKey { kind: Kind::Topic, .. } => {
+                let names: Vec<_> = keys(Kind::Topic).iter().map(|key| key.name).collect();
+                format!("a topic takes {}", names.join(", "))
+            }
+            Self::UnknownKey { kind: Kind::Broker, .. } => {
+                "set it in the broker's own configuration file; nothing of a broker can be \
+                 overridden at run time yet"
+                    .to_owned()
+            }
+            Self::UnknownKey { kind: Kind::Client, .. } => {
+                "set it where the client is started; nothing of a client can be overridden at run \
+                 time yet"
+                    .to_owned()
+            }
+            Self::BadValue { key, .. } => match key.takes {
+                Takes::Int { min, max: i64::MAX, unit } => {
+                    format!("it takes a whole number of {unit}, at least {min}")
+                }
+                Takes::Int { min, max, unit } => {
+                    format!("it takes a whole number of {unit} from {min} to {max}")
+                }
+                Takes::Choice(words) => format!("it takes {}", words.join(" or ")),
+            },
+        }
+    }
+}
+
+/// Checks one override.
+pub fn validate(kind: Kind, name: &str, value: &str) -> Result<(), InvalidOverride> {
+    let Some(key) = find(kind, name) else {
+        return Err(InvalidOverride::UnknownKey {
+            kind,
+            key: name.chars().take(100).collect(),
+            nearest: nearest(kind, name),
+        });
+    };
+    let valid = match key.takes {
+        Takes::Int { min, max, .. } => {
+            value.parse::<i64>().is_ok_and(|number| (min..=max).contains(&number))
+        }
+        Takes::Choice(words) => words.contains(&value),
+    };
+    match valid {
+        true => Ok(()),
+        false => Err(InvalidOverride::BadValue { key, value: value.chars().take(100).collect() }),
+    }
+}
+
+fn nearest(kind: Kind, name: &str) -> Option<&'static str> {
+    // Underlines and capitals are the commonest slips, also of whoever passes `log.segment.bytes`.
+    let folded = name.to_lowercase().replace(['_', '-'], ".");
+    let folded = folded.strip_prefix("log.").unwrap_or(&folded);
+    let likeness = |key: &'static Key| (strsim::jaro_winkler(key.name, folded), key.name);
+    let best = keys(kind).iter().map(likeness).max_by(|a, b| a.0.total_cmp(&b.0));
+    best.filter(|(likeness, _)| *likeness > 0.85).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_names_sorted() {
+        let keys = keys(Kind::Topic);
+        assert!(keys.is_sorted_by(|a, b| a.name < b.name));
+        for key in keys {
+            validate(Kind::Topic, key.name, key.default).unwrap();
+            assert!(key.doc.ends_with('.'), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn bad_overrides_get_an_answer_that_helps() {
+        let told =
+            |kind, key: &str, value: &str| validate(kind, key, value).unwrap_err().to_string();
+        let typo = told(Kind::Topic, "retension.ms", "1");
+        assert_eq!(
+            typo,
+            "a topic has no configuration key `retension.ms`: did you mean `retention.ms`?"
+        );
+        assert!(told(Kind::Topic, "segment_bytes", "1").contains("`segment.bytes`?"));
+        assert!(told(Kind::Topic, "log.flush.messages", "1").contains("`flush.messages`?"));
+        assert!(told(Kind::Topic, "nonsense", "1").contains("a topic takes cleanup.policy"));
+        assert!(told(Kind::Broker, "num.io.threads", "1").contains("configuration file"));
+        assert_eq!(
+            told(Kind::Topic, "cleanup.policy", "compact"),
+            "`compact` is not a value of cleanup.policy: it takes delete"
+        );
+        assert_eq!(
+            told(Kind::Topic, "segment.bytes", "1K"),
+            "`1K` is not a value of segment.bytes: it takes a whole number of bytes from 1024 to 2147483647"
+        );
+        assert!(told(Kind::Topic, "retention.ms", "-2").contains("ms, at least -1"));
+        validate(Kind::Topic, "retention.ms", "-1").unwrap();
+    }
+}
