@@ -219,7 +219,7 @@ fn new_version(result: &MultiWriteResult) -> i32 {
 pub(crate) const PART_BYTES: usize = 400_000;
 
 /// Splits changes into runs of at most [`PART_BYTES`], at least one change each.
-fn parts(changes: &[Change]) -> impl Iterator<Item = &[Change]> {
+pub(crate) fn parts(changes: &[Change]) -> impl Iterator<Item = &[Change]> {
     let mut rest = changes;
     std::iter::from_fn(move || {
         let mut size = 0;

@@ -18,6 +18,8 @@ pub const CONTROLLER_EPOCH: &str = "/controller_epoch";
 pub const CONSUMERS: &str = "/consumers";
 /// The next free block of producer ids.
 pub const PRODUCER_IDS: &str = "/producer_ids";
+/// Parent of unfinished work; its value records the requests finished lately.
+pub const ADMIN: &str = "/admin";
 /// Accepted, unfinished deletions.
 pub const ADMIN_DELETE: &str = "/admin/delete";
 /// Accepted, unfinished reassignments.

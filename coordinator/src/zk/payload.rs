@@ -306,6 +306,22 @@ pub struct Deletion {
     pub accepted_ms: i64,
 }
 
+/// `/admin`: so that a retry of a finished request is answered by whoever is the controller then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedRequests {
+    /// Oldest first, bounded by the writer.
+    pub requests: Vec<FinishedRequest>,
+}
+
+/// One finished request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedRequest {
+    /// Its id in hex.
+    pub id: String,
+    /// What it did, one entry a subject, for example `delete topic a`.
+    pub done: Vec<String>,
+}
+
 macro_rules! payloads {
     ($( $type:ty: $what:literal; )*) => {
         $( impl Payload for $type { const WHAT: &'static str = $what; } )*
@@ -327,6 +343,7 @@ payloads! {
     CommittedOffset: "committed offset";
     ProducerIds: "producer id block";
     Deletion: "topic deletion";
+    FinishedRequests: "record of finished requests";
 }
 
 #[cfg(test)]

@@ -1,0 +1,59 @@
+//! Growing one topic.
+
+use std::collections::BTreeMap;
+
+use proto::{BrokerId, ErrorCode};
+
+use super::create_topic::{check_partitions, first_state, partition_writes, placed, topic_value};
+use crate::controller::decision::{Decision, Refusal};
+use crate::controller::outbox::{Delta, topic_message};
+use crate::controller::state::{Cluster, Step};
+use crate::controller::{subject, unknown_topic};
+use crate::registry::fence::Change;
+use crate::zk::paths;
+
+/// Decides that a topic has `total` partitions from now on.
+pub(crate) fn create_partitions(
+    cluster: &Cluster,
+    name: &str,
+    total: i32,
+    controller_epoch: i32,
+) -> Result<Decision, Refusal> {
+    let topic = match cluster.topics.get(name) {
+        Some(topic) if !cluster.deletions.contains_key(name) => topic,
+        _ => return Err(unknown_topic(cluster, name)),
+    };
+    check_partitions(name, total)?;
+    let now = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    if total <= now {
+        return Err(Refusal::new(
+            ErrorCode::InvalidPartitions,
+            format!("topic `{name}` has {now} partitions, and {total} were asked for"),
+            "ask for more than it has; partitions are never removed",
+        ));
+    }
+    let existing: Vec<Vec<BrokerId>> =
+        topic.partitions.iter().map(|p| p.replicas.clone()).collect();
+    let factor = i32::try_from(existing.first().map_or(1, Vec::len)).unwrap_or(1);
+    let added = placed(cluster, &existing, total - now, factor, topic.id)?;
+    let mut grown = topic.clone();
+    let mut writes = Vec::with_capacity(2 * added.len() + 1);
+    for replicas in added {
+        let state = first_state(replicas);
+        writes.extend(partition_writes(name, grown.partitions.len(), &state, controller_epoch)?);
+        grown.partitions.push(state);
+    }
+    // Last: the new partitions are registered by this value.
+    let bytes = topic_value(&grown)?;
+    writes.push(Change::Set { path: paths::topic(name), bytes, version: Some(topic.version) });
+    grown.version += 1;
+    Ok(Decision {
+        writes,
+        delta: Delta {
+            topics: BTreeMap::from([(name.to_owned(), topic_message(name, &grown))]),
+            ..Delta::default()
+        },
+        steps: vec![Step::Topic(name.to_owned(), grown)],
+        done: vec![subject::grow(name)],
+    })
+}

@@ -1,0 +1,273 @@
+//! Creating one topic.
+
+use std::collections::BTreeMap;
+
+use proto::{BrokerId, ErrorCode, LeaderEpoch, TopicId, v1};
+
+use super::{Defaults, PARTITIONS_MAX, check_topic_configs};
+use crate::controller::decision::{Decision, Refusal};
+use crate::controller::outbox::{Delta, topic_message};
+use crate::controller::placement::{Candidate, place};
+use crate::controller::state::{Cluster, Overrides, PartitionState, Step, TopicState};
+use crate::controller::subject;
+use crate::registry::configs::Kind;
+use crate::registry::fence::{Change, PART_BYTES};
+use crate::zk::payload::{self, Payload};
+use crate::zk::{names, paths};
+
+/// A topic asked for, and what the picture cannot know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewTopic<'a> {
+    /// As asked.
+    pub(crate) asked: &'a v1::NewTopic,
+    /// The id it gets; also the seed of its placement.
+    pub(crate) id: TopicId,
+    /// Of the deciding controller.
+    pub(crate) controller_epoch: i32,
+}
+
+/// Decides the creation of a topic; the topic as it will be is the first change.
+pub(crate) fn create_topic(
+    cluster: &Cluster,
+    defaults: Defaults,
+    new: NewTopic<'_>,
+) -> Result<Decision, Refusal> {
+    let name = new.asked.name.as_str();
+    check_name(cluster, name)?;
+    check_topic_configs(&new.asked.configs)?;
+    let replicas = replicas(cluster, defaults, new)?;
+    let topic = TopicState {
+        id: new.id,
+        partitions: replicas.into_iter().map(first_state).collect(),
+        version: 0,
+    };
+    let overrides = Overrides {
+        values: new.asked.configs.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        version: 0,
+    };
+    writes(name, topic, overrides, new.controller_epoch)
+}
+
+fn check_name(cluster: &Cluster, name: &str) -> Result<(), Refusal> {
+    names::check_topic(name).map_err(|error| {
+        Refusal::new(ErrorCode::InvalidTopicException, error.to_string(), "choose another name")
+    })?;
+    if cluster.deletions.contains_key(name) {
+        return Err(Refusal::new(
+            ErrorCode::TopicAlreadyExists,
+            format!("topic `{name}` is being deleted"),
+            "try again when the deletion is done; it waits for every live broker that stored it",
+        ));
+    }
+    if cluster.topics.contains_key(name) {
+        return Err(Refusal::new(
+            ErrorCode::TopicAlreadyExists,
+            format!("topic `{name}` exists"),
+            "choose another name, or ask with --if-not-exists",
+        ));
+    }
+    if let Some(other) = cluster.topics.keys().find(|other| names::collides(other, name)) {
+        return Err(Refusal::new(
+            ErrorCode::InvalidTopicException,
+            format!(
+                "topic `{name}` would be mixed up with `{other}` in metrics, where `.` and `_` are one"
+            ),
+            "choose a name that differs in more",
+        ));
+    }
+    Ok(())
+}
+
+fn replicas(
+    cluster: &Cluster,
+    defaults: Defaults,
+    new: NewTopic<'_>,
+) -> Result<Vec<Vec<BrokerId>>, Refusal> {
+    let asked = new.asked;
+    if !asked.assignment.is_empty() {
+        return explicit(cluster, asked);
+    }
+    let partitions = if asked.partitions == 0 { defaults.partitions } else { asked.partitions };
+    check_partitions(&asked.name, partitions)?;
+    let factor = match asked.replication_factor {
+        0 => defaults.replication_factor,
+        asked => asked,
+    };
+    check_factor(&asked.name, factor)?;
+    placed(cluster, &[], partitions, factor, new.id)
+}
+
+/// Places partitions over the live brokers.
+pub(super) fn placed(
+    cluster: &Cluster,
+    existing: &[Vec<BrokerId>],
+    partitions: i32,
+    factor: i32,
+    id: TopicId,
+) -> Result<Vec<Vec<BrokerId>>, Refusal> {
+    let load = cluster.load();
+    let candidates: Vec<Candidate> = cluster
+        .brokers
+        .iter()
+        .map(|(id, broker)| {
+            let (replicas, leaders) = load.get(id).copied().unwrap_or_default();
+            Candidate { id: *id, rack: broker.rack.clone(), replicas, leaders }
+        })
+        .collect();
+    let seed = id.0.as_u64_pair().0;
+    let partitions = usize::try_from(partitions).unwrap_or(0);
+    let factor = usize::try_from(factor).unwrap_or(0);
+    place(&candidates, existing, partitions, factor, seed).map_err(|error| {
+        Refusal::new(
+            ErrorCode::InvalidReplicationFactor,
+            error.to_string(),
+            "start more brokers, or wait until those that are starting have registered",
+        )
+    })
+}
+
+fn explicit(cluster: &Cluster, asked: &v1::NewTopic) -> Result<Vec<Vec<BrokerId>>, Refusal> {
+    let bad = |message: String| {
+        Refusal::new(
+            ErrorCode::InvalidReplicaAssignment,
+            message,
+            "give each partition a list of distinct live brokers, all lists of one length",
+        )
+    };
+    if asked.partitions != 0 || asked.replication_factor != 0 {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRequest,
+            format!("topic `{}` has an assignment and also numbers", asked.name),
+            "give either an assignment or partitions and replication factor",
+        ));
+    }
+    check_partitions(&asked.name, i32::try_from(asked.assignment.len()).unwrap_or(i32::MAX))?;
+    let factor = asked.assignment[0].brokers.len();
+    check_factor(&asked.name, i32::try_from(factor).unwrap_or(i32::MAX))?;
+    let mut all = Vec::with_capacity(asked.assignment.len());
+    for (p, replicas) in asked.assignment.iter().enumerate() {
+        let ids: Vec<BrokerId> = replicas.brokers.iter().map(|&id| BrokerId(id)).collect();
+        if ids.len() != factor {
+            return Err(bad(format!(
+                "partition {p} has {} replicas, others have {factor}",
+                ids.len()
+            )));
+        }
+        if let Some(id) = ids.iter().find(|id| !cluster.brokers.contains_key(id)) {
+            return Err(bad(format!(
+                "partition {p} is assigned to broker {id}, which is not live"
+            )));
+        }
+        if (1..ids.len()).any(|i| ids[..i].contains(&ids[i])) {
+            return Err(bad(format!("partition {p} names a broker twice")));
+        }
+        all.push(ids);
+    }
+    Ok(all)
+}
+
+/// Refuses numbers of partitions that no topic can have.
+pub(super) fn check_partitions(name: &str, partitions: i32) -> Result<(), Refusal> {
+    if (1..=PARTITIONS_MAX).contains(&partitions) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ErrorCode::InvalidPartitions,
+        format!("topic `{name}` cannot have {partitions} partitions"),
+        format!("ask for 1 to {PARTITIONS_MAX}"),
+    ))
+}
+
+fn check_factor(name: &str, factor: i32) -> Result<(), Refusal> {
+    match factor {
+        1 => Ok(()),
+        2.. => Err(Refusal::new(
+            ErrorCode::InvalidReplicationFactor,
+            format!("topic `{name}` asks for {factor} replicas, and this version keeps one"),
+            "ask for a replication factor of 1, or leave it out",
+        )),
+        _ => Err(Refusal::new(
+            ErrorCode::InvalidReplicationFactor,
+            format!("topic `{name}` asks for {factor} replicas"),
+            "ask for 1 or more, or leave it out",
+        )),
+    }
+}
+
+/// The state of a partition that never had a leader at work.
+pub(super) fn first_state(replicas: Vec<BrokerId>) -> PartitionState {
+    PartitionState {
+        leader: replicas.first().copied(),
+        leader_epoch: LeaderEpoch(0),
+        isr: replicas.clone(),
+        replicas,
+    }
+}
+
+/// The writes that create partition `p`.
+pub(super) fn partition_writes(
+    topic: &str,
+    p: usize,
+    state: &PartitionState,
+    controller_epoch: i32,
+) -> Result<[Change; 2], Refusal> {
+    let p = i32::try_from(p).unwrap_or(i32::MAX);
+    let value = payload::PartitionState {
+        leader: state.leader,
+        leader_epoch: state.leader_epoch,
+        isr: state.isr.clone(),
+        electable: Vec::new(),
+        controller_epoch,
+    };
+    Ok([
+        Change::create(paths::partition(topic, p), Vec::new()),
+        Change::create(paths::partition_state(topic, p), value.encode()?),
+    ])
+}
+
+/// The value of a topic's node.
+pub(super) fn topic_value(topic: &TopicState) -> Result<Vec<u8>, Refusal> {
+    let partitions = topic.partitions.iter().map(|p| p.replicas.clone()).collect();
+    Ok(payload::Topic { topic_id: topic.id, partitions }.encode()?)
+}
+
+fn writes(
+    name: &str,
+    mut topic: TopicState,
+    overrides: Overrides,
+    controller_epoch: i32,
+) -> Result<Decision, Refusal> {
+    let value = topic_value(&topic)?;
+    let mut writes = vec![
+        Change::create(paths::topic(name), value.clone()),
+        Change::create(paths::partitions(name), Vec::new()),
+        Change::create(paths::stored_parent(name), Vec::new()),
+    ];
+    for (p, state) in topic.partitions.iter().enumerate() {
+        writes.extend(partition_writes(name, p, state, controller_epoch)?);
+    }
+    if !overrides.values.is_empty() {
+        let value = payload::Overrides { values: overrides.values.clone() }.encode()?;
+        writes.push(Change::create(paths::config(Kind::Topic.plural(), name), value));
+    }
+    if writes.iter().map(Change::size).sum::<usize>() > PART_BYTES {
+        // Until its node has a value, nobody takes the topic for registered.
+        writes[0] = Change::create(paths::topic(name), Vec::new());
+        writes.push(Change::Set { path: paths::topic(name), bytes: value, version: Some(0) });
+        topic.version = 1;
+    }
+    let told = topic_message(name, &topic);
+    let mut decision = Decision {
+        writes,
+        delta: Delta { topics: BTreeMap::from([(name.to_owned(), told)]), ..Delta::default() },
+        steps: vec![Step::Topic(name.to_owned(), topic)],
+        done: vec![subject::create(name)],
+    };
+    if !overrides.values.is_empty() {
+        let of = (Kind::Topic, name.to_owned());
+        decision.delta.configs.insert(of, overrides.values.clone());
+        let step = Step::Configs(Kind::Topic, name.to_owned(), Some(overrides));
+        decision.steps.push(step);
+    }
+    Ok(decision)
+}

@@ -1,0 +1,99 @@
+//! The only way by which an active controller writes: every transaction checks its epoch.
+//!
+//! A write is refused when another controller was elected since (the check fails) and is not even
+//! tried when our session may have expired by our own clock. When an answer is lost the outcome is
+//! not known; the caller reads everything anew.
+
+use std::time::Duration;
+
+use crate::registry::fence::{Change, EpochFence, FencedError, parts};
+use crate::registry::{RegistryError, topics};
+use crate::zk::Live;
+
+/// How long a transaction may take before its outcome counts as unknown.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A write that is not known to have happened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommitError {
+    /// Another controller is active.
+    #[error("another controller was elected")]
+    Deposed,
+    /// The session is over, or may be by our clock.
+    #[error("the ZooKeeper session may have expired")]
+    TermOver,
+    /// A node is not as the picture has it; the transaction did nothing.
+    #[error("{0}")]
+    Conflict(String),
+    /// It may or may not have happened.
+    #[error("{0}")]
+    OutcomeUnknown(String),
+}
+
+/// Writes for one term of one controller.
+#[derive(Debug, Clone)]
+pub(crate) struct FencedWriter {
+    live: Live,
+    fence: EpochFence,
+}
+
+impl FencedWriter {
+    /// A writer for the term that `fence` began.
+    pub(crate) fn new(live: Live, fence: EpochFence) -> Self {
+        Self { live, fence }
+    }
+
+    /// The session it writes by.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// The fencing number.
+    pub(crate) fn epoch(&self) -> i32 {
+        self.fence.epoch
+    }
+
+    /// Writes in order, in as few transactions as fit. After an error some of them may have
+    /// happened, but never a later one without an earlier one.
+    pub(crate) async fn commit(&self, writes: &[Change]) -> Result<(), CommitError> {
+        for part in parts(writes) {
+            self.within_limit(self.fence.commit(&self.live.client, part)).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything of a topic, its deletion mark last.
+    pub(crate) async fn remove_topic(&self, name: &str) -> Result<(), CommitError> {
+        self.within_limit(topics::remove(&self.live.client, self.fence, name)).await
+    }
+
+    async fn within_limit<T>(
+        &self,
+        write: impl Future<Output = Result<T, FencedError>>,
+    ) -> Result<T, CommitError> {
+        if !self.live.lease_valid() {
+            return Err(CommitError::TermOver);
+        }
+        match tokio::time::timeout(COMMIT_TIMEOUT, write).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(CommitError::OutcomeUnknown(format!("no answer in {COMMIT_TIMEOUT:?}"))),
+        }
+    }
+}
+
+impl From<FencedError> for CommitError {
+    fn from(error: FencedError) -> Self {
+        match error {
+            FencedError::Fenced { .. } => Self::Deposed,
+            FencedError::Exists { .. } | FencedError::Conflict { .. } => {
+                Self::Conflict(error.to_string())
+            }
+            FencedError::Registry(RegistryError::SessionEnded { .. }) => Self::TermOver,
+            FencedError::Registry(RegistryError::AnswerLost { .. }) => {
+                Self::OutcomeUnknown(error.to_string())
+            }
+            FencedError::Registry(error) => Self::Conflict(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The HTTP/2 port of the Admin service.
+//!
+//! A connection costs one task; above the limit new ones are closed at once. One that does not answer
+//! pings is closed. Requests are small (topics, not records), so the bounds are tight.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use proto::v1::admin_server::AdminServer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tonic::codegen::Service;
+
+use super::service::AdminService;
+
+/// A request may have so many bytes.
+const REQUEST_BYTES_MAX: usize = 4 << 20;
+/// Calls of one connection at once.
+const STREAMS_MAX: u32 = 64;
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// After the system refused a connection, for want of descriptors for example.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until it is dropped.
+pub(super) async fn serve(listener: TcpListener, service: AdminService, max_connections: usize) {
+    let free = Arc::new(Semaphore::new(max_connections));
+    let mut tasks = tokio::task::JoinSet::new();
+    loop {
+        // Those that ended are forgotten as they end.
+        while tasks.try_join_next().is_some() {}
+        let (socket, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
+            tracing::warn!(%peer, max_connections, "connection refused: too many are open");
+            continue;
+        };
+        let service = service.clone();
+        tasks.spawn(async move {
+            if let Err(error) = connection(socket, service).await {
+                tracing::debug!(%peer, %error, "connection ended");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn connection(socket: TcpStream, service: AdminService) -> Result<(), hyper::Error> {
+    // Only latency is lost where it cannot be set.
+    let _ = socket.set_nodelay(true);
+    let server = AdminServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let calls = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut server = server.clone();
+        async move { Ok::<_, Infallible>(call(&mut server, request).await) }
+    });
+    http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(socket), calls)
+        .await
+}
+
+async fn call(
+    server: &mut AdminServer<AdminService>,
+    request: hyper::Request<Incoming>,
+) -> hyper::Response<tonic::body::Body> {
+    match server.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}

@@ -1,0 +1,165 @@
+//! Reads the whole picture from ZooKeeper: on election, and when the outcome of a write is unknown.
+//!
+//! What another process changes meanwhile is harmless: topics, overrides and marks are ours alone
+//! while we are active, brokers are watched, and leader epochs in the picture may be behind anyway.
+
+use std::collections::BTreeMap;
+
+use proto::{BrokerId, LeaderEpoch};
+
+use super::requests::FinishedRequests;
+use super::state::{Cluster, Deletion, Overrides, PartitionState, TopicState};
+use crate::registry::configs::Kind;
+use crate::registry::fence::Change;
+use crate::registry::{RegistryError, Versioned, brokers, deletions, node, partitions, topics};
+use crate::zk::payload::{self, Topic};
+use crate::zk::{Client, paths};
+
+/// What ZooKeeper holds, and what an earlier controller left unfinished.
+#[derive(Debug, Default)]
+pub(crate) struct Registered {
+    /// The picture.
+    pub(crate) cluster: Cluster,
+    /// Topics that are half made or half removed: their node is empty.
+    pub(crate) unfinished: Vec<String>,
+    /// Partitions with nodes beyond what the topic's value has: a growth was not finished.
+    pub(crate) beyond: Vec<(String, i32)>,
+    /// Marks of deletions whose topic is not there, or is another one now.
+    pub(crate) stale_marks: Vec<String>,
+}
+
+impl Registered {
+    /// The writes that clear up what needs no reading first; unfinished topics are removed whole.
+    pub(crate) fn repairs(&self) -> Vec<Change> {
+        let delete = |path| Change::Delete { path, version: None };
+        let states = self.beyond.iter().flat_map(|(topic, p)| {
+            [delete(paths::partition_state(topic, *p)), delete(paths::partition(topic, *p))]
+        });
+        let marks = self.stale_marks.iter().map(|topic| delete(paths::admin_delete(topic)));
+        states.chain(marks).collect()
+    }
+}
+
+/// Reads everything.
+pub(crate) async fn read(client: &Client) -> Result<Registered, RegistryError> {
+    let mut found = Registered::default();
+    found.cluster.brokers = brokers::list(client).await?;
+    let names = topics::names(client).await?;
+    let nodes: Vec<String> = names.iter().map(|name| paths::topic(name)).collect();
+    let nodes = node::read_many::<Topic>(client, nodes).await?;
+    for (name, node) in names.into_iter().zip(nodes) {
+        match node {
+            Some(topic) => read_topic(client, name, topic, &mut found).await?,
+            None => found.unfinished.push(name),
+        }
+    }
+    for kind in Kind::ALL {
+        read_overrides(client, kind, &mut found.cluster).await?;
+    }
+    read_deletions(client, &mut found).await?;
+    if let Some((bytes, stat)) = node::bytes(client, paths::ADMIN).await? {
+        found.cluster.finished = FinishedRequests::decode(&bytes, stat.version)?;
+    }
+    Ok(found)
+}
+
+async fn read_topic(
+    client: &Client,
+    name: String,
+    topic: Versioned<Topic>,
+    found: &mut Registered,
+) -> Result<(), RegistryError> {
+    let Topic { topic_id, partitions } = topic.value;
+    let children = node::children(client, &paths::partitions(&name)).await?;
+    let present = children.iter().filter_map(|p| p.parse().ok());
+    let beyond = present.filter(|&p: &i32| usize::try_from(p).is_ok_and(|p| p >= partitions.len()));
+    found.beyond.extend(beyond.map(|p| (name.clone(), p)));
+    let partitions = states(client, &name, partitions).await?;
+    let state = TopicState { id: topic_id, partitions, version: topic.version };
+    found.cluster.topics.insert(name, state);
+    Ok(())
+}
+
+/// The states of a topic's partitions, whose replicas are given.
+pub(crate) async fn states(
+    client: &Client,
+    topic: &str,
+    replicas: Vec<Vec<BrokerId>>,
+) -> Result<Vec<PartitionState>, RegistryError> {
+    let read = partitions::read_all(client, topic, replicas.len()).await?;
+    let states = read.into_iter().zip(replicas);
+    Ok(states.map(|(state, replicas)| partition_state(state.map(|s| s.value), replicas)).collect())
+}
+
+fn partition_state(
+    state: Option<payload::PartitionState>,
+    replicas: Vec<BrokerId>,
+) -> PartitionState {
+    match state {
+        Some(state) => PartitionState {
+            replicas,
+            leader: state.leader,
+            leader_epoch: state.leader_epoch,
+            isr: state.isr,
+        },
+        // Taken away by somebody's hand: nobody leads it.
+        None => PartitionState {
+            replicas,
+            leader: None,
+            leader_epoch: LeaderEpoch::UNKNOWN,
+            isr: Vec::new(),
+        },
+    }
+}
+
+async fn read_overrides(
+    client: &Client,
+    kind: Kind,
+    cluster: &mut Cluster,
+) -> Result<(), RegistryError> {
+    let names = node::children(client, &paths::config_parent(kind.plural())).await?;
+    let nodes: Vec<String> = names.iter().map(|name| paths::config(kind.plural(), name)).collect();
+    let nodes = node::read_many::<payload::Overrides>(client, nodes).await?;
+    for (name, node) in names.into_iter().zip(nodes) {
+        let Some(Versioned { value, version, .. }) = node else { continue };
+        cluster.configs.insert((kind, name), Overrides { values: value.values, version });
+    }
+    Ok(())
+}
+
+async fn read_deletions(client: &Client, found: &mut Registered) -> Result<(), RegistryError> {
+    let marks: BTreeMap<String, payload::Deletion> = deletions::list(client).await?;
+    for (name, mark) in marks {
+        let cluster = &mut found.cluster;
+        if cluster.topics.get(&name).is_some_and(|topic| topic.id == mark.topic_id) {
+            let waiting_for = cluster.live_hosts(&name);
+            cluster.deletions.insert(name, Deletion { id: mark.topic_id, waiting_for });
+        } else if !found.unfinished.contains(&name) {
+            // An unfinished one takes its mark with it.
+            found.stale_marks.push(name);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_controller_left_is_cleared_up() {
+        let left = Registered {
+            beyond: vec![("a".to_owned(), 4)],
+            stale_marks: vec!["b".to_owned()],
+            ..Registered::default()
+        };
+        let writes = left.repairs();
+        let paths: Vec<&str> = writes.iter().map(Change::path).collect();
+        let expected = [
+            "/brokers/topics/a/partitions/4/state",
+            "/brokers/topics/a/partitions/4",
+            "/admin/delete/b",
+        ];
+        assert_eq!(paths, expected);
+    }
+}

@@ -1,0 +1,169 @@
+//! The controller's picture of the cluster: what ZooKeeper holds, as of the last read plus own writes.
+//!
+//! Owned by one task ([`super::run`]); nobody else changes it, and it changes only by a [`Step`]
+//! whose writes ZooKeeper has taken. Partition leaders change their own state nodes (`isr`, a raised
+//! epoch), so leader epochs here may be behind: whoever needs them exactly reads the node.
+
+use std::collections::BTreeMap;
+
+use proto::{BrokerId, LeaderEpoch, TopicId};
+
+use super::requests::FinishedRequests;
+use crate::registry::configs::Kind;
+use crate::zk::payload::Broker;
+
+/// The live brokers by id.
+pub(crate) type Brokers = BTreeMap<BrokerId, Broker>;
+
+/// The whole picture.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Cluster {
+    /// Brokers whose registration node exists.
+    pub(crate) brokers: Brokers,
+    /// Topics, among them those being deleted.
+    pub(crate) topics: BTreeMap<String, TopicState>,
+    /// Deletions accepted and not finished, by topic.
+    pub(crate) deletions: BTreeMap<String, Deletion>,
+    /// Overrides, by resource.
+    pub(crate) configs: BTreeMap<(Kind, String), Overrides>,
+    /// Requests finished lately, so that a retry over a fail-over is answered and not done twice.
+    pub(crate) finished: FinishedRequests,
+}
+
+/// A registered topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicState {
+    /// Tells it from an earlier topic of the same name.
+    pub(crate) id: TopicId,
+    /// Dense from 0.
+    pub(crate) partitions: Vec<PartitionState>,
+    /// Version of the topic's node.
+    pub(crate) version: i32,
+}
+
+/// One partition as its state node had it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PartitionState {
+    /// Preferred leader first.
+    pub(crate) replicas: Vec<BrokerId>,
+    /// The recorded leader; kept while its broker is down, for nobody else has the data.
+    pub(crate) leader: Option<BrokerId>,
+    /// Counts leaders.
+    pub(crate) leader_epoch: LeaderEpoch,
+    /// In-sync replicas.
+    pub(crate) isr: Vec<BrokerId>,
+}
+
+/// A topic on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Deletion {
+    /// The topic's id; a topic of the name with another id is not meant.
+    pub(crate) id: TopicId,
+    /// Live brokers that have not yet said that they dropped it.
+    pub(crate) waiting_for: Vec<BrokerId>,
+}
+
+/// The overrides of one resource.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Overrides {
+    /// Key to value.
+    pub(crate) values: BTreeMap<String, String>,
+    /// Version of the node.
+    pub(crate) version: i32,
+}
+
+/// One step from picture to picture, applied once ZooKeeper has taken its writes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// The brokers whose node exists now.
+    Brokers(Brokers),
+    /// A topic was created or grown; whole.
+    Topic(String, TopicState),
+    /// A topic's deletion was accepted.
+    DeletionMarked(String, Deletion),
+    /// A broker dropped a topic that is being deleted, or is not live any more.
+    DroppedBy(String, BrokerId),
+    /// Nothing of a topic is registered any more.
+    Forgotten(String),
+    /// Overrides of a resource; `None`: removed.
+    Configs(Kind, String, Option<Overrides>),
+}
+
+impl Cluster {
+    /// Takes one change.
+    pub(crate) fn apply(&mut self, step: Step) {
+        match step {
+            Step::Brokers(brokers) => self.replace_brokers(brokers),
+            Step::Topic(name, topic) => {
+                self.topics.insert(name, topic);
+            }
+            Step::DeletionMarked(name, deletion) => {
+                self.deletions.insert(name, deletion);
+            }
+            Step::DroppedBy(name, broker) => {
+                if let Some(deletion) = self.deletions.get_mut(&name) {
+                    deletion.waiting_for.retain(|id| *id != broker);
+                }
+            }
+            Step::Forgotten(name) => {
+                self.topics.remove(&name);
+                self.deletions.remove(&name);
+                self.configs.remove(&(Kind::Topic, name));
+            }
+            Step::Configs(kind, name, Some(overrides)) => {
+                self.configs.insert((kind, name), overrides);
+            }
+            Step::Configs(kind, name, None) => {
+                self.configs.remove(&(kind, name));
+            }
+        }
+    }
+
+    /// A deletion waits for live brokers only, and anew for one that started again: it may have
+    /// read the topic before the deletion was marked.
+    fn replace_brokers(&mut self, brokers: Brokers) {
+        let before = std::mem::replace(&mut self.brokers, brokers);
+        let new = |id: &BrokerId| {
+            before.get(id).map(|b| b.incarnation) != self.brokers.get(id).map(|b| b.incarnation)
+        };
+        let hosts: Vec<(String, Vec<BrokerId>)> = self
+            .deletions
+            .keys()
+            .map(|name| (name.clone(), self.live_hosts(name).into_iter().filter(new).collect()))
+            .collect();
+        for (name, joined) in hosts {
+            let Some(deletion) = self.deletions.get_mut(&name) else { continue };
+            deletion.waiting_for.retain(|id| self.brokers.contains_key(id));
+            for id in joined {
+                if !deletion.waiting_for.contains(&id) {
+                    deletion.waiting_for.push(id);
+                }
+            }
+        }
+    }
+
+    /// The live replicas of a topic, each once.
+    pub(crate) fn live_hosts(&self, topic: &str) -> Vec<BrokerId> {
+        let Some(topic) = self.topics.get(topic) else { return Vec::new() };
+        self.brokers
+            .keys()
+            .copied()
+            .filter(|id| topic.partitions.iter().any(|p| p.replicas.contains(id)))
+            .collect()
+    }
+
+    /// Replicas and preferred leaders of each live broker, over all topics.
+    pub(crate) fn load(&self) -> BTreeMap<BrokerId, (usize, usize)> {
+        let mut load: BTreeMap<BrokerId, (usize, usize)> =
+            self.brokers.keys().map(|&id| (id, (0, 0))).collect();
+        for partition in self.topics.values().flat_map(|topic| &topic.partitions) {
+            for (position, id) in partition.replicas.iter().enumerate() {
+                if let Some((replicas, leaders)) = load.get_mut(id) {
+                    *replicas += 1;
+                    *leaders += usize::from(position == 0);
+                }
+            }
+        }
+        load
+    }
+}
