@@ -1,0 +1,394 @@
+//! The handle that applications hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use proto::client::Cluster;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::accumulator::{Accumulator, Appended};
+use crate::batch::{Admission, Completion, Outcome, Receipt, SendFuture};
+use crate::blocking::block_on;
+use crate::config::ProducerConfig;
+use crate::error::{FlushError, SendError, StartError};
+use crate::line::{Line, Refused, Waiting};
+use crate::message_set::{MessageSet, SetFuture, SetPart};
+use crate::record::{OwnedRecord, Record, now_ms};
+use crate::sender::{Command, Sender};
+
+/// What handles and the sender task share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: ProducerConfig,
+    pub(crate) accumulator: Accumulator,
+    pub(crate) line: Line,
+    closing: AtomicBool,
+    has_own_thread: bool,
+    acknowledged: AtomicU64,
+    acknowledged_bytes: AtomicU64,
+    failed: AtomicU64,
+    /// Since the last flush.
+    failures: Mutex<(u64, Option<SendError>)>,
+}
+
+impl Shared {
+    fn new(config: ProducerConfig, has_own_thread: bool) -> Self {
+        Self {
+            accumulator: Accumulator::new(&config),
+            line: Line::new(config.buffer_memory / 4),
+            config,
+            closing: AtomicBool::new(false),
+            has_own_thread,
+            acknowledged: AtomicU64::new(0),
+            acknowledged_bytes: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// Ends a batch and counts its records.
+    pub(crate) fn tell(
+        &self,
+        completion: &Completion,
+        records: i32,
+        bytes: usize,
+        outcome: Outcome,
+    ) {
+        let records = u64::from(records.unsigned_abs());
+        let error = match &outcome {
+            Outcome::Done { .. } => None,
+            Outcome::Failed(error) => Some(error.clone()),
+        };
+        if completion.is_complete() {
+            return;
+        }
+        match error {
+            None => {
+                self.acknowledged.fetch_add(records, Ordering::Relaxed);
+                self.acknowledged_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            Some(error) => self.count_failed(records, error),
+        }
+        completion.complete(outcome);
+    }
+
+    fn count_failed(&self, records: u64, error: SendError) {
+        self.failed.fetch_add(records, Ordering::Relaxed);
+        let mut failures = self.failures.lock();
+        failures.0 += records;
+        failures.1.get_or_insert(error);
+    }
+
+    /// What failed since the last call.
+    pub(crate) fn take_failures(&self) -> Result<(), FlushError> {
+        match std::mem::take(&mut *self.failures.lock()) {
+            (failed, Some(first)) => Err(FlushError { failed, first }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn refuse_all(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+}
+
+/// Counts of a producer since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProducerStats {
+    /// Records acknowledged.
+    pub acknowledged: u64,
+    /// Bytes of their batches.
+    pub acknowledged_bytes: u64,
+    /// Records that failed.
+    pub failed: u64,
+    /// Bytes of `buffer.memory` in use.
+    pub buffered_bytes: u64,
+}
+
+/// Builds a [`Producer`].
+#[derive(Debug, Clone, Default)]
+pub struct ProducerBuilder {
+    config: ProducerConfig,
+    on_current_runtime: bool,
+}
+
+impl ProducerBuilder {
+    /// All settings at once.
+    #[must_use]
+    pub fn config(mut self, config: ProducerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// One setting by its key, see [`crate::config::KEYS`].
+    pub fn set(mut self, key: &str, value: &str) -> Result<Self, StartError> {
+        self.config.set(key, value)?;
+        Ok(self)
+    }
+
+    /// The producer's sockets and timers live on the runtime of the caller instead of on a thread of
+    /// their own. A send never blocks then; a task that does not yield holds the producer up.
+    #[must_use]
+    pub fn on_current_runtime(mut self) -> Self {
+        self.on_current_runtime = true;
+        self
+    }
+
+    /// Starts it. Nothing is connected yet: trouble with brokers shows in what is sent.
+    pub fn start(self) -> Result<Producer, StartError> {
+        self.config.validate()?;
+        let shared = Arc::new(Shared::new(self.config, !self.on_current_runtime));
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let task = {
+            let shared = Arc::clone(&shared);
+            move || {
+                let cluster = Cluster::new(shared.config.cluster_options());
+                Sender::new(shared, cluster, receiver).run()
+            }
+        };
+        if self.on_current_runtime {
+            let runtime =
+                tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+            runtime.spawn(task());
+        } else {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(StartError::Thread)?;
+            std::thread::Builder::new()
+                .name("ottla-producer".into())
+                .spawn(move || runtime.block_on(async { Box::pin(task()).await }))
+                .map_err(StartError::Thread)?;
+        }
+        Ok(Producer { shared, commands })
+    }
+}
+
+/// Sends records in batches; cheap to clone, safe to share between threads and tasks.
+///
+/// [`send`](Self::send) encodes the record into its partition's open batch and returns at once; a
+/// background thread sends full batches, retries, and completes the futures. With idempotence on (the
+/// default) every acknowledged record is in the log exactly once, and the records that one thread
+/// sends to one partition are in the order they were sent, however often connections break.
+///
+/// [`close`](Self::close) it: dropping the last handle still delivers what was sent, but in the
+/// background, where the end of the process cuts it off.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use producer_client::{Producer, ProducerConfig, Record};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let producer = Producer::start(ProducerConfig::new(["localhost:9094"]))?;
+/// let place = producer.send(Record::to("clicks").key("user-7").value("{}")).wait()?;
+/// println!("partition {} offset {:?}", place.partition, place.offset);
+/// producer.close(Duration::from_secs(10)).wait()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Producer {
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Producer {
+    /// Builds one step by step.
+    pub fn builder() -> ProducerBuilder {
+        ProducerBuilder::default()
+    }
+
+    /// Starts one on a thread of its own.
+    pub fn start(config: ProducerConfig) -> Result<Self, StartError> {
+        Self::builder().config(config).start()
+    }
+
+    /// Sends a record. The future becomes its place in the log; many may be under way.
+    ///
+    /// Where `buffer.memory` is full or the topic is not known yet, a copy of the record stands in
+    /// line, at most `max.block.ms`. When the line is full too, the call blocks the thread, as Kafka's
+    /// does; with [`ProducerBuilder::on_current_runtime`], where that could stop the producer itself,
+    /// the future fails instead. Code that does not await every future gets its back-pressure from
+    /// [`SendFuture::accepted`].
+    pub fn send(&self, record: Record<'_>) -> SendFuture {
+        match self.try_append(&record) {
+            Ok(receipt) => SendFuture::in_batch(receipt),
+            Err(Appended::Failed(error)) => self.fail(error),
+            Err(_) => match self.stand_in_line(&record) {
+                Ok(admission) => SendFuture::in_line(admission),
+                Err(error) => self.fail(error),
+            },
+        }
+    }
+
+    /// Sends a record whose acknowledgement nobody waits for, blocking while there is no room. Errors
+    /// later than this call's show in [`flush`](Self::flush) and [`stats`](Self::stats).
+    ///
+    /// For plain threads; in async code use [`enqueue`](Self::enqueue).
+    pub fn send_detached(&self, record: Record<'_>) -> Result<(), SendError> {
+        match self.try_append(&record) {
+            Ok(_) => Ok(()),
+            Err(Appended::Failed(error)) => Err(self.count(error)),
+            Err(_) => self.send(record).wait_accepted(),
+        }
+    }
+
+    /// Sends a record, waiting first until there is room for it: the future that this returns then
+    /// is its acknowledgement. May be dropped.
+    pub async fn enqueue(&self, record: Record<'_>) -> Result<SendFuture, SendError> {
+        let mut future = self.send(record);
+        future.accepted().await?;
+        Ok(future)
+    }
+
+    /// Sends the messages of a set to one partition, in order and next to each other in as few
+    /// batches as they take (the paper's `producer.send(topic, set)`). Blocks the thread while there
+    /// is no room.
+    pub fn send_set(&self, topic: &str, set: &MessageSet) -> SetFuture {
+        let mut parts: Vec<SetPart> = Vec::new();
+        let mut next = 0;
+        // Later records of a set that had to wait must go where the first ones went.
+        let mut partition = set.partition;
+        while next < set.len() {
+            let first = set.record(topic, next, partition);
+            let Some(first) = first else { break };
+            if self.shared.line.is_empty() && !self.is_closed() {
+                let rest = (next..set.len()).filter_map(|i| set.record(topic, i, partition));
+                let (taken, ended) = self.shared.accumulator.append_run(&first, rest, |receipt| {
+                    SetPart::add(&mut parts, receipt);
+                });
+                next += taken;
+                match ended {
+                    None => continue,
+                    Some(Appended::Failed(error)) => return SetFuture::failed(self.count(error)),
+                    Some(_) => {}
+                }
+                partition = parts.first().map(SetPart::partition).or(partition);
+            }
+            let Some(record) = set.record(topic, next, partition) else { break };
+            let mut waiting = self.send(record);
+            if let Err(error) = waiting.wait_accepted() {
+                return SetFuture::failed(error);
+            }
+            if let Some(receipt) = waiting.into_receipt() {
+                SetPart::add(&mut parts, receipt);
+            }
+            partition = parts.first().map(SetPart::partition).or(partition);
+            next += 1;
+        }
+        SetFuture::new(parts)
+    }
+
+    /// Sends everything at once, lingering no longer, and waits until all of it is acknowledged or
+    /// has failed. An error tells how many records failed since the last flush.
+    pub fn flush(&self) -> Flush {
+        let (reply, answer) = oneshot::channel();
+        Flush::new(self.commands.send(Command::Flush(reply)).is_ok().then_some(answer))
+    }
+
+    /// Refuses new records, delivers what was sent, at most for `timeout`, then fails the rest and
+    /// ends. The error is [`flush`](Self::flush)'s.
+    pub fn close(&self, timeout: Duration) -> Flush {
+        self.shared.refuse_all();
+        let (reply, answer) = oneshot::channel();
+        let deadline = Instant::now() + timeout.min(Duration::from_secs(86_400 * 365));
+        Flush::new(self.commands.send(Command::Close(deadline, reply)).is_ok().then_some(answer))
+    }
+
+    /// Counts so far.
+    pub fn stats(&self) -> ProducerStats {
+        let shared = &self.shared;
+        ProducerStats {
+            acknowledged: shared.acknowledged.load(Ordering::Relaxed),
+            acknowledged_bytes: shared.acknowledged_bytes.load(Ordering::Relaxed),
+            failed: shared.failed.load(Ordering::Relaxed),
+            buffered_bytes: shared.accumulator.memory.taken() as u64,
+        }
+    }
+
+    /// The settings it runs with.
+    pub fn config(&self) -> &ProducerConfig {
+        &self.shared.config
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shared.closing.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn try_append(&self, record: &Record<'_>) -> Result<Receipt, Appended> {
+        if self.is_closed() {
+            return Err(Appended::Failed(SendError::Closed { in_doubt: false }));
+        }
+        if !self.shared.line.is_empty() {
+            return Err(Appended::NoRoom);
+        }
+        match self.shared.accumulator.append(record) {
+            Appended::Done(receipt) => Ok(receipt),
+            other => Err(other),
+        }
+    }
+
+    #[cold]
+    fn stand_in_line(&self, record: &Record<'_>) -> Result<Arc<Admission>, SendError> {
+        let shared = &self.shared;
+        let since = Instant::now();
+        let size = record.size_bound();
+        let admission = Arc::new(Admission::default());
+        let record = OwnedRecord::copy(record, now_ms());
+        let waiting = Waiting { record, size, admission: Arc::clone(&admission), since };
+        let deadline = shared.has_own_thread.then(|| since + shared.config.max_block);
+        match shared.line.push(waiting, deadline) {
+            Ok(()) => {
+                shared.accumulator.wake.notify_one();
+                Ok(admission)
+            }
+            Err(Refused::Closed) => Err(SendError::Closed { in_doubt: false }),
+            Err(Refused::Full) => Err(SendError::BufferExhausted {
+                waited: since.elapsed(),
+                memory: shared.accumulator.memory.total(),
+                cause: None,
+            }),
+        }
+    }
+
+    fn fail(&self, error: SendError) -> SendFuture {
+        SendFuture::failed(self.count(error))
+    }
+
+    fn count(&self, error: SendError) -> SendError {
+        self.shared.count_failed(1, error.clone());
+        error
+    }
+}
+
+/// Becomes the end of a [`Producer::flush`] or [`Producer::close`].
+#[derive(Debug)]
+#[must_use = "await it or call `wait`"]
+pub struct Flush(Option<oneshot::Receiver<Result<(), FlushError>>>);
+
+impl Flush {
+    fn new(answer: Option<oneshot::Receiver<Result<(), FlushError>>>) -> Self {
+        Self(answer)
+    }
+
+    /// Waits on a plain thread.
+    pub fn wait(self) -> Result<(), FlushError> {
+        block_on(self)
+    }
+}
+
+impl Future for Flush {
+    type Output = Result<(), FlushError>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        // A producer that ended has nothing left to flush.
+        let Some(answer) = &mut self.0 else { return std::task::Poll::Ready(Ok(())) };
+        std::pin::Pin::new(answer).poll(cx).map(|answer| answer.unwrap_or(Ok(())))
+    }
+}

@@ -1,0 +1,180 @@
+//! The stream to one broker: a task that connects, writes requests and reads acknowledgements.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use proto::BrokerId;
+use proto::client::{ClientError, Cluster, Connection};
+use proto::v1;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::Event;
+use crate::accumulator::QueueIndex;
+use crate::idempotence::Ticket;
+
+/// Requests handed to a link that the HTTP/2 stream has not taken; above it, partitions wait.
+const QUEUED_MAX: usize = 32;
+/// Room is reported when so many are left.
+const QUEUED_LOW: usize = 16;
+/// Messages the stream itself takes ahead.
+const STREAM_MESSAGES: usize = 8;
+/// The longest acknowledgement message taken.
+const ACKS_LEN_MAX: usize = 4 << 20;
+
+/// A request without an answer yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InFlight {
+    pub(super) at: QueueIndex,
+    pub(super) ticket: Ticket,
+    pub(super) since: Instant,
+}
+
+/// The sender's side of a link. Dropping it ends the task and the stream.
+pub(super) struct Link {
+    /// Tells this link from an earlier one to the same broker.
+    pub(super) generation: u64,
+    pub(super) is_open: bool,
+    /// `None` once the producer closes: the task writes what it has and half-closes.
+    pub(super) requests: Option<mpsc::UnboundedSender<(Bytes, Bytes)>>,
+    queued: Arc<AtomicUsize>,
+    /// Set once it is open.
+    pub(super) connection: Arc<OnceLock<Connection>>,
+    /// By request id, which ascends: the first is the oldest.
+    pub(super) in_flight: BTreeMap<u64, InFlight>,
+    /// Partitions that wait until it is open or has room.
+    pub(super) waiting: Vec<QueueIndex>,
+    task: AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Link {
+    /// Begins to connect.
+    pub(super) fn open(
+        broker: BrokerId,
+        generation: u64,
+        cluster: Cluster,
+        report: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let (requests, queue) = mpsc::unbounded_channel();
+        let queued = Arc::new(AtomicUsize::new(0));
+        let connection = Arc::new(OnceLock::new());
+        let task = LinkTask {
+            broker,
+            generation,
+            cluster,
+            report,
+            queue,
+            queued: Arc::clone(&queued),
+            connection: Arc::clone(&connection),
+        };
+        Self {
+            generation,
+            is_open: false,
+            requests: Some(requests),
+            queued,
+            connection,
+            in_flight: BTreeMap::new(),
+            waiting: Vec::new(),
+            task: tokio::spawn(task.run()).abort_handle(),
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.is_open && self.queued.load(Ordering::Acquire) < QUEUED_MAX
+    }
+
+    /// Hands over a request. If the task is gone its end was reported and the request counts as lost.
+    pub(super) fn send(&self, head: Bytes, records: Bytes) {
+        self.queued.fetch_add(1, Ordering::AcqRel);
+        if let Some(requests) = &self.requests {
+            let _ = requests.send((head, records));
+        }
+    }
+}
+
+struct LinkTask {
+    broker: BrokerId,
+    generation: u64,
+    cluster: Cluster,
+    report: mpsc::UnboundedSender<Event>,
+    queue: mpsc::UnboundedReceiver<(Bytes, Bytes)>,
+    queued: Arc<AtomicUsize>,
+    connection: Arc<OnceLock<Connection>>,
+}
+
+impl LinkTask {
+    /// Only a sender that is gone does not take reports, and it ends this task.
+    fn tell(&self, event: Event) {
+        let _ = self.report.send(event);
+    }
+
+    async fn run(mut self) {
+        let (broker, generation) = (self.broker, self.generation);
+        let error = match self.cluster.connection(broker).await {
+            Ok(connection) => self.serve(connection).await,
+            Err(error) => error,
+        };
+        self.tell(Event::LinkClosed(broker, generation, error));
+    }
+
+    async fn serve(&mut self, connection: Connection) -> ClientError {
+        let (broker, generation) = (self.broker, self.generation);
+        let path = "/ottla.v1.Log/ProduceStream";
+        let _ = self.connection.set(connection.clone());
+        let (stream, mut answers) = connection.open_stream(path, STREAM_MESSAGES, ACKS_LEN_MAX);
+        self.tell(Event::LinkOpen(broker, generation));
+        let address = connection.address().to_owned();
+        let over = |cause: &str| ClientError::ConnectionLost {
+            address: address.clone(),
+            cause: cause.into(),
+        };
+        let report = self.report.clone();
+        let (queue, queued) = (&mut self.queue, &self.queued);
+        let write = async move {
+            while let Some((head, records)) = queue.recv().await {
+                stream.send(head, records).await?;
+                if queued.fetch_sub(1, Ordering::AcqRel) == QUEUED_LOW {
+                    let _ = report.send(Event::LinkRoom(broker, generation));
+                }
+            }
+            // Half-closes; the answers still come.
+            drop(stream);
+            std::future::pending::<Result<(), ClientError>>().await
+        };
+        let (report, cluster) = (&self.report, &self.cluster);
+        let mut is_known_to_work = false;
+        let read = async {
+            while let Some(message) = answers.recv().await? {
+                let malformed = |source| ClientError::Frame { address: address.clone(), source };
+                let mut acks = message.decode::<v1::ProduceResponse>().map_err(malformed)?.acks;
+                // What has come meanwhile goes along: one wake-up of the sender for all.
+                while let Ok(Some(more)) = answers.try_recv() {
+                    acks.extend(more.decode::<v1::ProduceResponse>().map_err(malformed)?.acks);
+                }
+                if !std::mem::replace(&mut is_known_to_work, true) {
+                    cluster.connection_works(&connection);
+                }
+                let _ = report.send(Event::Acks(broker, generation, acks));
+            }
+            Err::<(), _>(over("the broker ended the stream"))
+        };
+        let ended = tokio::select! {
+            ended = read => ended,
+            // The reader knows the reason better than the writer, if it has one.
+            Err(error) = write => match answers.recv().await {
+                Err(reason) => Err(reason),
+                Ok(_) => Err(error),
+            },
+        };
+        ended.err().unwrap_or_else(|| over("the stream ended"))
+    }
+}

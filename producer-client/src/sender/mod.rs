@@ -1,0 +1,166 @@
+//! The task that owns the network side: which batch goes to whom and what becomes of it.
+//!
+//! One task holds all state and is its only writer; everything reaches it as an event, a command or
+//! the accumulator's list of partitions with something to send. It never waits for one broker: each
+//! has a [`link`] task that owns the stream and reports back.
+//!
+//! - `run`: the loop, timers, commands.
+//! - `partition`: one partition's window, leader and back-off; what is sent next.
+//! - `answers`: what acknowledgements, lost links and timeouts do to batches.
+//! - `metadata`: leaders, partitions and the producer id, asked for in the background.
+//! - `link`: the stream to one broker.
+//!
+//! The decisions about sequences are in [`crate::idempotence`]; nothing here encodes a record.
+
+mod answers;
+mod link;
+mod metadata;
+mod partition;
+mod run;
+
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::client::{ClientError, Cluster, Metadata};
+use proto::{BrokerId, ProducerEpoch, ProducerId, TopicId, v1};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::accumulator::QueueIndex;
+use crate::config::ProducerConfig;
+use crate::error::FlushError;
+use crate::producer::Shared;
+use link::Link;
+use partition::PartitionState;
+
+/// What the application asks.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Send everything now and answer when all of it has ended.
+    Flush(oneshot::Sender<Result<(), FlushError>>),
+    /// The same, but until the deadline only; then end.
+    Close(Instant, oneshot::Sender<Result<(), FlushError>>),
+}
+
+/// What tasks report.
+enum Event {
+    /// The stream to a broker can be written to.
+    LinkOpen(BrokerId, u64),
+    /// Acknowledgements.
+    Acks(BrokerId, u64, Vec<v1::ProduceAck>),
+    /// A full link has room again.
+    LinkRoom(BrokerId, u64),
+    /// The stream ended.
+    LinkClosed(BrokerId, u64, ClientError),
+    Metadata(Result<Arc<Metadata>, ClientError>),
+    ProducerId(Result<(ProducerId, ProducerEpoch), Arc<str>>),
+    Flushed(oneshot::Sender<Result<(), FlushError>>),
+    CloseFlushed,
+}
+
+/// A topic as the sender sees it.
+struct TopicState {
+    id: TopicId,
+    partitions: Vec<QueueIndex>,
+}
+
+/// Progress of something asked for in the background.
+#[derive(Debug, Default)]
+struct Asking {
+    under_way: bool,
+    wanted: bool,
+    not_before: Option<Instant>,
+    failures: u32,
+}
+
+/// See the module.
+pub(crate) struct Sender {
+    shared: Arc<Shared>,
+    cluster: Cluster,
+    topics: HashMap<Arc<str>, TopicState>,
+    partitions: Vec<PartitionState>,
+    links: HashMap<BrokerId, Link>,
+    next_link: u64,
+    next_request: u64,
+    events: mpsc::UnboundedReceiver<Event>,
+    report: mpsc::UnboundedSender<Event>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// Partitions to look at now.
+    ready: VecDeque<QueueIndex>,
+    /// Partitions to look at later; an entry counts only if it is its partition's `timer`.
+    timers: BinaryHeap<std::cmp::Reverse<(Instant, QueueIndex)>>,
+    metadata: Asking,
+    metadata_at: Instant,
+    producer_id: Asking,
+    id: Option<(ProducerId, ProducerEpoch)>,
+    /// Flushes under way: nothing lingers.
+    flushing: usize,
+    closing: Option<(Instant, Option<oneshot::Sender<Result<(), FlushError>>>)>,
+    /// For error texts: the last thing that went wrong with a broker.
+    trouble: Option<Arc<str>>,
+    swept: Instant,
+}
+
+impl Sender {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        cluster: Cluster,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        let (report, events) = mpsc::unbounded_channel();
+        let now = Instant::now();
+        Self {
+            shared,
+            cluster,
+            topics: HashMap::new(),
+            partitions: Vec::new(),
+            links: HashMap::new(),
+            next_link: 0,
+            next_request: 0,
+            events,
+            report,
+            commands,
+            ready: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            metadata: Asking::default(),
+            metadata_at: now,
+            producer_id: Asking::default(),
+            id: None,
+            flushing: 0,
+            closing: None,
+            trouble: None,
+            swept: now,
+        }
+    }
+
+    fn config(&self) -> &ProducerConfig {
+        &self.shared.config
+    }
+
+    /// `linger.ms`, or none while somebody waits for memory or a flush.
+    fn linger(&self) -> Duration {
+        if self.flushing > 0 || self.closing.is_some() || !self.shared.line.is_empty() {
+            Duration::ZERO
+        } else {
+            self.shared.config.linger
+        }
+    }
+
+    /// Puts a partition among those to be looked at.
+    fn make_ready(&mut self, at: QueueIndex) {
+        if let Some(partition) = self.partitions.get_mut(at)
+            && !std::mem::replace(&mut partition.is_ready, true)
+        {
+            self.ready.push_back(at);
+        }
+    }
+
+    /// Looks at a partition at `when`, unless an earlier look is planned.
+    fn make_ready_at(&mut self, at: QueueIndex, when: Instant) {
+        let Some(partition) = self.partitions.get_mut(at) else { return };
+        if partition.timer.is_none_or(|timer| when < timer) {
+            partition.timer = Some(when);
+            self.timers.push(std::cmp::Reverse((when, at)));
+        }
+    }
+}

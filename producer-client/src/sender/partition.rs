@@ -1,0 +1,213 @@
+//! One partition on the sender's side, and what is sent to it next.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use proto::client::Backoff;
+use proto::grpc::produce_request_head;
+use proto::record::{ProducerStamp, restamp_producer};
+use proto::{BrokerId, LeaderEpoch, TopicId, v1};
+
+use super::Sender;
+use super::link::{InFlight, Link};
+use crate::accumulator::{PartitionQueue, QueueIndex, Taken};
+use crate::batch::{Completion, OpenBatch};
+use crate::config::Acks;
+use crate::idempotence::{Mode, Ticket, Window};
+
+/// Batches of one partition sent before the others have their turn.
+const TURN: usize = 16;
+
+/// A batch that was sent at least once.
+#[derive(Debug)]
+pub(crate) struct SentBatch {
+    pub(super) bytes: Bytes,
+    stamp: ProducerStamp,
+    pub(super) completion: Arc<Completion>,
+    pub(super) opened: Instant,
+    pub(super) charged: usize,
+    pub(super) records: i32,
+    pub(super) attempts: u32,
+}
+
+/// See the module.
+pub(super) struct PartitionState {
+    pub(super) queue: Arc<PartitionQueue>,
+    pub(super) window: Window<SentBatch>,
+    pub(super) topic_id: TopicId,
+    /// The topic was made again: to be seen to once nothing is on the wire.
+    pub(super) topic_changed: bool,
+    pub(super) leader: Option<BrokerId>,
+    pub(super) leader_epoch: LeaderEpoch,
+    /// The link that what is on the wire went over.
+    pub(super) link: Option<(BrokerId, u64)>,
+    pub(super) backoff: Backoff,
+    pub(super) not_before: Option<Instant>,
+    /// The last trouble, for error texts.
+    pub(super) trouble: Option<Arc<str>>,
+    pub(super) is_ready: bool,
+    pub(super) timer: Option<Instant>,
+}
+
+/// What a look at a partition ended with.
+enum Next {
+    /// Something was sent: look again.
+    Sent,
+    /// Nothing to do until an event or a timer.
+    Nothing,
+    /// Look again then.
+    At(Instant),
+    /// The leader is not known.
+    NoLeader,
+    /// Waits for its link.
+    Link(BrokerId),
+    /// Waits for a producer id.
+    NoId,
+}
+
+impl Sender {
+    /// Sends what can be sent to a partition.
+    pub(super) fn serve(&mut self, at: QueueIndex, now: Instant) {
+        let Some(partition) = self.partitions.get_mut(at) else { return };
+        partition.is_ready = false;
+        partition.queue.looked();
+        for _ in 0..TURN {
+            match self.send_next(at, now) {
+                Next::Sent => {}
+                Next::Nothing => return,
+                Next::At(when) => return self.make_ready_at(at, when),
+                Next::NoLeader => return self.want_metadata(),
+                Next::NoId => return self.want_producer_id(),
+                Next::Link(broker) => {
+                    let link = self.link(broker);
+                    if !link.waiting.contains(&at) {
+                        link.waiting.push(at);
+                    }
+                    return;
+                }
+            }
+        }
+        self.make_ready(at);
+    }
+
+    fn send_next(&mut self, at: QueueIndex, now: Instant) -> Next {
+        let linger = self.linger();
+        let Some(partition) = self.partitions.get_mut(at) else { return Next::Nothing };
+        let resending = match partition.window.mode() {
+            Mode::Draining | Mode::Fenced => return Next::Nothing,
+            Mode::Resending => true,
+            Mode::Flowing | Mode::NoId => false,
+        };
+        if !resending {
+            match partition.queue.due(linger) {
+                None => return Next::Nothing,
+                Some(when) if when > now => return Next::At(when),
+                Some(_) => {}
+            }
+            if partition.window.mode() == Mode::NoId {
+                return Next::NoId;
+            }
+            if !partition.window.has_room() {
+                return Next::Nothing;
+            }
+        }
+        if let Some(when) = partition.not_before.filter(|&when| when > now) {
+            return Next::At(when);
+        }
+        let Some(leader) = partition.leader else { return Next::NoLeader };
+        let Some(link) = self.links.get_mut(&leader).filter(|link| link.has_room()) else {
+            return Next::Link(leader);
+        };
+        let over = Some((leader, link.generation));
+        if partition.window.on_wire() > 0 && partition.link != over {
+            // The leader changed: the answers of the old one come first.
+            return Next::Nothing;
+        }
+        let sent = match resending {
+            true => partition.resend(),
+            false => match partition.queue.take(now, linger) {
+                Taken::Batch(batch) => Some(partition.send_new(batch)),
+                Taken::Later(when) => return Next::At(when),
+                Taken::Empty => return Next::Nothing,
+            },
+        };
+        let Some((ticket, bytes)) = sent else { return Next::Nothing };
+        partition.link = over;
+        let request_id = self.next_request;
+        self.next_request += 1;
+        let config = &self.shared.config;
+        let head = partition.request(request_id, config.acks, config.max_in_flight);
+        match produce_request_head(&head, bytes.len()) {
+            Ok(head) => link.send(head, bytes),
+            Err(error) => tracing::error!(%error, "a batch cannot be framed"),
+        }
+        if config.acks == Acks::None {
+            self.no_answer_expected(at, ticket);
+        } else {
+            link.in_flight.insert(request_id, InFlight { at, ticket, since: now });
+        }
+        Next::Sent
+    }
+
+    /// The link to a broker, opened if there is none.
+    fn link(&mut self, broker: BrokerId) -> &mut Link {
+        self.links.entry(broker).or_insert_with(|| {
+            self.next_link += 1;
+            Link::open(broker, self.next_link, self.cluster.clone(), self.report.clone())
+        })
+    }
+}
+
+impl PartitionState {
+    /// Stamps a batch and puts it in the window.
+    fn send_new(&mut self, batch: OpenBatch) -> (Ticket, Bytes) {
+        let OpenBatch { builder, completion, opened, charged } = batch;
+        let records = builder.record_count();
+        let stamp = self.window.next_stamp();
+        let bytes = builder.finish(stamp);
+        let sent = SentBatch {
+            bytes: bytes.clone(),
+            stamp,
+            completion,
+            opened,
+            charged,
+            records,
+            attempts: 1,
+        };
+        (self.window.push(sent, records), bytes)
+    }
+
+    /// The next batch of the window that has to go again, under the stamp it has now.
+    fn resend(&mut self) -> Option<(Ticket, Bytes)> {
+        let resend = self.window.resend()?;
+        let batch = resend.batch;
+        if batch.stamp != resend.stamp {
+            match restamp_producer(&batch.bytes, resend.stamp) {
+                Ok(bytes) => (batch.bytes, batch.stamp) = (bytes, resend.stamp),
+                Err(error) => tracing::error!(%error, "a batch of our own cannot be read"),
+            }
+        }
+        batch.attempts += 1;
+        Some((resend.ticket, batch.bytes.clone()))
+    }
+
+    fn request(&self, request_id: u64, acks: Acks, max_in_flight: usize) -> v1::ProduceRequest {
+        let acks = match acks {
+            Acks::None => v1::Acks::None,
+            Acks::Leader => v1::Acks::Leader,
+            Acks::All => v1::Acks::All,
+        };
+        v1::ProduceRequest {
+            request_id,
+            topic: self.queue.name.topic.as_ref().into(),
+            topic_id: self.topic_id.to_bytes(),
+            partition: self.queue.name.partition,
+            leader_epoch: self.leader_epoch.0,
+            acks: acks.into(),
+            timeout_ms: 0,
+            max_in_flight: max_in_flight as u32,
+            records: Bytes::new(),
+        }
+    }
+}
