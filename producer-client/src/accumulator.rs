@@ -100,8 +100,8 @@ impl PartitionQueue {
     pub(crate) fn take_expired(&self, before: Instant) -> Vec<OpenBatch> {
         let mut pending = self.pending.lock();
         let mut expired = Vec::new();
-        while let Some(batch) = pending.full.pop_front_if(|batch| batch.opened <= before) {
-            expired.push(batch);
+        while pending.full.front().is_some_and(|batch| batch.opened <= before) {
+            expired.extend(pending.full.pop_front());
         }
         if pending.full.is_empty() {
             expired.extend(pending.open.take_if(|open| open.opened <= before));
@@ -241,7 +241,8 @@ impl Accumulator {
         let mut pending = queue.pending.lock();
         for record in records {
             let timestamp = record.timestamp.unwrap_or(now);
-            let (appended, size, tell) = self.append_locked(&queue, &mut pending, &record, timestamp);
+            let (appended, size, tell) =
+                self.append_locked(&queue, &mut pending, &record, timestamp);
             if tell {
                 self.tell(&queue);
             }
@@ -370,11 +371,6 @@ impl Accumulator {
         into.append(&mut self.ready.lock());
     }
 
-    /// Whether the topic's partitions are known.
-    pub(crate) fn knows(&self, topic: &str) -> bool {
-        self.topics.read().get(topic).is_some_and(|topic| !topic.routes.read().queues.is_empty())
-    }
-
     /// The topic, made empty if it is new.
     pub(crate) fn topic(&self, name: &str) -> Arc<Topic> {
         if let Some(topic) = self.topics.read().get(name) {
@@ -424,6 +420,3 @@ fn draw_shorter(routes: &Routes, last: Partition) -> Partition {
     let others = drawn.into_iter().filter(|&partition| partition != last);
     others.min_by_key(|&partition| backlog(partition)).unwrap_or(drawn[0])
 }
-
-#[cfg(test)]
-mod tests;

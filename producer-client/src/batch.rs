@@ -97,10 +97,7 @@ pub(crate) struct Receipt {
 }
 
 impl Receipt {
-    pub(crate) fn poll(
-        &mut self,
-        cx: &Context<'_>,
-    ) -> Poll<Result<RecordMetadata, SendError>> {
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<RecordMetadata, SendError>> {
         let outcome = match self.completion.poll(&mut self.slot, cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(outcome) => outcome,

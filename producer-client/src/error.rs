@@ -200,11 +200,15 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
     /// The producer's thread or its runtime could not be made.
-    #[error("the producer's thread could not be started: {0}; the process may be at its limit of \
-             threads or files")]
+    #[error(
+        "the producer's thread could not be started: {0}; the process may be at its limit of \
+             threads or files"
+    )]
     Thread(#[source] std::io::Error),
     /// `on_current_runtime()` outside a runtime.
-    #[error("on_current_runtime() was asked for outside a tokio runtime: call it from async code, \
-             or leave it out to let the producer have a thread of its own")]
+    #[error(
+        "on_current_runtime() was asked for outside a tokio runtime: call it from async code, \
+             or leave it out to let the producer have a thread of its own"
+    )]
     NoRuntime,
 }

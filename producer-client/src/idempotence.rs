@@ -36,7 +36,8 @@
 //! | else | `Resending`, all in order, under their own sequences |
 //!
 //! A batch whose **delivery timeout** passes before it was sent is simply dropped: it has no sequence.
-//! If it was sent and not answered it is in doubt: its records' futures fail at once (and say so),
+//! One that was sent and whose every copy was answered with an error is settled as if refused. If a
+//! copy was sent and not answered the batch is in doubt: its records' futures fail at once (and say so),
 //! but the batch keeps its place and is resent with the others until the broker says what became of
 //! it. Dropping it would leave a gap that the batches after it, in doubt themselves, could not be
 //! judged by. So the epoch is bumped only when nothing that somebody still waits for is in doubt: a
@@ -95,7 +96,8 @@ struct Entry<B> {
     state: State,
     /// Nothing unsettled was before it when it was last sent.
     sent_as_head: bool,
-    /// Some copy of it was sent and not answered.
+    /// Some copy of it was sent and not answered, or not for certain. That copy may still be in a
+    /// socket, so a later answer does not lift the doubt, only settling does.
     in_doubt: bool,
     /// Its delivery timeout has passed and its futures know.
     expired: bool,
@@ -176,11 +178,9 @@ impl<B> Window<B> {
     /// The stamp for a new batch, which must then be [`push`](Self::push)ed.
     pub(crate) fn next_stamp(&self) -> ProducerStamp {
         match self.idempotent {
-            true => ProducerStamp {
-                id: self.id,
-                epoch: self.epoch,
-                base_sequence: self.next_sequence,
-            },
+            true => {
+                ProducerStamp { id: self.id, epoch: self.epoch, base_sequence: self.next_sequence }
+            }
             false => ProducerStamp::NONE,
         }
     }
@@ -238,11 +238,7 @@ impl<B> Window<B> {
             Answer::Retry | Answer::RetryInDoubt | Answer::OutOfOrder => {
                 entry.state = State::Waiting;
                 entry.in_doubt |= answer == Answer::RetryInDoubt;
-                if answer == Answer::OutOfOrder {
-                    // Had an earlier copy been appended, this one would be a duplicate.
-                    entry.in_doubt = false;
-                    self.bump |= entry.sent_as_head;
-                }
+                self.bump |= answer == Answer::OutOfOrder && entry.sent_as_head;
                 self.mode = Mode::Draining;
                 None
             }
@@ -304,9 +300,9 @@ impl<B> Window<B> {
     }
 
     /// Finds batches whose delivery timeout has passed. `is_expired` tells their futures when it says
-    /// yes (it gets the batch and whether it is in doubt). Those that can be dropped are returned.
+    /// yes (it gets the batch and whether it is in doubt). Those of which no copy can be appended any
+    /// more are dropped and returned.
     pub(crate) fn expire(&mut self, mut is_expired: impl FnMut(&mut B, bool) -> bool) -> Vec<B> {
-        let keep = self.idempotent;
         let mut dropped = Vec::new();
         for entry in self.entries.iter_mut().filter(|entry| !entry.expired) {
             let in_doubt = entry.in_doubt || entry.state == State::OnWire;
@@ -315,7 +311,7 @@ impl<B> Window<B> {
                 continue;
             }
             entry.expired = true;
-            if !keep {
+            if !self.idempotent || !in_doubt {
                 self.on_wire -= usize::from(entry.state == State::OnWire);
                 entry.state = State::Settled;
                 dropped.extend(entry.batch.take());
@@ -383,7 +379,8 @@ impl<B> Window<B> {
     }
 
     fn trim(&mut self) {
-        while self.entries.pop_front_if(|entry| entry.state == State::Settled).is_some() {
+        while self.entries.front().is_some_and(|entry| entry.state == State::Settled) {
+            self.entries.pop_front();
             self.first_ticket += 1;
         }
     }

@@ -34,6 +34,8 @@ pub(crate) struct Queue {
     len: usize,
     bytes: usize,
     closed: bool,
+    /// Records that left with an error since it was last asked, and the first such error.
+    failed: Option<(u64, SendError)>,
 }
 
 /// What to do with the record at the front.
@@ -79,12 +81,6 @@ impl Queue {
         self.parked.keys().map(|topic| &**topic)
     }
 
-    /// When the first record of all got in line.
-    pub(crate) fn oldest(&self) -> Option<Instant> {
-        let parked = self.parked.values().filter_map(VecDeque::front);
-        self.waiting.front().into_iter().chain(parked).map(|waiting| waiting.since).min()
-    }
-
     /// Removes those in line since `before` or longer, with the error `why` gives each (told whether
     /// it waits for its topic).
     pub(crate) fn expire(
@@ -92,13 +88,18 @@ impl Queue {
         before: Instant,
         mut why: impl FnMut(&Waiting, bool) -> SendError,
     ) {
-        while let Some(front) = self.waiting.pop_front_if(|front| front.since <= before) {
+        let is_over = |waiting: Option<&Waiting>| waiting.is_some_and(|w| w.since <= before);
+        while is_over(self.waiting.front())
+            && let Some(front) = self.waiting.pop_front()
+        {
             let error = why(&front, false);
             self.leave(&front, Err(error));
         }
         let mut parked = std::mem::take(&mut self.parked);
         for queue in parked.values_mut() {
-            while let Some(front) = queue.pop_front_if(|front| front.since <= before) {
+            while is_over(queue.front())
+                && let Some(front) = queue.pop_front()
+            {
                 let error = why(&front, true);
                 self.leave(&front, Err(error));
             }
@@ -133,6 +134,9 @@ impl Queue {
     fn leave(&mut self, waiting: &Waiting, result: Result<Receipt, SendError>) {
         self.len -= 1;
         self.bytes -= waiting.size;
+        if let Err(error) = &result {
+            self.failed.get_or_insert_with(|| (0, error.clone())).0 += 1;
+        }
         waiting.admission.decide(result);
     }
 }
@@ -188,12 +192,16 @@ impl Line {
         Ok(())
     }
 
-    /// Works on the queue under its lock, then publishes its length and wakes who waits for room.
-    pub(crate) fn advance<R>(&self, f: impl FnOnce(&mut Queue) -> R) -> R {
+    /// Works on the queue under its lock, then publishes its length and wakes who waits for room. Also
+    /// returns how many records left with an error, and the first such error.
+    pub(crate) fn advance<R>(
+        &self,
+        f: impl FnOnce(&mut Queue) -> R,
+    ) -> (R, Option<(u64, SendError)>) {
         let mut queue = self.queue.lock();
         let result = f(&mut queue);
         self.len.store(queue.len, Ordering::Release);
         self.room.notify_all();
-        result
+        (result, queue.failed.take())
     }
 }

@@ -13,7 +13,7 @@ use crate::batch::{Admission, Completion, Outcome, Receipt, SendFuture};
 use crate::blocking::block_on;
 use crate::config::ProducerConfig;
 use crate::error::{FlushError, SendError, StartError};
-use crate::line::{Line, Refused, Waiting};
+use crate::line::{Line, Queue, Refused, Waiting};
 use crate::message_set::{MessageSet, SetFuture, SetPart};
 use crate::record::{OwnedRecord, Record, now_ms};
 use crate::sender::{Command, Sender};
@@ -72,6 +72,15 @@ impl Shared {
             Some(error) => self.count_failed(records, error),
         }
         completion.complete(outcome);
+    }
+
+    /// Works on the line and counts who leaves it with an error.
+    pub(crate) fn advance_line<R>(&self, f: impl FnOnce(&mut Queue) -> R) -> R {
+        let (result, failed) = self.line.advance(f);
+        if let Some((records, error)) = failed {
+            self.count_failed(records, error);
+        }
+        result
     }
 
     fn count_failed(&self, records: u64, error: SendError) {

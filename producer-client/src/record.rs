@@ -104,8 +104,10 @@ pub(crate) struct OwnedRecord {
     timestamp: i64,
     key: Option<Box<[u8]>>,
     value: Option<Box<[u8]>>,
-    headers: Vec<(Box<str>, Option<Box<[u8]>>)>,
+    headers: Vec<OwnedHeader>,
 }
+
+type OwnedHeader = (Box<str>, Option<Box<[u8]>>);
 
 impl OwnedRecord {
     /// Copies `record`, stamped `now_ms` if it has no timestamp.

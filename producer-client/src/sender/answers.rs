@@ -51,7 +51,9 @@ impl Sender {
             let Some(link) = link else { return };
             match link.in_flight.remove(&ack.request_id) {
                 Some(sent) => self.on_ack(sent.at, sent.ticket, ack),
-                None => tracing::warn!(%broker, request = ack.request_id, "answer to nothing asked"),
+                None => {
+                    tracing::warn!(%broker, request = ack.request_id, "answer to nothing asked")
+                }
             }
         }
     }
@@ -62,10 +64,10 @@ impl Sender {
             Verdict::Done { base_offset, append_time_ms } => {
                 partition.backoff.reset();
                 if let Some(batch) = partition.window.answered(ticket, Answer::Appended) {
-                    self.end(batch, Outcome::Done { base_offset, append_time_ms });
+                    self.end(&batch, Outcome::Done { base_offset, append_time_ms });
                 }
             }
-            Verdict::Again(answer, code, error) => self.on_retry(at, ticket, answer, code, error),
+            Verdict::Again(answer, code, error) => self.on_retry(at, ticket, answer, code, &error),
             Verdict::Refused(code, error) => {
                 let failed = SendError::Rejected {
                     topic: Arc::clone(&partition.queue.name.topic),
@@ -75,7 +77,7 @@ impl Sender {
                     remedy: error.remedy.into(),
                 };
                 if let Some(batch) = partition.window.answered(ticket, Answer::Refused) {
-                    self.end(batch, Outcome::Failed(failed));
+                    self.end(&batch, Outcome::Failed(failed));
                 }
             }
             Verdict::Fenced(error) => {
@@ -96,7 +98,7 @@ impl Sender {
         ticket: Ticket,
         answer: Answer,
         code: ErrorCode,
-        error: v1::Error,
+        error: &v1::Error,
     ) {
         let Some(partition) = self.partitions.get_mut(at) else { return };
         let first = partition.window.mode() != Mode::Draining;
@@ -124,12 +126,17 @@ impl Sender {
     pub(super) fn no_answer_expected(&mut self, at: QueueIndex, ticket: Ticket) {
         let partition = self.partitions.get_mut(at);
         if let Some(batch) = partition.and_then(|p| p.window.answered(ticket, Answer::Appended)) {
-            self.end(batch, Outcome::Done { base_offset: -1, append_time_ms: -1 });
+            self.end(&batch, Outcome::Done { base_offset: -1, append_time_ms: -1 });
         }
     }
 
     /// A link is gone: what was on it is in doubt.
-    pub(super) fn on_link_closed(&mut self, broker: BrokerId, generation: u64, error: &ClientError) {
+    pub(super) fn on_link_closed(
+        &mut self,
+        broker: BrokerId,
+        generation: u64,
+        error: &ClientError,
+    ) {
         if self.links.get(&broker).is_none_or(|link| link.generation != generation) {
             return;
         }
@@ -171,7 +178,8 @@ impl Sender {
             .collect();
         for (broker, generation) in silent {
             let known = self.cluster.metadata();
-            let address = known.brokers.get(&broker).map_or_else(String::new, |b| b.address.clone());
+            let address =
+                known.brokers.get(&broker).map_or_else(String::new, |b| b.address.clone());
             let what = "a produce request";
             let error = ClientError::TimedOut { address, what, after: timeout };
             if let Some(connection) = self.links.get(&broker).and_then(|l| l.connection.get()) {
@@ -238,7 +246,7 @@ impl Sender {
         let Some(partition) = self.partitions.get_mut(at) else { return };
         let queue: Arc<PartitionQueue> = Arc::clone(&partition.queue);
         for (batch, in_doubt) in partition.window.fence() {
-            self.end(batch, Outcome::Failed(why(in_doubt)));
+            self.end(&batch, Outcome::Failed(why(in_doubt)));
         }
         for batch in queue.close(why(false)) {
             self.end_unsent(&batch, why(false));
@@ -246,7 +254,7 @@ impl Sender {
     }
 
     /// Tells the futures and gives the memory back.
-    fn end(&mut self, batch: SentBatch, outcome: Outcome) {
+    fn end(&self, batch: &SentBatch, outcome: Outcome) {
         self.shared.tell(&batch.completion, batch.records, batch.bytes.len(), outcome);
         self.shared.accumulator.memory.give(batch.charged);
     }

@@ -1,8 +1,8 @@
 //! The stream to one broker: a task that connects, writes requests and reads acknowledgements.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -150,8 +150,7 @@ impl LinkTask {
             drop(stream);
             std::future::pending::<Result<(), ClientError>>().await
         };
-        let (report, cluster) = (&self.report, &self.cluster);
-        let mut is_known_to_work = false;
+        let report = &self.report;
         let read = async {
             while let Some(message) = answers.recv().await? {
                 let malformed = |source| ClientError::Frame { address: address.clone(), source };
@@ -159,9 +158,6 @@ impl LinkTask {
                 // What has come meanwhile goes along: one wake-up of the sender for all.
                 while let Ok(Some(more)) = answers.try_recv() {
                     acks.extend(more.decode::<v1::ProduceResponse>().map_err(malformed)?.acks);
-                }
-                if !std::mem::replace(&mut is_known_to_work, true) {
-                    cluster.connection_works(&connection);
                 }
                 let _ = report.send(Event::Acks(broker, generation, acks));
             }

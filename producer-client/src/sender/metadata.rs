@@ -48,7 +48,7 @@ impl Sender {
             self.metadata.under_way = true;
             self.metadata.wanted = false;
             let mut topics: Vec<String> = self.topics.keys().map(|t| t.as_ref().into()).collect();
-            self.shared.line.advance(|queue| {
+            self.shared.advance_line(|queue| {
                 let missing = queue.parked_topics().filter(|&t| !self.topics.contains_key(t));
                 topics.extend(missing.map(str::to_owned));
             });
@@ -100,7 +100,7 @@ impl Sender {
     /// Topics that records wait for and that are not there: some never will be.
     fn judge_missing(&mut self, metadata: &Metadata) {
         let (mut missing, mut hopeless) = (None, Vec::new());
-        self.shared.line.advance(|queue| {
+        self.shared.advance_line(|queue| {
             for name in queue.parked_topics() {
                 let Some(error) = metadata.topic_error(name) else { continue };
                 let code = ErrorCode::from_code(error.code);
@@ -162,7 +162,7 @@ impl Sender {
             let led = topic.partitions.iter().filter(|partition| partition.leader.is_some());
             routes.available = led.map(|partition| partition.partition).collect();
         });
-        shared.line.advance(|queue| queue.unpark(name));
+        shared.advance_line(|queue| queue.unpark(name));
     }
 
     fn add_partition(
@@ -229,10 +229,7 @@ impl Sender {
         self.make_ready(at);
     }
 
-    pub(super) fn on_producer_id(
-        &mut self,
-        answer: Result<(ProducerId, ProducerEpoch), Arc<str>>,
-    ) {
+    pub(super) fn on_producer_id(&mut self, answer: Result<(ProducerId, ProducerEpoch), Arc<str>>) {
         self.producer_id.under_way = false;
         match answer {
             Ok((id, epoch)) => {

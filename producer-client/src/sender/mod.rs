@@ -33,13 +33,22 @@ use crate::producer::Shared;
 use link::Link;
 use partition::PartitionState;
 
+/// Where the end of a flush is told.
+type Reply = oneshot::Sender<Result<(), FlushError>>;
+
+/// The producer ends when all is answered, or then.
+struct Closing {
+    deadline: Instant,
+    reply: Option<Reply>,
+}
+
 /// What the application asks.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Send everything now and answer when all of it has ended.
-    Flush(oneshot::Sender<Result<(), FlushError>>),
+    Flush(Reply),
     /// The same, but until the deadline only; then end.
-    Close(Instant, oneshot::Sender<Result<(), FlushError>>),
+    Close(Instant, Reply),
 }
 
 /// What tasks report.
@@ -54,7 +63,7 @@ enum Event {
     LinkClosed(BrokerId, u64, ClientError),
     Metadata(Result<Arc<Metadata>, ClientError>),
     ProducerId(Result<(ProducerId, ProducerEpoch), Arc<str>>),
-    Flushed(oneshot::Sender<Result<(), FlushError>>),
+    Flushed(Reply),
     CloseFlushed,
 }
 
@@ -95,7 +104,7 @@ pub(crate) struct Sender {
     id: Option<(ProducerId, ProducerEpoch)>,
     /// Flushes under way: nothing lingers.
     flushing: usize,
-    closing: Option<(Instant, Option<oneshot::Sender<Result<(), FlushError>>>)>,
+    closing: Option<Closing>,
     /// For error texts: the last thing that went wrong with a broker.
     trouble: Option<Arc<str>>,
     swept: Instant,

@@ -4,12 +4,10 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
-use super::{Command, Event, Sender};
+use super::{Closing, Command, Event, Sender};
 use crate::accumulator::Appended;
 use crate::batch::ended;
-use crate::error::{FlushError, SendError};
+use crate::error::SendError;
 use crate::line::Step;
 
 /// The longest wait for streams to end once everything is answered.
@@ -46,7 +44,7 @@ impl Sender {
                 command = self.commands.recv(), if self.closing.is_none() => self.on_command(command),
                 () = tokio::time::sleep_until(deadline.into()) => {}
             }
-            if self.closing.as_ref().is_some_and(|(deadline, _)| *deadline <= Instant::now()) {
+            if self.closing.as_ref().is_some_and(|closing| closing.deadline <= Instant::now()) {
                 return self.say_farewell().await;
             }
         }
@@ -92,7 +90,7 @@ impl Sender {
         no_later(self.timers.peek().map(|Reverse((when, _))| *when));
         no_later(self.metadata.due_at());
         no_later(self.producer_id.due_at());
-        no_later(self.closing.as_ref().map(|(deadline, _)| *deadline));
+        no_later(self.closing.as_ref().map(|closing| closing.deadline));
         no_later(self.has_work().then(|| now + self.tick()));
         deadline
     }
@@ -117,7 +115,8 @@ impl Sender {
         self.swept = now;
         self.drop_silent_links(now);
         for at in 0..self.partitions.len() {
-            let idle = |p: &super::partition::PartitionState| p.window.is_empty() && p.queue.is_empty();
+            let idle =
+                |p: &super::partition::PartitionState| p.window.is_empty() && p.queue.is_empty();
             if self.partitions.get(at).is_some_and(|partition| !idle(partition)) {
                 self.expire(at, now);
             }
@@ -126,7 +125,7 @@ impl Sender {
         let Some(before) = now.checked_sub(max_block) else { return };
         let memory = self.shared.accumulator.memory.total();
         let trouble = self.trouble.clone();
-        self.shared.line.advance(|queue| {
+        self.shared.advance_line(|queue| {
             queue.expire(before, |waiting, is_parked| {
                 let waited = now.saturating_duration_since(waiting.since);
                 if is_parked {
@@ -149,7 +148,7 @@ impl Sender {
         let accumulator = &shared.accumulator;
         let mut unknown = false;
         let mut starved = false;
-        shared.line.advance(|queue| {
+        shared.advance_line(|queue| {
             if !accumulator.memory.is_roomy() {
                 starved = true;
                 return;
@@ -222,17 +221,17 @@ impl Sender {
                 Event::Flushed(reply)
             }
             Some(Command::Close(deadline, reply)) => {
-                self.closing = Some((deadline, Some(reply)));
+                self.closing = Some(Closing { deadline, reply: Some(reply) });
                 Event::CloseFlushed
             }
             // The last handle was dropped.
             None => {
                 let deadline = Instant::now() + self.config().delivery_timeout;
-                self.closing = Some((deadline, None));
+                self.closing = Some(Closing { deadline, reply: None });
                 Event::CloseFlushed
             }
         };
-        let line = self.shared.line.advance(|queue| queue.admissions());
+        let line = self.shared.advance_line(|queue| queue.admissions());
         let mut batches = Vec::new();
         for partition in &self.partitions {
             batches.extend(partition.queue.completions());
@@ -251,11 +250,11 @@ impl Sender {
         self.fail_everything();
         // acks=0: what was handed over is still to be written.
         let wait = match &self.closing {
-            Some((deadline, _)) => deadline.saturating_duration_since(Instant::now()).min(FAREWELL),
+            Some(closing) => closing.deadline.saturating_duration_since(Instant::now()),
             None => FAREWELL,
         };
         self.links.values_mut().for_each(|link| link.requests = None);
-        let _ = tokio::time::timeout(wait, async {
+        let _ = tokio::time::timeout(wait.min(FAREWELL), async {
             while !self.links.is_empty() {
                 match self.events.recv().await {
                     Some(Event::LinkClosed(broker, ..)) => drop(self.links.remove(&broker)),
@@ -266,8 +265,8 @@ impl Sender {
         })
         .await;
         let result = self.shared.take_failures();
-        if let Some((_, Some(reply))) = self.closing.take() {
-            let _: Result<(), Result<(), FlushError>> = oneshot::Sender::send(reply, result);
+        if let Some(reply) = self.closing.take().and_then(|closing| closing.reply) {
+            let _ = reply.send(result);
         }
     }
 
@@ -277,7 +276,7 @@ impl Sender {
         for at in 0..self.partitions.len() {
             self.fail_partition(at, |in_doubt| SendError::Closed { in_doubt });
         }
-        self.shared.line.advance(|queue| queue.close(&SendError::Closed { in_doubt: false }));
+        self.shared.advance_line(|queue| queue.close(&SendError::Closed { in_doubt: false }));
     }
 }
 

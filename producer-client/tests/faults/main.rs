@@ -1,0 +1,352 @@
+//! The whole producer against brokers that misbehave by seed: nothing acknowledged is lost, nothing
+//! is there twice, order holds in each partition.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod broker;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use broker::{Brokers, Faults};
+use fastrand::Rng;
+use producer_client::{
+    Acks, MessageSet, Producer, ProducerConfig, Record, RecordMetadata, SendError,
+};
+
+const PARTITIONS: usize = 3;
+
+fn config(brokers: &Brokers) -> ProducerConfig {
+    ProducerConfig {
+        linger: Duration::from_millis(1),
+        batch_size: 400,
+        retry_backoff: Duration::from_millis(1),
+        retry_backoff_max: Duration::from_millis(10),
+        reconnect_backoff: Duration::from_millis(1),
+        reconnect_backoff_max: Duration::from_millis(10),
+        request_timeout: Duration::from_millis(500),
+        delivery_timeout: Duration::from_secs(60),
+        ..ProducerConfig::new(brokers.bootstrap())
+    }
+}
+
+fn value(number: usize) -> String {
+    format!("{number:08}")
+}
+
+struct Sent {
+    number: usize,
+    result: Result<RecordMetadata, SendError>,
+}
+
+/// Sends `count` numbered records over all partitions and waits for all of them.
+async fn send_all(producer: &Producer, count: usize, rng: &mut Rng) -> Vec<Sent> {
+    let mut futures = Vec::with_capacity(count);
+    for number in 0..count {
+        let value = value(number);
+        let record = Record::to("t").partition((number % PARTITIONS) as i32).value(&value);
+        let mut future = producer.send(record);
+        // Back-pressure without waiting for every acknowledgement.
+        let _ = future.accepted().await;
+        futures.push(future);
+        if rng.u32(..50) == 0 {
+            tokio::time::sleep(Duration::from_millis(rng.u64(..3))).await;
+        }
+    }
+    let mut sent = Vec::with_capacity(count);
+    for (number, future) in futures.into_iter().enumerate() {
+        sent.push(Sent { number, result: future.await });
+    }
+    sent
+}
+
+/// The promises, for everything that was sent.
+fn check(brokers: &Brokers, sent: &[Sent]) {
+    let logs: Vec<Vec<String>> = (0..PARTITIONS)
+        .map(|p| brokers.log(p).iter().map(|v| String::from_utf8(v.to_vec()).unwrap()).collect())
+        .collect();
+    for (partition, log) in logs.iter().enumerate() {
+        assert!(log.is_sorted_by(|a, b| a < b), "partition {partition}: twice or out of order");
+    }
+    let there: HashSet<&str> = logs.iter().flatten().map(String::as_str).collect();
+    for Sent { number, result } in sent {
+        let value = value(*number);
+        match result {
+            Ok(place) => {
+                assert_eq!(place.partition as usize, number % PARTITIONS);
+                assert!(there.contains(value.as_str()), "{value} was acknowledged and is lost");
+                if let Some(offset) = place.offset {
+                    let found = &logs[place.partition as usize][offset.0 as usize];
+                    assert_eq!(*found, value, "at offset {offset}");
+                }
+            }
+            Err(error) if !error.in_doubt() => {
+                assert!(!there.contains(value.as_str()), "{value} is there although: {error}");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn faults(rng: &mut Rng) -> Faults {
+    let mut rarely = |max: u32| if rng.bool() { rng.u32(..max) } else { 0 };
+    Faults {
+        drop_before: rarely(20),
+        drop_after: rarely(20),
+        error_before: rarely(40),
+        error_after: rarely(40),
+        end_stream: rarely(20),
+        late: rarely(20),
+        move_leader: rarely(20),
+        stall: 0,
+        stall_for: Duration::ZERO,
+        reorder: rng.bool(),
+        slow: rng.bool(),
+        poison: None,
+    }
+}
+
+async fn over_seeds<F: Future<Output = ()> + Send + 'static>(
+    seeds: std::ops::Range<u64>,
+    run: impl Fn(u64) -> F,
+) {
+    let mut running = tokio::task::JoinSet::new();
+    for seed in seeds {
+        if running.len() >= 16 {
+            running.join_next().await.unwrap().unwrap();
+        }
+        let run = run(seed);
+        running.spawn(async move {
+            let outcome = tokio::spawn(run).await;
+            assert!(outcome.is_ok(), "seed {seed}");
+        });
+    }
+    while let Some(outcome) = running.join_next().await {
+        outcome.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_twice_or_out_of_order_whatever_breaks() {
+    over_seeds(0..200, async |seed| {
+        let mut rng = Rng::with_seed(seed);
+        let brokers = Brokers::start(seed, 1 + rng.usize(..3), PARTITIONS, faults(&mut rng)).await;
+        let mut config = config(&brokers);
+        config.max_in_flight = [1, 2, 5, 32, 128][rng.usize(..5)];
+        config.acks = if rng.bool() { Acks::All } else { Acks::Leader };
+        let producer = Producer::start(config).unwrap();
+        let sent = send_all(&producer, 1500, &mut rng).await;
+        for sent in &sent {
+            assert!(sent.result.is_ok(), "{:?}", sent.result);
+        }
+        check(&brokers, &sent);
+        producer.close(Duration::from_secs(5)).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn timeouts_in_the_middle_break_nothing_after_them() {
+    over_seeds(1000..1060, async |seed| {
+        let mut rng = Rng::with_seed(seed);
+        let mut faults = faults(&mut rng);
+        faults.stall = 10;
+        faults.stall_for = Duration::from_millis(rng.u64(50..400));
+        let brokers = Brokers::start(seed, 2, PARTITIONS, faults).await;
+        let mut config = config(&brokers);
+        config.request_timeout = Duration::from_millis(60);
+        config.delivery_timeout = Duration::from_millis(150);
+        let producer = Producer::start(config).unwrap();
+        let sent = send_all(&producer, 1500, &mut rng).await;
+        // What is in doubt may still arrive.
+        tokio::time::sleep(Duration::from_millis(450)).await;
+        check(&brokers, &sent);
+        // The producer goes on as if nothing had been.
+        brokers.lock().faults = Faults::default();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // (The machine may be too busy for the short timeouts, so there is more than one try.)
+        for last in 99_999_000..99_999_020 {
+            let last = last.to_string();
+            if producer.send(Record::to("t").partition(0).value(&last)).await.is_ok() {
+                let log = brokers.log(0);
+                assert!(log.is_sorted_by(|a, b| a < b) && *log.last().unwrap() == last);
+                let _ = producer.close(Duration::from_secs(5)).await;
+                return;
+            }
+        }
+        panic!("nothing arrives after the faults");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_batch_fails_alone() {
+    over_seeds(2000..2020, async |seed| {
+        let mut rng = Rng::with_seed(seed);
+        let faults = Faults { poison: Some("77"), ..faults(&mut rng) };
+        let brokers = Brokers::start(seed, 2, PARTITIONS, faults).await;
+        let producer = Producer::start(config(&brokers)).unwrap();
+        let sent = send_all(&producer, 1500, &mut rng).await;
+        check(&brokers, &sent);
+        let refused = sent.iter().filter(|sent| sent.result.is_err()).count();
+        assert!(refused > 0 && refused < 1000, "{refused}");
+        for sent in sent.iter().filter(|sent| value(sent.number).contains("77")) {
+            assert!(matches!(sent.result, Err(SendError::Rejected { .. })));
+        }
+        assert_eq!(producer.stats().failed as usize, refused);
+        let error = producer.close(Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(error.failed as usize, refused);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_batches_are_in_flight_with_idempotence_and_one_without() {
+    for (idempotent, most) in [(true, 64), (false, PARTITIONS)] {
+        let faults = Faults { slow: true, reorder: true, ..Faults::default() };
+        let brokers = Brokers::start(1, 1, PARTITIONS, faults).await;
+        let mut config = config(&brokers);
+        config.enable_idempotence = Some(idempotent);
+        let producer = Producer::start(config).unwrap();
+        let sent = send_all(&producer, 3000, &mut Rng::with_seed(1)).await;
+        assert!(sent.iter().all(|sent| sent.result.is_ok()));
+        check(&brokers, &sent);
+        let widest = brokers.lock().widest;
+        assert!(widest <= most, "{widest} answers were due at once");
+        assert!(!idempotent || widest > PARTITIONS, "nothing was pipelined: {widest}");
+    }
+}
+
+#[tokio::test]
+async fn without_acknowledgements_all_is_written_in_order() {
+    let brokers = Brokers::start(1, 1, PARTITIONS, Faults::default()).await;
+    let config = ProducerConfig { acks: Acks::None, ..config(&brokers) };
+    let producer = Producer::start(config).unwrap();
+    let sent = send_all(&producer, 2000, &mut Rng::with_seed(1)).await;
+    assert!(sent.iter().all(|sent| matches!(sent.result, Ok(place) if place.offset.is_none())));
+    producer.close(Duration::from_secs(5)).await.unwrap();
+    check(&brokers, &sent);
+}
+
+#[tokio::test]
+async fn a_gap_in_what_the_broker_remembers_is_overcome() {
+    let brokers = Brokers::start(1, 1, PARTITIONS, Faults::default()).await;
+    let producer = Producer::start(config(&brokers)).unwrap();
+    for number in 0..10 {
+        producer.send(Record::to("t").partition(0).value(&value(number))).await.unwrap();
+    }
+    brokers.lose_tail(0, 3);
+    for number in 10..20 {
+        producer.send(Record::to("t").partition(0).value(&value(number))).await.unwrap();
+    }
+    let log = brokers.log(0);
+    let expected: Vec<String> = (0..7).chain(10..20).map(value).collect();
+    assert_eq!(log, expected);
+}
+
+#[tokio::test]
+async fn a_topic_made_again_gets_what_follows() {
+    let brokers = Brokers::start(1, 1, PARTITIONS, Faults::default()).await;
+    let producer = Producer::start(config(&brokers)).unwrap();
+    producer.send(Record::to("t").partition(1).value("old")).await.unwrap();
+    brokers.recreate_topic();
+    for number in 0..50 {
+        producer.send(Record::to("t").partition(1).value(&value(number))).await.unwrap();
+    }
+    assert_eq!(brokers.log(1), (0..50).map(value).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn memory_is_bounded_and_senders_wait_their_turn() {
+    let faults = Faults { slow: true, ..Faults::default() };
+    let brokers = Brokers::start(1, 1, PARTITIONS, faults).await;
+    let mut config = config(&brokers);
+    config.buffer_memory = 64 << 10;
+    config.batch_size = 4 << 10;
+    let producer = Producer::start(config).unwrap();
+    let threads: Vec<_> = (0..3)
+        .map(|thread| {
+            let producer = producer.clone();
+            std::thread::spawn(move || {
+                for number in 0..20_000 {
+                    let value = value(number);
+                    let record = Record::to("t").partition(thread).value(&value);
+                    producer.send_detached(record).unwrap();
+                    assert!(producer.stats().buffered_bytes <= 64 << 10);
+                }
+            })
+        })
+        .collect();
+    let joined = tokio::task::spawn_blocking(|| threads.into_iter().all(|t| t.join().is_ok()));
+    assert!(joined.await.unwrap());
+    producer.flush().await.unwrap();
+    for partition in 0..PARTITIONS {
+        assert_eq!(brokers.log(partition), (0..20_000).map(value).collect::<Vec<_>>());
+    }
+    let stats = producer.stats();
+    assert_eq!((stats.acknowledged, stats.failed, stats.buffered_bytes), (60_000, 0, 0));
+}
+
+#[tokio::test]
+async fn missing_topics_and_oversized_records_are_told_apart() {
+    let brokers = Brokers::start(1, 1, PARTITIONS, Faults::default()).await;
+    let mut config = config(&brokers);
+    config.max_block = Duration::from_millis(100);
+    let producer = Producer::start(config).unwrap();
+    let error = producer.send(Record::to("nope").value("v")).await.unwrap_err();
+    assert!(matches!(error, SendError::TopicNotAvailable { .. }), "{error}");
+    assert!(error.to_string().contains("no topic"), "{error}");
+    let error = producer.send(Record::to("bad name").value("v")).await.unwrap_err();
+    assert!(matches!(error, SendError::Rejected { .. }), "{error}");
+    let error = producer.send(Record::to("t").partition(9).value("v")).await.unwrap_err();
+    assert!(matches!(error, SendError::UnknownPartition { count: 3, .. }), "{error}");
+    let large = vec![0; 2 << 20];
+    let error = producer.send(Record::to("t").value(&large)).await.unwrap_err();
+    assert!(matches!(error, SendError::RecordTooLarge { .. }), "{error}");
+    producer.send(Record::to("t").value("v")).await.unwrap();
+    producer.close(Duration::from_secs(1)).await.unwrap_err();
+    let error = producer.send(Record::to("t").value("v")).await.unwrap_err();
+    assert!(matches!(error, SendError::Closed { in_doubt: false }), "{error}");
+}
+
+#[tokio::test]
+async fn no_broker_is_an_error_in_time_and_close_leaves_no_future_hanging() {
+    let mut config = ProducerConfig::new(["127.0.0.1:1"]);
+    config.max_block = Duration::from_millis(200);
+    let producer = Producer::start(config).unwrap();
+    let error = producer.send(Record::to("t").value("v")).await.unwrap_err();
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    let waiting = producer.send(Record::to("t").value("v"));
+    producer.close(Duration::from_millis(20)).await.unwrap_err();
+    assert!(matches!(waiting.await, Err(SendError::Closed { in_doubt: false })));
+}
+
+#[tokio::test]
+async fn a_producer_lives_on_the_callers_runtime() {
+    let brokers = Brokers::start(1, 2, PARTITIONS, Faults::default()).await;
+    let builder = Producer::builder().config(config(&brokers)).on_current_runtime();
+    let producer = builder.start().unwrap();
+    let sent = send_all(&producer, 2000, &mut Rng::with_seed(1)).await;
+    assert!(sent.iter().all(|sent| sent.result.is_ok()));
+    check(&brokers, &sent);
+    producer.close(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_set_stays_together() {
+    let brokers = Brokers::start(1, 1, PARTITIONS, Faults::default()).await;
+    let producer = Producer::start(config(&brokers)).unwrap();
+    let result = tokio::task::spawn_blocking(move || {
+        let mut set = MessageSet::new();
+        (0..200).for_each(|number| _ = set.push(value(number)));
+        let place = producer.send_set("t", &set).wait();
+        let empty = producer.send_set("t", &MessageSet::new()).wait();
+        (place, empty)
+    });
+    let (place, empty) = result.await.unwrap();
+    let place = place.unwrap();
+    assert_eq!((place.count, place.first_offset.unwrap().0), (200, 0));
+    assert_eq!(place.last_offset.unwrap().0, 199);
+    assert_eq!(empty.unwrap().count, 0);
+    assert_eq!(brokers.log(place.partition as usize), (0..200).map(value).collect::<Vec<_>>());
+}
