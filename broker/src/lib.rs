@@ -1,1 +1,3 @@
 //! The Ottla broker.
+
+pub mod storage;

@@ -1,0 +1,135 @@
+//! Settings of one log and of the whole log set, as plain values.
+//!
+//! Parsing, bounds and documentation of the keys live with the broker's and the topics' config.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use proto::record::TimestampType;
+
+/// When appended bytes are forced to stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FlushPolicy {
+    /// The kernel writes back when it likes.
+    Os,
+    /// After [`LogConfig::flush_messages`] records or [`LogConfig::flush_ms`], what comes first.
+    #[default]
+    Interval,
+    /// Before a produce request is acknowledged (its owner calls `Log::flush_to`).
+    BeforeAck,
+}
+
+/// Which records a consumer may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Expose {
+    /// All below the high watermark.
+    #[default]
+    Appended,
+    /// Those that are flushed as well (the paper's rule).
+    Flushed,
+}
+
+/// Settings of one log; may be swapped at run time (`Log::set_config`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A segment is closed before it would grow beyond this many bytes (`segment.bytes`).
+    pub segment_bytes: u32,
+    /// A segment with records is closed this long after its first append (`segment.ms`).
+    pub segment_ms: u64,
+    /// Log bytes between two index entries (`index.interval.bytes`).
+    pub index_interval_bytes: u32,
+    /// Segments whose newest record is older are deleted; `None` keeps them (`retention.ms`).
+    pub retention_ms: Option<u64>,
+    /// Oldest segments are deleted while the log stays at least this long; `None` is no limit
+    /// (`retention.bytes`).
+    pub retention_bytes: Option<u64>,
+    /// When appends are flushed (`flush`).
+    pub flush: FlushPolicy,
+    /// Records after which `interval` flushes (`flush.messages`).
+    pub flush_messages: u64,
+    /// Milliseconds after which `interval` flushes (`flush.ms`).
+    pub flush_ms: u64,
+    /// What consumers see (`expose`).
+    pub expose: Expose,
+    /// Largest batch in bytes (`max.message.bytes`).
+    pub max_message_bytes: u32,
+    /// Whose timestamps count (`message.timestamp.type`).
+    pub message_timestamp_type: TimestampType,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        Self {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * DAY_MS,
+            index_interval_bytes: 4096,
+            retention_ms: Some(7 * DAY_MS),
+            retention_bytes: None,
+            flush: FlushPolicy::default(),
+            flush_messages: 10_000,
+            flush_ms: 1000,
+            expose: Expose::default(),
+            max_message_bytes: 1024 * 1024 + 12,
+            message_timestamp_type: TimestampType::CreateTime,
+        }
+    }
+}
+
+/// Settings of a log set.
+#[derive(Debug, Clone)]
+pub struct LogSetConfig {
+    /// Folders that hold partitions (`log.dirs`).
+    pub dirs: Vec<PathBuf>,
+    /// What a log is opened with until the topic's own config is known.
+    pub log: LogConfig,
+    /// Most bytes mapped at a time, over all logs (`log.mmap.bytes`).
+    pub mmap_bytes: u64,
+    /// A mapping unused for this long goes.
+    pub mmap_idle: Duration,
+    /// How often retention looks (`log.retention.check.interval.ms`).
+    pub retention_check: Duration,
+    /// How often recovery points and high watermarks are written
+    /// (`log.flush.offset.checkpoint.interval.ms`).
+    pub checkpoint: Duration,
+    /// How long a deleted partition's folder stays before its files go (`file.delete.delay.ms`).
+    pub delete_delay: Duration,
+    /// A producer that wrote nothing for this long is forgotten (`producer.id.expiration.ms`).
+    pub producer_expiration: Duration,
+    /// Bytes that remembered producer batches may take, over all logs.
+    pub producer_window_bytes: u64,
+    /// Threads a directory's partitions are opened and recovered with
+    /// (`num.recovery.threads.per.data.dir`).
+    pub recovery_threads: usize,
+    /// Who runs flushes, retention and checkpoints.
+    pub background: Background,
+}
+
+/// Who runs the periodic work of a log set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Background {
+    /// Threads of the log set.
+    #[default]
+    Threads,
+    /// Whoever calls `LogSet::run_due` (tests).
+    Caller,
+}
+
+impl LogSetConfig {
+    /// The defaults, over these folders.
+    pub fn new(dirs: Vec<PathBuf>) -> Self {
+        Self {
+            dirs,
+            log: LogConfig::default(),
+            mmap_bytes: 4 << 30,
+            mmap_idle: Duration::from_secs(10),
+            retention_check: Duration::from_secs(60),
+            checkpoint: Duration::from_secs(5),
+            delete_delay: Duration::from_secs(60),
+            producer_expiration: Duration::from_secs(24 * 60 * 60),
+            producer_window_bytes: 64 << 20,
+            recovery_threads: 4,
+            background: Background::Threads,
+        }
+    }
+}

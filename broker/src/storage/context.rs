@@ -1,0 +1,16 @@
+//! What every log of a process shares: the disk, the clock, and the budgets.
+
+use std::sync::Arc;
+
+use super::clock::Clock;
+use super::disk::Disk;
+use super::maps::MapBudget;
+use super::producer_state::ProducerBudget;
+
+/// Handed down to each log and segment.
+pub(super) struct Context {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) maps: Arc<MapBudget>,
+    pub(super) producers: Arc<ProducerBudget>,
+}

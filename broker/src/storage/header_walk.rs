@@ -1,0 +1,96 @@
+//! Steps over the batches of a segment by their headers, reading the file a few KiB at a time.
+//!
+//! Checks what a header alone can show. CRCs are `recovery`'s business.
+
+use std::io;
+
+use proto::record::{BatchError, BatchHeader, HEADER_LEN};
+
+use super::disk::DiskFile;
+use super::wait::Wait;
+
+/// Bytes read at a time: about an index interval, so that a look-up is one read.
+const BLOCK: usize = 4096;
+
+/// Why a walk stopped early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WalkError {
+    /// There is no batch at this position.
+    #[error("at byte {position}: {cause}")]
+    Bad {
+        /// Where it should begin.
+        position: u64,
+        /// What is wrong with it.
+        cause: BatchError,
+    },
+    /// The file could not be read, or not without waiting.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A place in a segment, at the beginning of a batch, going forward to `end`.
+pub(super) struct HeaderWalk<'a> {
+    file: &'a dyn DiskFile,
+    wait: Wait,
+    position: u64,
+    end: u64,
+    block: Vec<u8>,
+    block_at: u64,
+    block_len: usize,
+}
+
+impl<'a> HeaderWalk<'a> {
+    /// Over `[position, end)`; both are batch boundaries, or the walk says otherwise.
+    pub(super) fn new(file: &'a dyn DiskFile, position: u64, end: u64, wait: Wait) -> Self {
+        Self { file, wait, position, end, block: Vec::new(), block_at: 0, block_len: 0 }
+    }
+
+    /// The batch here, and where it begins, without stepping over it.
+    pub(super) fn peek(&mut self) -> Result<Option<(u64, BatchHeader)>, WalkError> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let position = self.position;
+        let left = self.end - position;
+        let header = match BatchHeader::parse(self.bytes()?) {
+            Ok(header) if header.size_in_bytes() as u64 <= left => header,
+            Ok(header) => {
+                let (needed, available) = (header.size_in_bytes(), left as usize);
+                let cause = BatchError::Truncated { needed, available };
+                return Err(WalkError::Bad { position, cause });
+            }
+            Err(cause) => return Err(WalkError::Bad { position, cause }),
+        };
+        Ok(Some((position, header)))
+    }
+
+    /// The next batch and where it begins.
+    pub(super) fn step(&mut self) -> Result<Option<(u64, BatchHeader)>, WalkError> {
+        let next = self.peek()?;
+        if let Some((_, header)) = &next {
+            self.position += header.size_in_bytes() as u64;
+        }
+        Ok(next)
+    }
+
+    /// Goes on at another batch boundary.
+    pub(super) fn jump(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// Up to a header's bytes at the position.
+    fn bytes(&mut self) -> io::Result<&[u8]> {
+        let wanted = (self.end - self.position).min(HEADER_LEN as u64) as usize;
+        let loaded = self.position >= self.block_at
+            && self.position + wanted as u64 <= self.block_at + self.block_len as u64;
+        if !loaded {
+            let len = (self.end - self.position).min(BLOCK as u64) as usize;
+            self.block.resize(BLOCK, 0);
+            self.block_at = self.position;
+            self.block_len = 0;
+            self.block_len = self.wait.read(self.file, &mut self.block[..len], self.position)?;
+        }
+        let from = (self.position - self.block_at) as usize;
+        Ok(&self.block[from..self.block_len.min(from + wanted)])
+    }
+}

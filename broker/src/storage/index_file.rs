@@ -1,0 +1,169 @@
+//! A file of fixed-size entries, appended in order: what the offset and the time index share.
+//!
+//! The last entries wait in memory until [`TAIL`] of them make a write worth its call; readers see
+//! both parts as one. An index is a cache of the log: an entry that cannot be written (full disk)
+//! is dropped, which costs a longer scan and nothing else. Nothing here knows what an entry means.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use super::disk::{DiskFile, write_fully};
+use super::wait::Wait;
+
+/// Entries collected in memory before they are written.
+const TAIL: usize = 64;
+
+/// Entries read at a time once a binary search has come close.
+const BLOCK: u64 = 256;
+
+/// Entries of `N` bytes. One writer, any number of readers.
+///
+/// Entries `0..written` are in the file, the next ones in `tail`; `written` grows only under the
+/// tail's lock, so a reader that takes `written` under that lock sees each entry once.
+#[derive(Debug)]
+pub(super) struct IndexFile<const N: usize> {
+    file: Arc<dyn DiskFile>,
+    written: AtomicU64,
+    tail: RwLock<Vec<[u8; N]>>,
+}
+
+impl<const N: usize> IndexFile<N> {
+    /// Over a file whose length is taken as it is; a torn last entry is cut off.
+    pub(super) fn open(file: Arc<dyn DiskFile>) -> io::Result<Self> {
+        let len = file.len()?;
+        let entries = len / N as u64;
+        if len != entries * N as u64 {
+            file.set_len(entries * N as u64)?;
+        }
+        Ok(Self { file, written: AtomicU64::new(entries), tail: RwLock::new(Vec::new()) })
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> u64 {
+        let tail = self.tail.read();
+        self.written.load(Ordering::Acquire) + tail.len() as u64
+    }
+
+    /// Adds an entry. Errors of the disk are swallowed; see the module's first lines.
+    pub(super) fn push(&self, entry: [u8; N]) {
+        let mut tail = self.tail.write();
+        if tail.len() >= TAIL && self.write_tail(&mut tail).is_err() && tail.len() >= 2 * TAIL {
+            return;
+        }
+        tail.push(entry);
+    }
+
+    /// Writes what waits in memory.
+    pub(super) fn write_out(&self) -> io::Result<()> {
+        self.write_tail(&mut self.tail.write())
+    }
+
+    /// Writes what waits in memory and makes the file durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.write_out()?;
+        self.file.sync()
+    }
+
+    fn write_tail(&self, tail: &mut Vec<[u8; N]>) -> io::Result<()> {
+        if tail.is_empty() {
+            return Ok(());
+        }
+        let written = self.written.load(Ordering::Acquire);
+        write_fully(&*self.file, tail.as_flattened(), written * N as u64)?;
+        self.written.store(written + tail.len() as u64, Ordering::Release);
+        tail.clear();
+        Ok(())
+    }
+
+    /// The entry of that number, `None` past the end.
+    pub(super) fn get(&self, number: u64, wait: Wait) -> io::Result<Option<[u8; N]>> {
+        {
+            let tail = self.tail.read();
+            let written = self.written.load(Ordering::Acquire);
+            if number >= written {
+                return Ok(tail.get((number - written) as usize).copied());
+            }
+        }
+        let mut entry = [0; N];
+        let read = wait.read(&*self.file, &mut entry, number * N as u64)?;
+        Ok((read == N).then_some(entry))
+    }
+
+    /// The last entry.
+    pub(super) fn last(&self) -> io::Result<Option<[u8; N]>> {
+        match self.len() {
+            0 => Ok(None),
+            n => self.get(n - 1, Wait::Allowed),
+        }
+    }
+
+    /// How many entries `before` holds for; it must hold for a prefix.
+    pub(super) fn partition_point(
+        &self,
+        wait: Wait,
+        before: impl Fn(&[u8; N]) -> bool,
+    ) -> io::Result<u64> {
+        let written = {
+            let tail = self.tail.read();
+            let written = self.written.load(Ordering::Acquire);
+            if tail.first().is_some_and(&before) {
+                return Ok(written + tail.partition_point(before) as u64);
+            }
+            written
+        };
+        let (mut low, mut high) = (0, written);
+        while high - low > BLOCK {
+            let middle = low + (high - low) / 2;
+            match self.get(middle, wait)? {
+                Some(entry) if before(&entry) => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        let mut block = vec![[0; N]; (high - low) as usize];
+        let read = wait.read(&*self.file, block.as_flattened_mut(), low * N as u64)?;
+        block.truncate(read / N);
+        Ok(low + block.partition_point(before) as u64)
+    }
+
+    /// Whether each entry is `before` the next one. Reads the whole file.
+    pub(super) fn is_sorted(
+        &self,
+        before: impl Fn(&[u8; N], &[u8; N]) -> bool,
+    ) -> io::Result<bool> {
+        let entries = self.len();
+        let mut last: Option<[u8; N]> = None;
+        let mut at = 0;
+        while at < entries {
+            let mut block = vec![[0; N]; (entries - at).min(16 * BLOCK) as usize];
+            let read = Wait::Allowed.read(&*self.file, block.as_flattened_mut(), at * N as u64)?;
+            block.truncate(read / N);
+            if block.is_empty() {
+                return Ok(true);
+            }
+            let joined = last.zip(block.first()).is_none_or(|(last, first)| before(&last, first));
+            if !joined || !block.is_sorted_by(&before) {
+                return Ok(false);
+            }
+            at += block.len() as u64;
+            last = block.last().copied();
+        }
+        Ok(true)
+    }
+
+    /// Keeps the first `entries`.
+    pub(super) fn truncate(&self, entries: u64) -> io::Result<()> {
+        let mut tail = self.tail.write();
+        let written = self.written.load(Ordering::Acquire);
+        if entries >= written {
+            tail.truncate((entries - written) as usize);
+            return Ok(());
+        }
+        tail.clear();
+        // Readers may still look at entries past the cut; they find a short file and stop there.
+        self.written.store(entries, Ordering::Release);
+        self.file.set_len(entries * N as u64)
+    }
+}

@@ -1,0 +1,309 @@
+//! One partition's log: positions, segments, and who may do what with them.
+//!
+//! The work is in the files beside this one, each an `impl Log`: `append`, `read`, `time_lookup`,
+//! `flush`, `roll`, `truncation`, `retention`; `recovery` makes a log from a folder. Synchronous
+//! code, knows no tokio, no sockets and no leader.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use proto::{LeaderEpoch, Offset, TopicId, TopicPartition};
+
+use super::config::LogConfig;
+use super::context::Context;
+use super::damage::DamagedRange;
+use super::epoch_history::{self, EpochHistory};
+use super::error::{LogError, Offline};
+use super::flush::FlushState;
+use super::log_dir::LogDir;
+use super::producer_state::ProducerState;
+use super::segments::Segments;
+
+/// Told when positions of a log move. Called without locks of the log, on the thread that moved
+/// them; must not block.
+pub trait LogListener: Send + Sync {
+    /// Records were appended: the log now ends at `log_end` (exclusive).
+    fn log_end_advanced(&self, log_end: Offset);
+
+    /// All below `flushed` (exclusive) is on stable storage.
+    fn flushed_advanced(&self, flushed: Offset);
+
+    /// Retention moved the log's first offset.
+    fn log_start_advanced(&self, log_start: Offset);
+
+    /// The log takes no more part; see `Log::offline`.
+    fn failed(&self, offline: &Offline);
+}
+
+/// What an append needs of the log for itself. Guarded by `Log::writer`.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) producers: ProducerState,
+    pub(super) epochs: EpochHistory,
+    /// The history differs from its file: a write of it failed.
+    pub(super) epochs_dirty: bool,
+    /// Up to where write-back of the active segment was started.
+    pub(super) written_back: u64,
+}
+
+/// A partition's log.
+///
+/// `log_start <= high_watermark <= log_end` and `flushed <= log_end`. `log_start` is inclusive, the
+/// others are exclusive; `flushed` alone says something about stable storage. Positions are read
+/// without a lock; each grows, save in a truncation.
+///
+/// Locks, in the order they are taken: `flush.running`, `writer`, `flush.waiters`. The writer lock
+/// is held over a write to the page cache, never over an fsync of log data; readers take none.
+pub struct Log {
+    pub(super) partition: TopicPartition,
+    pub(super) topic_id: TopicId,
+    pub(super) folder: RwLock<PathBuf>,
+    pub(super) dir: Arc<LogDir>,
+    pub(super) context: Arc<Context>,
+    pub(super) config: ArcSwap<LogConfig>,
+    pub(super) segments: Segments,
+    pub(super) log_start: AtomicI64,
+    pub(super) log_end: AtomicI64,
+    pub(super) flushed: AtomicI64,
+    pub(super) high_watermark: AtomicI64,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) flush: FlushState,
+    pub(super) damage: ArcSwap<Vec<DamagedRange>>,
+    pub(super) offline: OnceLock<Offline>,
+    pub(super) appended_bytes: AtomicU64,
+    pub(super) me: Weak<Log>,
+    listener: RwLock<Option<Arc<dyn LogListener>>>,
+}
+
+/// What `recovery` found in a folder.
+pub(super) struct LogParts {
+    pub(super) partition: TopicPartition,
+    pub(super) topic_id: TopicId,
+    pub(super) folder: PathBuf,
+    pub(super) segments: Segments,
+    pub(super) log_start: Offset,
+    pub(super) log_end: Offset,
+    pub(super) flushed: Offset,
+    pub(super) high_watermark: Offset,
+    pub(super) writer: Writer,
+    pub(super) damage: Vec<DamagedRange>,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("partition", &self.partition)
+            .field("log_start", &self.log_start())
+            .field("log_end", &self.log_end())
+            .field("flushed", &self.flushed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    pub(super) fn new(
+        context: Arc<Context>,
+        dir: Arc<LogDir>,
+        config: LogConfig,
+        parts: LogParts,
+    ) -> Arc<Self> {
+        let high_watermark = parts.high_watermark.clamp(parts.log_start, parts.log_end);
+        Arc::new_cyclic(|me| Self {
+            partition: parts.partition,
+            topic_id: parts.topic_id,
+            folder: RwLock::new(parts.folder),
+            dir,
+            context,
+            config: ArcSwap::from_pointee(config),
+            segments: parts.segments,
+            log_start: AtomicI64::new(parts.log_start.0),
+            log_end: AtomicI64::new(parts.log_end.0),
+            flushed: AtomicI64::new(parts.flushed.min(parts.log_end).0),
+            high_watermark: AtomicI64::new(high_watermark.0),
+            writer: Mutex::new(parts.writer),
+            flush: FlushState::default(),
+            damage: ArcSwap::from_pointee(parts.damage),
+            offline: OnceLock::new(),
+            appended_bytes: AtomicU64::new(0),
+            me: me.clone(),
+            listener: RwLock::new(None),
+        })
+    }
+
+    /// Which partition.
+    pub fn partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    /// The id of the topic that the folder belongs to.
+    pub fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.read().clone()
+    }
+
+    /// The first offset (inclusive).
+    pub fn log_start(&self) -> Offset {
+        Offset(self.log_start.load(Ordering::Acquire))
+    }
+
+    /// The offset of the next record (exclusive end).
+    pub fn log_end(&self) -> Offset {
+        Offset(self.log_end.load(Ordering::Acquire))
+    }
+
+    /// All below is on stable storage (exclusive).
+    pub fn flushed(&self) -> Offset {
+        Offset(self.flushed.load(Ordering::Acquire))
+    }
+
+    /// All below is committed (exclusive), as last told by [`Log::set_high_watermark`], or as the
+    /// last run wrote it down.
+    pub fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// Moves the high watermark, within the log. It is written down every few seconds, and kept
+    /// segments and retention go by it.
+    pub fn set_high_watermark(&self, offset: Offset) {
+        let offset = offset.clamp(self.log_start(), self.log_end());
+        self.high_watermark.store(offset.0, Ordering::Release);
+    }
+
+    /// The newest leader epoch that appended here.
+    pub fn latest_epoch(&self) -> LeaderEpoch {
+        self.writer.lock().epochs.latest().unwrap_or(LeaderEpoch::UNKNOWN)
+    }
+
+    /// The newest epoch at or before `epoch`, and the offset after its last record.
+    pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        let writer = self.writer.lock();
+        writer.epochs.end_of(epoch, self.log_end())
+    }
+
+    /// Notes durably that `epoch` begins at the log end; called by who begins to lead in it.
+    pub fn begin_epoch(&self, epoch: LeaderEpoch) -> Result<(), LogError> {
+        self.check_online()?;
+        let mut writer = self.writer.lock();
+        if writer.epochs.assign(epoch, self.log_end()) || writer.epochs_dirty {
+            self.write_epochs(&mut writer)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the epoch history down. When that fails it stays in memory and is tried again with
+    /// the next checkpoint; recovery also finds epochs in the batches.
+    pub(super) fn write_epochs(&self, writer: &mut Writer) -> Result<(), LogError> {
+        let path = self.folder.read().join(epoch_history::FILE_NAME);
+        let text = writer.epochs.encode();
+        let written = super::disk::replace_file(&*self.context.disk, &path, text.as_bytes());
+        writer.epochs_dirty = written.is_err();
+        written.map_err(|cause| self.io_error("writing the leader epochs", cause))
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Arc<LogConfig> {
+        self.config.load_full()
+    }
+
+    /// Puts other settings in force, from the next append, flush or retention on.
+    pub fn set_config(&self, config: LogConfig) {
+        self.config.store(Arc::new(config));
+        self.dir.flusher.reconsider(self);
+    }
+
+    /// Whom to tell when positions move; replaces the one before.
+    pub fn set_listener(&self, listener: Arc<dyn LogListener>) {
+        *self.listener.write() = Some(listener);
+    }
+
+    pub(super) fn tell(&self, what: impl FnOnce(&dyn LogListener)) {
+        let listener = self.listener.read().clone();
+        if let Some(listener) = listener {
+            what(&*listener);
+        }
+    }
+
+    /// Ranges known to be damaged.
+    pub fn damaged(&self) -> Arc<Vec<DamagedRange>> {
+        self.damage.load_full()
+    }
+
+    /// Takes note of a damaged range, and writes it down.
+    pub(super) fn note_damage(&self, range: DamagedRange) {
+        tracing::error!(
+            partition = %self.partition, from = range.from.0, to = range.to.0,
+            segment = range.segment.0, position = range.position,
+            "damaged batches on disk; the rest of the partition is served"
+        );
+        self.damage.rcu(|ranges| {
+            let mut ranges = Vec::clone(ranges);
+            if !ranges.contains(&range) {
+                ranges.push(range);
+                ranges.sort_unstable_by_key(|r| (r.from, r.position));
+            }
+            ranges
+        });
+        self.write_damage();
+    }
+
+    /// Bytes on disk, indexes left out.
+    pub fn size(&self) -> u64 {
+        self.segments.size()
+    }
+
+    /// How many segments there are.
+    pub fn segment_count(&self) -> usize {
+        self.segments.load().len()
+    }
+
+    /// Bytes appended since the log was opened.
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Producers remembered for telling retries.
+    pub fn producer_count(&self) -> usize {
+        self.writer.lock().producers.len()
+    }
+
+    /// Why the log takes no more part, if so.
+    pub fn offline(&self) -> Option<&Offline> {
+        self.offline.get()
+    }
+
+    pub(super) fn check_online(&self) -> Result<(), Offline> {
+        self.offline.get().map_or(Ok(()), |offline| Err(offline.clone()))
+    }
+
+    /// Takes the log offline for good (this object: opening it anew makes another). Waiting
+    /// flushes fail. Callers hold no lock of the log.
+    pub(super) fn fail(&self, cause: &str) -> Offline {
+        let offline = Offline { partition: self.partition.clone(), cause: cause.to_owned() };
+        if self.offline.set(offline.clone()).is_ok() {
+            tracing::error!(partition = %self.partition, cause, "partition goes offline");
+            self.fail_waiters(&offline);
+            self.tell(|listener| listener.failed(&offline));
+        }
+        self.offline.get().cloned().unwrap_or(offline)
+    }
+
+    /// Ends the log quietly: deleted, set aside, or closed with the process.
+    pub(super) fn end(&self, cause: &str) {
+        let offline = Offline { partition: self.partition.clone(), cause: cause.to_owned() };
+        if self.offline.set(offline.clone()).is_ok() {
+            self.fail_waiters(&offline);
+        }
+    }
+
+    pub(super) fn io_error(&self, what: &'static str, cause: std::io::Error) -> LogError {
+        LogError::Io { partition: self.partition.clone(), what, cause }
+    }
+}

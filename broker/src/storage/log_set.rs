@@ -1,0 +1,341 @@
+//! All logs of a broker: opened at start, created, deleted, set aside, closed.
+//!
+//! Read on: `start` (what opening does), `housekeeping` (what runs in the background).
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use proto::{TopicId, TopicPartition};
+
+use super::clock::Clock;
+use super::config::{LogConfig, LogSetConfig};
+use super::context::Context;
+use super::disk::{Disk, OpenMode, replace_file};
+use super::error::{LogSetError, OpenError};
+use super::housekeeping::Housekeeping;
+use super::log::Log;
+use super::log_dir::LogDir;
+use super::partition_metadata;
+use super::recovery::{self, Source};
+use super::start::{self, StartReport};
+
+/// The end of a deleted partition's folder name, as Kafka's.
+pub(super) const DELETE_SUFFIX: &str = "-delete";
+/// The end of the folder name of a partition that belongs to nobody, as Kafka's.
+pub(super) const STRAY_SUFFIX: &str = "-stray";
+/// Longest folder name.
+const NAME_MAX: usize = 255;
+
+/// All logs of a broker; cheap to clone.
+///
+/// One log for each partition. Locks: `logs` is held for look-ups and changes of the map only,
+/// never over I/O; `changing` is held over create, delete and set-aside, so that they exclude each
+/// other.
+#[derive(Clone)]
+pub struct LogSet {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) context: Arc<Context>,
+    pub(super) config: LogSetConfig,
+    pub(super) dirs: Vec<OpenDir>,
+    pub(super) logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
+    changing: Mutex<()>,
+    pub(super) housekeeping: Housekeeping,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    closed: AtomicBool,
+}
+
+/// A directory in use; the lock keeps other processes out.
+pub(super) struct OpenDir {
+    pub(super) dir: Arc<LogDir>,
+    pub(super) _lock: Box<dyn Send + Sync>,
+    /// The checkpoint as last written.
+    pub(super) checkpoint: Mutex<String>,
+}
+
+/// Figures over all logs, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StorageUsage {
+    /// Bytes mapped for reading.
+    pub mapped_bytes: u64,
+    /// Bytes of removed mappings that unsent slices still keep alive.
+    pub pinned_bytes: u64,
+    /// Bytes that remembered producer batches take.
+    pub producer_bytes: u64,
+}
+
+impl LogSet {
+    /// Opens all partitions found in the directories, recovering what was not closed cleanly, and
+    /// starts the background threads. A directory that fails is left out and reported.
+    pub fn open(
+        config: LogSetConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, StartReport), OpenError> {
+        let (inner, report) = start::open(config, disk, clock)?;
+        let set = Self { inner: Arc::new(inner) };
+        set.inner.threads.lock().extend(set.start_threads());
+        Ok((set, report))
+    }
+
+    pub(super) fn inner(
+        context: Arc<Context>,
+        config: LogSetConfig,
+        dirs: Vec<OpenDir>,
+        logs: HashMap<TopicPartition, Arc<Log>>,
+        doomed: Vec<PathBuf>,
+    ) -> Inner {
+        let housekeeping = Housekeeping::new(&config, context.clock.elapsed(), doomed);
+        Inner {
+            context,
+            config,
+            dirs,
+            logs: RwLock::new(logs),
+            changing: Mutex::new(()),
+            housekeeping,
+            threads: Mutex::default(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// A partition's log.
+    pub fn get(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
+        self.inner.logs.read().get(partition).cloned()
+    }
+
+    /// All logs, in no order.
+    pub fn logs(&self) -> Vec<Arc<Log>> {
+        self.inner.logs.read().values().cloned().collect()
+    }
+
+    /// What the logs take of memory's bounds.
+    pub fn usage(&self) -> StorageUsage {
+        let context = &self.inner.context;
+        StorageUsage {
+            mapped_bytes: context.maps.mapped(),
+            pinned_bytes: context.maps.pinned(),
+            producer_bytes: context.producers.used(),
+        }
+    }
+
+    /// Directories that failed, and why.
+    pub fn failed_dirs(&self) -> Vec<(PathBuf, String)> {
+        let dirs = self.inner.dirs.iter();
+        dirs.filter_map(|open| Some((open.dir.path.clone(), open.dir.failed()?.to_owned())))
+            .collect()
+    }
+
+    /// The log of a partition, made in the directory with the fewest when it is not there. The
+    /// settings are put in force either way.
+    pub fn create(
+        &self,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<Arc<Log>, LogSetError> {
+        let _changing = self.inner.changing.lock();
+        if let Some(log) = self.get(partition) {
+            self.check_id(&log, topic_id)?;
+            log.check_online()?;
+            log.set_config(config);
+            return Ok(log);
+        }
+        let dir = self.emptiest_dir()?;
+        let folder = dir.path.join(partition.to_string());
+        let made = self.make(&dir, &folder, partition, topic_id, &config);
+        let log = made.map_err(|cause| LogSetError::Io {
+            partition: partition.clone(),
+            what: "creating its folder",
+            cause,
+        })?;
+        self.inner.logs.write().insert(partition.clone(), log.clone());
+        Ok(log)
+    }
+
+    fn make(
+        &self,
+        dir: &Arc<LogDir>,
+        folder: &Path,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: &LogConfig,
+    ) -> io::Result<Arc<Log>> {
+        let disk = &*self.inner.context.disk;
+        disk.create_dir_all(folder)?;
+        let text = partition_metadata::encode(topic_id);
+        replace_file(disk, &folder.join(partition_metadata::FILE_NAME), text.as_bytes())?;
+        disk.sync_dir(&dir.path)?;
+        let source = Source {
+            folder: folder.to_owned(),
+            partition: partition.clone(),
+            topic_id,
+            positions: None,
+            clean: true,
+            config,
+        };
+        recovery::open(&self.inner.context, dir, &source).map(|(log, _)| log)
+    }
+
+    fn check_id(&self, log: &Log, expected: TopicId) -> Result<(), LogSetError> {
+        let found = log.topic_id();
+        if found == expected {
+            return Ok(());
+        }
+        Err(LogSetError::OtherTopic { partition: log.partition().clone(), found, expected })
+    }
+
+    fn emptiest_dir(&self) -> Result<Arc<LogDir>, LogSetError> {
+        let logs = self.inner.logs.read();
+        let used = |dir: &Arc<LogDir>| logs.values().filter(|l| Arc::ptr_eq(&l.dir, dir)).count();
+        let usable = self.inner.dirs.iter().map(|open| &open.dir).filter(|d| d.failed().is_none());
+        usable.min_by_key(|dir| used(dir)).cloned().ok_or(LogSetError::NoDirectory)
+    }
+
+    /// Deletes a partition: its log ends at once, the folder is renamed, the files go later.
+    /// Needs no space on the disk.
+    pub fn delete(&self, partition: &TopicPartition, topic_id: TopicId) -> Result<(), LogSetError> {
+        let _changing = self.inner.changing.lock();
+        let log = self.get(partition).ok_or_else(|| LogSetError::Unknown(partition.clone()))?;
+        self.check_id(&log, topic_id)?;
+        let folder = self.put_away(&log, DELETE_SUFFIX, "it was deleted")?;
+        let due = self.inner.context.clock.elapsed() + self.inner.config.delete_delay;
+        self.inner.housekeeping.doom(folder, due);
+        Ok(())
+    }
+
+    /// Puts a partition's folder aside under another name, for a person to look at: it belongs to
+    /// a topic that is not there any more. Returns the folder's new path.
+    pub fn set_aside(&self, partition: &TopicPartition) -> Result<PathBuf, LogSetError> {
+        let _changing = self.inner.changing.lock();
+        let log = self.get(partition).ok_or_else(|| LogSetError::Unknown(partition.clone()))?;
+        self.put_away(&log, STRAY_SUFFIX, "its folder was set aside: it is of another topic")
+    }
+
+    fn put_away(&self, log: &Log, suffix: &str, cause: &str) -> Result<PathBuf, LogSetError> {
+        let partition = log.partition();
+        log.end(cause);
+        // Waits for an append or a flush under way.
+        let _running = log.flush.running.lock();
+        let _writer = log.writer.lock();
+        let from = log.folder();
+        let to = log.dir.path.join(away_name(partition, suffix));
+        let disk = &*self.inner.context.disk;
+        let io = |cause| LogSetError::Io {
+            partition: partition.clone(),
+            what: "renaming its folder",
+            cause,
+        };
+        disk.rename(&from, &to).map_err(io)?;
+        *log.folder.write() = to.clone();
+        self.inner.logs.write().remove(partition);
+        disk.sync_dir(&log.dir.path).map_err(io)?;
+        Ok(to)
+    }
+
+    /// Opens a partition's log anew after it went offline by a failed flush: what is really on the
+    /// disk is read with CRCs from the last recovery point on, and what is not goes. The old
+    /// object stays offline.
+    pub fn reopen(&self, partition: &TopicPartition) -> Result<Arc<Log>, LogSetError> {
+        let _changing = self.inner.changing.lock();
+        let log = self.get(partition).ok_or_else(|| LogSetError::Unknown(partition.clone()))?;
+        log.end("it is opened anew");
+        let _running = log.flush.running.lock();
+        let _writer = log.writer.lock();
+        for segment in log.segments.load().iter() {
+            segment.file.forget_cached();
+        }
+        let source = Source {
+            folder: log.folder(),
+            partition: partition.clone(),
+            topic_id: log.topic_id(),
+            positions: Some(start::positions_of(&log)),
+            clean: false,
+            config: &log.config(),
+        };
+        let opened = recovery::open(&self.inner.context, &log.dir, &source);
+        let (fresh, _) = opened.map_err(|cause| LogSetError::Io {
+            partition: partition.clone(),
+            what: "opening it anew",
+            cause,
+        })?;
+        self.inner.logs.write().insert(partition.clone(), fresh.clone());
+        Ok(fresh)
+    }
+
+    /// A clean stop: flushes and closes every log, and marks the directories, so that the next
+    /// start reads nothing. Logs end; later calls do nothing.
+    pub fn close(&self) {
+        if self.inner.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.inner.housekeeping.stop();
+        for open in &self.inner.dirs {
+            open.dir.flusher.stop();
+        }
+        for thread in std::mem::take(&mut *self.inner.threads.lock()) {
+            if thread.join().is_err() {
+                tracing::error!("a storage thread had panicked");
+            }
+        }
+        start::close(&self.inner);
+    }
+
+    fn start_threads(&self) -> Vec<JoinHandle<()>> {
+        if self.inner.config.background != super::config::Background::Threads {
+            return Vec::new();
+        }
+        let mut threads = Vec::new();
+        let mut spawn =
+            |name: &str, run: Box<dyn FnOnce() + Send>| match std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(run)
+            {
+                Ok(thread) => threads.push(thread),
+                Err(error) => tracing::error!(%error, name, "cannot start a storage thread"),
+            };
+        for open in &self.inner.dirs {
+            let dir = open.dir.clone();
+            spawn("log-flusher", Box::new(move || dir.flusher.run()));
+        }
+        let weak = Arc::downgrade(&self.inner);
+        let housekeeping = self.inner.housekeeping.clone();
+        spawn("log-housekeeping", Box::new(move || housekeeping.run(&weak)));
+        threads
+    }
+}
+
+/// A name for a folder that is put away: unlike any other, and not too long.
+fn away_name(partition: &TopicPartition, suffix: &str) -> String {
+    let unique = uuid::Uuid::new_v4().simple();
+    let tail = format!("-{}.{unique}{suffix}", partition.partition);
+    let topic: String = partition.topic.chars().take(NAME_MAX - tail.len()).collect();
+    format!("{topic}{tail}")
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Not closed: the threads are told to end, and the next start recovers.
+        self.housekeeping.stop();
+        for open in &self.dirs {
+            open.dir.flusher.stop();
+        }
+    }
+}
+
+/// How long a partition's folder waits before it goes when it was found at start.
+pub(super) const DOOMED_AT_START: Duration = Duration::ZERO;
+
+/// Locks a directory against other processes.
+pub(super) fn lock_dir(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
+    let path = dir.join(".lock");
+    disk.open(&path, OpenMode::Create)?;
+    disk.lock(&path)
+}

@@ -1,0 +1,70 @@
+//! Partitions on disk: logs of segments of record batches.
+//!
+//! Synchronous code that knows no tokio, no sockets, no ZooKeeper and no leader. It stores the
+//! batches as they came, with base offset and leader epoch stamped, and hands them out as slices of
+//! the page cache; it keeps no message in memory. Broker code never dereferences a mapping.
+//!
+//! [`LogSet`] has all logs of a broker, [`Log`] is one partition. Below them: `segments` and
+//! `segment`, the two indexes, `producer_state` and `epoch_history`. `recovery` and
+//! `segment_recovery` make a log from whatever a crash left. [`disk`] is the door to the file
+//! system that tests can break, [`Clock`] the door to time.
+//!
+//! Read on: [`log`](Log) (the positions and their order), `append`, `read`, `flush`, `recovery`.
+
+mod append;
+mod byte_reader;
+mod checked_text;
+mod clock;
+mod config;
+mod context;
+mod damage;
+pub mod disk;
+mod epoch_history;
+mod error;
+mod flush;
+mod header_walk;
+mod housekeeping;
+mod index_file;
+mod log;
+mod log_dir;
+mod log_set;
+mod maps;
+mod offset_index;
+mod partition_metadata;
+mod positions_checkpoint;
+mod producer_snapshot;
+mod producer_state;
+mod read;
+mod recovery;
+mod replay;
+mod retention;
+mod roll;
+mod scan;
+mod segment;
+mod segment_recovery;
+mod segments;
+mod sequence_window;
+mod start;
+mod time_index;
+mod time_lookup;
+mod truncation;
+mod wait;
+
+#[cfg(test)]
+mod tests;
+
+pub use append::{AppendRequest, Appended};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::{Background, Expose, FlushPolicy, LogConfig, LogSetConfig, TimestampType};
+pub use damage::DamagedRange;
+pub use error::{
+    AppendError, FlushError, LogError, LogSetError, Offline, OpenError, ReadError, SequenceError,
+};
+pub use flush::FlushDone;
+pub use log::{Log, LogListener};
+pub use log_set::{LogSet, StorageUsage};
+pub use read::{Cursor, ReadLimits, ReadSlice};
+pub use recovery::RecoveryReport;
+pub use start::StartReport;
+pub use time_lookup::TimedOffset;
+pub use wait::Wait;

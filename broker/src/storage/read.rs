@@ -1,0 +1,356 @@
+//! Reading: slices of whole batches, without copying where the bytes are mapped and in memory.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::Offset;
+
+use super::damage::{self, DamagedRange};
+use super::error::ReadError;
+use super::header_walk::{HeaderWalk, WalkError};
+use super::log::Log;
+use super::maps::Mapped;
+use super::scan;
+use super::segment::{Segment, Tip};
+use super::segments::position_of;
+use super::wait::Wait;
+
+/// Shorter slices are copied: HTTP/2 copies them anyway.
+const COPY_BELOW: u64 = 4096;
+
+/// A place to go on reading: an offset, and where it is if that is known. Cheap to copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    offset: Offset,
+    /// The segment the position is meant in; 0 is none.
+    generation: u64,
+    position: u64,
+}
+
+impl Cursor {
+    /// At an offset whose place is yet to be looked up.
+    pub fn at(offset: Offset) -> Self {
+        Self { offset, generation: 0, position: 0 }
+    }
+
+    /// The next offset to be read.
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+}
+
+/// How much to read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// At most this many bytes.
+    pub max_bytes: usize,
+    /// Only batches that end at or before this offset (exclusive): high watermark, flushed, or log
+    /// end, whatever the reader may see.
+    pub upto: Offset,
+    /// The first batch is given whole, also when it is larger than `max_bytes`.
+    pub first_batch_whole: bool,
+}
+
+/// Whole batches that follow each other in one segment. The first one contains the offset asked
+/// for; records before it are the reader's to drop.
+#[derive(Debug, Clone)]
+pub struct ReadSlice {
+    bytes: Bytes,
+    mapped: bool,
+    next: Cursor,
+    segment: Option<(Arc<Segment>, u64)>,
+}
+
+impl ReadSlice {
+    fn empty(at: Cursor) -> Self {
+        Self { bytes: Bytes::new(), mapped: false, next: at, segment: None }
+    }
+
+    /// How many bytes; 0 when there is nothing to read yet, or `max_bytes` was too few.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The batches.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The batches.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
+    /// Whether the bytes are the page cache itself. They were all in memory a moment ago.
+    pub fn is_mapped(&self) -> bool {
+        self.mapped
+    }
+
+    /// Where to go on.
+    pub fn next(&self) -> Cursor {
+        self.next
+    }
+
+    /// The offset after the last batch.
+    pub fn next_offset(&self) -> Offset {
+        self.next.offset
+    }
+
+    /// Descriptor and position of the bytes, for `sendfile`; open as long as the slice lives.
+    pub fn file_range(&self) -> Option<(RawFd, u64)> {
+        let (segment, position) = self.segment.as_ref()?;
+        Some((segment.file.raw_fd()?, *position))
+    }
+}
+
+/// What stopped a step of a read.
+enum Stop {
+    /// The segment was replaced: look it up again.
+    Retired,
+    Walk(WalkError),
+}
+
+impl From<WalkError> for Stop {
+    fn from(error: WalkError) -> Self {
+        Self::Walk(error)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Walk(error.into())
+    }
+}
+
+impl Log {
+    /// Reads batches from a cursor on. Nobody waits for the writer; with [`Wait::Never`] nobody
+    /// waits for the disk either.
+    pub fn read(
+        &self,
+        from: Cursor,
+        limits: ReadLimits,
+        wait: Wait,
+    ) -> Result<ReadSlice, ReadError> {
+        self.check_online()?;
+        loop {
+            let (log_start, log_end) = (self.log_start(), self.log_end());
+            let offset = from.offset;
+            if offset < log_start || offset > log_end {
+                return Err(ReadError::OutOfRange { offset, log_start, log_end });
+            }
+            let upto = limits.upto.min(log_end);
+            if offset >= upto {
+                return Ok(ReadSlice::empty(from));
+            }
+            let damage = self.damage.load();
+            if let Some(range) = damage.iter().find(|range| range.contains(offset)) {
+                return Err(ReadError::Damaged { from: range.from, to: range.to });
+            }
+            let Some(segment) = self.segment_of(offset) else { return Ok(ReadSlice::empty(from)) };
+            let limits = ReadLimits { upto, ..limits };
+            match self.read_segment(&segment, from, limits, &damage, wait) {
+                Ok(slice) => return Ok(slice),
+                Err(Stop::Retired) => {}
+                // Cut under the reader's feet by a truncation: nothing wrong with the disk.
+                Err(Stop::Walk(_)) if segment.is_retired() => {}
+                Err(Stop::Walk(WalkError::Io(error))) => return Err(self.read_failed(&error)),
+                Err(Stop::Walk(WalkError::Bad { position, .. })) => {
+                    self.discover(&segment, offset, position, wait)?;
+                }
+            }
+        }
+    }
+
+    /// The segment that has `offset`, or the first after it (where a hole is known as damage).
+    pub(super) fn segment_of(&self, offset: Offset) -> Option<Arc<Segment>> {
+        let list = self.segments.load();
+        let at = position_of(&list, offset);
+        let segment = list.get(at)?;
+        if offset < segment.tip().end_offset {
+            Some(segment.clone())
+        } else {
+            list.get(at + 1).cloned()
+        }
+    }
+
+    fn read_segment(
+        &self,
+        segment: &Arc<Segment>,
+        from: Cursor,
+        limits: ReadLimits,
+        damage: &[DamagedRange],
+        wait: Wait,
+    ) -> Result<ReadSlice, Stop> {
+        let tip = segment.tip();
+        let skip = |position| damage::skip(damage, segment.base_offset, position);
+        let start = if from.generation == segment.generation && from.position <= tip.size {
+            Tip { end_offset: from.offset, size: from.position }
+        } else {
+            segment.locate(from.offset, tip, &skip, wait)?
+        };
+        let mut limit = match limits.upto >= tip.end_offset {
+            true => tip,
+            false => segment.locate(limits.upto, tip, &skip, wait)?,
+        };
+        let ahead = damage.iter().filter(|r| {
+            let within = start.end_offset <= r.from && r.from < limit.end_offset;
+            r.segment == segment.base_offset && within
+        });
+        if let Some(range) = ahead.min_by_key(|range| range.from) {
+            limit = Tip { end_offset: range.from, size: range.position };
+        }
+        let end = slice_end(segment, start, limit, limits, wait)?;
+        if end.size <= start.size {
+            return Ok(ReadSlice::empty(from));
+        }
+        let (bytes, mapped) = self.bytes_of(segment, start.size, end.size, wait)?;
+        let next =
+            Cursor { offset: end.end_offset, generation: segment.generation, position: end.size };
+        Ok(ReadSlice { bytes, mapped, next, segment: Some((segment.clone(), start.size)) })
+    }
+
+    /// Bytes `[start, end)` of the segment's file, and whether they are mapped.
+    fn bytes_of(
+        &self,
+        segment: &Segment,
+        start: u64,
+        end: u64,
+        wait: Wait,
+    ) -> Result<(Bytes, bool), Stop> {
+        let len = (end - start) as usize;
+        if end - start >= COPY_BELOW {
+            if !segment.hand_out(end) {
+                return Err(Stop::Retired);
+            }
+            let room = u64::from(self.config.load().segment_bytes);
+            let now = self.context.clock.elapsed();
+            match segment.maps.slice(&*segment.file, start, len, room, now) {
+                Mapped::Slice(bytes) => return Ok((bytes, true)),
+                Mapped::Cold if wait == Wait::Never => {
+                    return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+                }
+                Mapped::Cold | Mapped::Unavailable => {}
+            }
+        }
+        let mut buffer = vec![0; len];
+        if wait.read(&*segment.file, &mut buffer, start)? < len {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        Ok((buffer.into(), false))
+    }
+
+    /// An error of the disk takes its whole directory offline: it cannot be trusted any more.
+    pub(super) fn read_failed(&self, error: &io::Error) -> ReadError {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return ReadError::WouldBlock;
+        }
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return self.fail(&format!("a segment file is shorter than it was: {error}")).into();
+        }
+        self.dir.fail(&format!("reading failed: {error}"));
+        self.fail(&format!("reading failed: {error}")).into()
+    }
+
+    /// A place that should begin a batch does not: looks for where good batches go on, and takes
+    /// note of the range between, so that the next try steps over it or says so. Reads a good part
+    /// of the segment, so it needs a waiting caller.
+    fn discover(
+        &self,
+        segment: &Segment,
+        offset: Offset,
+        position: u64,
+        wait: Wait,
+    ) -> Result<(), ReadError> {
+        if wait == Wait::Never {
+            return Err(ReadError::WouldBlock);
+        }
+        let tip = segment.tip();
+        let from = self.offset_before(segment, position).unwrap_or(offset);
+        let next = scan::next_good_batch(&*segment.file, position, tip.size, from)
+            .map_err(|error| self.read_failed(&error))?;
+        let next = next.filter(|next| next.end_offset < tip.end_offset).unwrap_or(tip);
+        self.note_damage(DamagedRange {
+            from,
+            to: next.end_offset,
+            segment: segment.base_offset,
+            position,
+            end_position: next.size,
+        });
+        Ok(())
+    }
+
+    /// The offset after the last good batch before a position.
+    fn offset_before(&self, segment: &Segment, position: u64) -> Option<Offset> {
+        let damage = self.damage.load();
+        let start = segment.index.floor_position(position.checked_sub(1)?, Wait::Allowed).ok()?;
+        let start = start.map_or(0, |entry| entry.position);
+        let mut walk = HeaderWalk::new(&*segment.file, start, position, Wait::Allowed);
+        let (mut at, mut offset) = (start, segment.base_offset);
+        loop {
+            if let Some(end) = damage::skip(&damage, segment.base_offset, at) {
+                walk.jump(end);
+            }
+            match walk.step() {
+                Ok(Some((begin, header))) => {
+                    at = begin + header.size_in_bytes() as u64;
+                    offset = header.next_offset();
+                }
+                Ok(None) => return Some(offset),
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// Where a slice from `start` ends: a batch boundary at most `max_bytes` on, found by the index, or
+/// by stepping over headers where the index has no entry between.
+fn slice_end(
+    segment: &Segment,
+    start: Tip,
+    limit: Tip,
+    limits: ReadLimits,
+    wait: Wait,
+) -> Result<Tip, WalkError> {
+    let target = start.size.saturating_add(limits.max_bytes as u64);
+    if limit.size <= target {
+        return Ok(limit);
+    }
+    if let Some(entry) = segment.index.floor_position(target, wait)?
+        && entry.position > start.size
+    {
+        let mut walk = HeaderWalk::new(&*segment.file, entry.position, limit.size, wait);
+        // An index that does not fit the log is not believed.
+        match walk.peek() {
+            Ok(Some((size, header))) if header.last_offset() == entry.last_offset => {
+                return Ok(Tip { end_offset: header.base_offset, size });
+            }
+            Err(WalkError::Io(error)) => return Err(error.into()),
+            _ => {}
+        }
+    }
+    let mut end = start;
+    let mut walk = HeaderWalk::new(&*segment.file, start.size, limit.size, wait);
+    loop {
+        let (position, header) = match walk.step() {
+            Ok(Some(batch)) => batch,
+            Ok(None) => break,
+            // What is good before a bad batch is given; the next read meets the bad one itself.
+            Err(WalkError::Bad { .. }) if end.size > start.size => break,
+            Err(error) => return Err(error),
+        };
+        let after = position + header.size_in_bytes() as u64;
+        let first = position == start.size;
+        if after > target && !(first && limits.first_batch_whole) {
+            break;
+        }
+        end = Tip { end_offset: header.next_offset(), size: after };
+    }
+    Ok(end)
+}

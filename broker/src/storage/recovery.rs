@@ -1,0 +1,312 @@
+//! Makes a log from a partition's folder.
+//!
+//! After a clean stop the indexes are believed and nothing is read. After anything else the log is
+//! read with CRCs from the recovery point on: at or above it the log ends at the first bad batch
+//! and what follows is put aside in `.cut` files; below it bad bytes become damaged ranges and the
+//! rest is served.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proto::{Offset, TopicId, TopicPartition};
+
+use super::config::LogConfig;
+use super::context::Context;
+use super::damage::{self, DamagedRange};
+use super::disk::{self, Disk, OpenMode, read_fully, replace_file, write_fully};
+use super::epoch_history::{self, EpochHistory};
+use super::log::{Log, LogParts, Writer};
+use super::log_dir::LogDir;
+use super::positions_checkpoint::Positions;
+use super::producer_state::ProducerState;
+use super::replay;
+use super::segment::{Segment, file_name, parse_file_name};
+use super::segment_recovery::{self, Expectation};
+use super::segments::Segments;
+
+/// Small files of a partition are at most this long.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// What opening a log had to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Bytes read and checked.
+    pub scanned_bytes: u64,
+    /// Bytes put aside because the log ends before them.
+    pub cut_bytes: u64,
+    /// Damaged ranges below the recovery point, those found earlier included.
+    pub damaged: Vec<DamagedRange>,
+}
+
+/// Where a partition is, and what was written down about it.
+pub(super) struct Source<'a> {
+    pub(super) folder: PathBuf,
+    pub(super) partition: TopicPartition,
+    pub(super) topic_id: TopicId,
+    /// Of the last checkpoint.
+    pub(super) positions: Option<Positions>,
+    /// Whether the last stop was clean.
+    pub(super) clean: bool,
+    pub(super) config: &'a LogConfig,
+}
+
+/// Opens a log, recovering it as need be.
+pub(super) fn open(
+    context: &Arc<Context>,
+    dir: &Arc<LogDir>,
+    source: &Source<'_>,
+) -> io::Result<(Arc<Log>, RecoveryReport)> {
+    let mut opening = Opening {
+        context,
+        source,
+        list: Vec::new(),
+        epochs: EpochHistory::default(),
+        report: RecoveryReport::default(),
+    };
+    let bases = opening.tidy_names()?;
+    let epochs_known = opening.load_epochs();
+    opening.load_damage();
+    opening.open_segments(&bases)?;
+    let (parts, epochs_changed) = opening.finish(epochs_known)?;
+    let report = opening.report;
+    if report.cut_bytes > 0 || !report.damaged.is_empty() {
+        tracing::warn!(
+            partition = %source.partition, cut_bytes = report.cut_bytes,
+            damaged_ranges = report.damaged.len(), log_end = parts.log_end.0,
+            "recovered with loss"
+        );
+    }
+    let log = Log::new(context.clone(), dir.clone(), source.config.clone(), parts);
+    dir.adopt(&log);
+    if epochs_changed {
+        // Kept dirty and tried again when it fails.
+        let _ = log.write_epochs(&mut log.writer.lock());
+    }
+    Ok((log, report))
+}
+
+struct Opening<'a> {
+    context: &'a Arc<Context>,
+    source: &'a Source<'a>,
+    list: Vec<Arc<Segment>>,
+    epochs: EpochHistory,
+    report: RecoveryReport,
+}
+
+impl Opening<'_> {
+    fn disk(&self) -> &dyn Disk {
+        &*self.context.disk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.source.folder.join(name)
+    }
+
+    fn recovery_point(&self) -> Offset {
+        self.source.positions.map_or(Offset::ZERO, |positions| positions.recovery_point)
+    }
+
+    /// Removes what a crash left half done; returns the base offsets of segments, in order.
+    fn tidy_names(&self) -> io::Result<Vec<Offset>> {
+        let entries = self.disk().list(&self.source.folder)?;
+        let mut bases: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| parse_file_name(&entry.name))
+            .filter(|(_, extension)| *extension == "log")
+            .map(|(base, _)| base)
+            .collect();
+        bases.sort_unstable();
+        for entry in &entries {
+            let half_done = entry.name.ends_with(".tmp") || entry.name.ends_with(".swap");
+            let orphan = parse_file_name(&entry.name).is_some_and(|(base, extension)| {
+                matches!(extension, "index" | "timeindex") && bases.binary_search(&base).is_err()
+            });
+            if half_done || orphan {
+                self.disk().remove_file(&self.path(&entry.name))?;
+            }
+        }
+        Ok(bases)
+    }
+
+    /// False when the file was missing or unreadable though there may be epochs.
+    fn load_epochs(&mut self) -> bool {
+        let bytes =
+            disk::read_file(self.disk(), &self.path(epoch_history::FILE_NAME), FILE_BYTES_MAX);
+        let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let epochs = text.and_then(|text| EpochHistory::decode(&text));
+        let known = epochs.is_some();
+        self.epochs = epochs.unwrap_or_default();
+        known
+    }
+
+    fn load_damage(&mut self) {
+        let bytes = disk::read_file(self.disk(), &self.path(damage::FILE_NAME), FILE_BYTES_MAX);
+        self.report.damaged = bytes.ok().and_then(|b| damage::decode(&b)).unwrap_or_default();
+    }
+
+    fn open_segments(&mut self, bases: &[Offset]) -> io::Result<()> {
+        let now_ms = self.context.clock.now_ms();
+        for (number, &base) in bases.iter().enumerate() {
+            let segment = Segment::open(self.context, &self.source.folder, base)?;
+            let expected = Expectation {
+                recovery_point: self.recovery_point(),
+                next_base: bases.get(number + 1).copied(),
+                index_interval: self.source.config.index_interval_bytes,
+            };
+            let below = expected.next_base.is_some_and(|next| next <= expected.recovery_point);
+            let believed = (self.source.clean || below)
+                && segment_recovery::resume_by_index(&segment, expected, now_ms)?;
+            let mut cut = None;
+            if !believed || !self.reaches(&segment, expected) {
+                let found = segment_recovery::scan(&segment, expected, now_ms)?;
+                self.report.scanned_bytes += found.scanned;
+                self.report.damaged.extend(found.damage);
+                cut = found.cut;
+                if let Some(position) = cut {
+                    self.cut_file(&segment, position)?;
+                }
+                segment.sync(self.context, &self.source.folder)?;
+            }
+            self.list.push(Arc::new(segment));
+            if cut.is_some() {
+                return self.cut_later(&bases[number + 1..]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the last segment has all that was flushed.
+    fn reaches(&self, segment: &Segment, expected: Expectation) -> bool {
+        expected.next_base.is_some() || segment.tip().end_offset >= expected.recovery_point
+    }
+
+    /// Moves what lies behind `position` to the segment's `.cut` file.
+    fn cut_file(&mut self, segment: &Segment, position: u64) -> io::Result<()> {
+        let len = segment.file.len()?;
+        if len <= position {
+            return Ok(());
+        }
+        self.report.cut_bytes += len - position;
+        let name = format!("{}.cut", file_name(segment.base_offset, "log"));
+        let copied = copy_range(self.disk(), &*segment.file, position, len, &self.path(&name));
+        match copied {
+            Err(error) if disk::is_full(&error) => {
+                tracing::warn!(
+                    partition = %self.source.partition, bytes = len - position,
+                    "the disk is full: bytes behind the log's end are dropped, not kept aside"
+                );
+                let _ = self.disk().remove_file(&self.path(&name));
+            }
+            copied => copied?,
+        }
+        segment.file.set_len(position)
+    }
+
+    /// Puts whole segments aside that follow the log's end.
+    fn cut_later(&mut self, bases: &[Offset]) -> io::Result<()> {
+        for &base in bases {
+            let path = self.path(&file_name(base, "log"));
+            self.report.cut_bytes += self.disk().open(&path, OpenMode::Existing)?.len()?;
+            self.disk().rename(&path, &self.path(&format!("{}.cut", file_name(base, "log"))))?;
+            for extension in ["index", "timeindex"] {
+                match self.disk().remove_file(&self.path(&file_name(base, extension))) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        self.disk().sync_dir(&self.source.folder)
+    }
+
+    /// Puts positions, epochs and producers together. Also says whether the epochs changed.
+    fn finish(&mut self, epochs_known: bool) -> io::Result<(LogParts, bool)> {
+        if self.list.is_empty() {
+            // Offsets that were once given away are not given away again.
+            let base = self.recovery_point();
+            let segment = Segment::create(self.context, &self.source.folder, base)?;
+            self.list.push(Arc::new(segment));
+        }
+        let ends = self.list.first().zip(self.list.last());
+        let (log_start, log_end) =
+            ends.map_or((Offset::ZERO, Offset::ZERO), |(f, l)| (f.base_offset, l.tip().end_offset));
+        self.settle_damage(log_start, log_end)?;
+        let before = self.epochs.clone();
+        self.epochs.cut_end(log_end);
+        self.epochs.cut_start(log_start);
+        let from = if epochs_known { self.recovery_point() } else { log_start };
+        let (list, damaged, epochs) = (&self.list, &self.report.damaged, &mut self.epochs);
+        if !self.source.clean || !epochs_known {
+            replay::each_header(list, damaged, from, |header| {
+                epochs.assign(header.leader_epoch, header.base_offset);
+            })?;
+        }
+        let epochs_changed = self.epochs != before;
+        let mut producers = ProducerState::new(self.context.producers.clone());
+        let folder = &self.source.folder;
+        replay::load_producers(self.context, folder, list, damaged, log_end, &mut producers)?;
+        let written_back = self.list.last().map_or(0, |last| last.tip().size);
+        let writer = Writer {
+            producers,
+            epochs: std::mem::take(&mut self.epochs),
+            epochs_dirty: epochs_changed,
+            written_back,
+        };
+        let parts = LogParts {
+            partition: self.source.partition.clone(),
+            topic_id: self.source.topic_id,
+            folder: self.source.folder.clone(),
+            segments: Segments::new(std::mem::take(&mut self.list)),
+            log_start,
+            log_end,
+            // What was scanned was synced, what was believed was flushed before.
+            flushed: log_end,
+            high_watermark: self.source.positions.map_or(log_start, |p| p.high_watermark),
+            writer,
+            damage: self.report.damaged.clone(),
+        };
+        Ok((parts, epochs_changed))
+    }
+
+    /// Keeps each damaged range of the log once, and writes the list down.
+    fn settle_damage(&mut self, log_start: Offset, log_end: Offset) -> io::Result<()> {
+        let known = &mut self.report.damaged;
+        let before = known.len();
+        known.retain(|range| range.to > log_start && range.from < log_end);
+        known.sort_unstable_by_key(|range| (range.from, range.position, range.to));
+        known.dedup_by_key(|range| (range.segment, range.position));
+        if before > 0 {
+            let text = damage::encode(known);
+            replace_file(self.disk(), &self.path(damage::FILE_NAME), text.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies bytes `[from, to)` of a file to a new one. Nothing but zeros is not worth a copy.
+fn copy_range(
+    disk: &dyn Disk,
+    file: &dyn disk::DiskFile,
+    from: u64,
+    to: u64,
+    path: &Path,
+) -> io::Result<()> {
+    const BLOCK: u64 = 1 << 20;
+    let mut copy = None;
+    let mut at = from;
+    while at < to {
+        let mut block = vec![0; (to - at).min(BLOCK) as usize];
+        let read = read_fully(file, &mut block, at)?;
+        if read == 0 {
+            break;
+        }
+        if copy.is_none() && block[..read].iter().any(|&byte| byte != 0) {
+            copy = Some(disk.open(path, OpenMode::Truncate)?);
+        }
+        if let Some(copy) = &copy {
+            write_fully(&**copy, &block[..read], at - from)?;
+        }
+        at += read as u64;
+    }
+    copy.map_or(Ok(()), |copy| copy.sync())
+}

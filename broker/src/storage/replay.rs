@@ -1,0 +1,117 @@
+//! Rebuilds the producers' state: the newest snapshot that fits, then the headers of the log
+//! behind it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use proto::Offset;
+use proto::record::BatchHeader;
+
+use super::context::Context;
+use super::damage::{self, DamagedRange};
+use super::disk;
+use super::header_walk::{HeaderWalk, WalkError};
+use super::producer_snapshot;
+use super::producer_state::{ProducerState, WINDOW_MAX};
+use super::segment::{Segment, file_name, parse_file_name};
+use super::sequence_window;
+use super::wait::Wait;
+
+/// A snapshot larger than this is not read.
+const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
+
+/// Fills `producers` with what it was when the log ended at `log_end`, and deletes snapshots of
+/// later offsets: what they tell of is gone.
+pub(super) fn load_producers(
+    context: &Context,
+    folder: &Path,
+    list: &[Arc<Segment>],
+    damage: &[DamagedRange],
+    log_end: Offset,
+    producers: &mut ProducerState,
+) -> io::Result<()> {
+    producers.clear();
+    let now_ms = context.clock.now_ms();
+    let mut snapshots = Vec::new();
+    for entry in context.disk.list(folder)? {
+        match parse_file_name(&entry.name) {
+            Some((offset, "snapshot" | "window")) if offset > log_end => {
+                context.disk.remove_file(&folder.join(&entry.name))?;
+            }
+            Some((offset, "snapshot")) => snapshots.push(offset),
+            _ => {}
+        }
+    }
+    snapshots.sort_unstable();
+    let mut from = list.first().map_or(log_end, |first| first.base_offset);
+    for &offset in snapshots.iter().rev() {
+        if load_snapshot(context, folder, offset, now_ms, producers) {
+            from = from.max(offset);
+            break;
+        }
+        tracing::warn!(folder = %folder.display(), offset = offset.0, "unreadable producer snapshot");
+    }
+    each_header(list, damage, from, |header| {
+        producers.push(header, WINDOW_MAX, now_ms);
+        producers.commit();
+    })
+}
+
+fn load_snapshot(
+    context: &Context,
+    folder: &Path,
+    offset: Offset,
+    now_ms: i64,
+    producers: &mut ProducerState,
+) -> bool {
+    let read = |extension| {
+        let path = folder.join(file_name(offset, extension));
+        disk::read_file(&*context.disk, &path, SNAPSHOT_BYTES_MAX).ok()
+    };
+    let window = read("window").and_then(|bytes| sequence_window::decode(&bytes));
+    let snapshot = || read("snapshot").and_then(|bytes| producer_snapshot::decode(&bytes, now_ms));
+    let Some(all) = window.or_else(snapshot) else { return false };
+    for (id, producer) in all {
+        producers.restore(id, producer);
+    }
+    true
+}
+
+/// Calls `each` with the header of every good batch that begins at or after `from`.
+pub(super) fn each_header(
+    list: &[Arc<Segment>],
+    damage: &[DamagedRange],
+    from: Offset,
+    mut each: impl FnMut(&BatchHeader),
+) -> io::Result<()> {
+    for segment in list.iter().filter(|segment| segment.tip().end_offset > from) {
+        let tip = segment.tip();
+        let skip = |position| damage::skip(damage, segment.base_offset, position);
+        let begin = match segment.locate(from, tip, &skip, Wait::Allowed) {
+            Ok(begin) => begin,
+            Err(WalkError::Io(error)) => return Err(error),
+            Err(WalkError::Bad { .. }) => continue,
+        };
+        let mut walk = HeaderWalk::new(&*segment.file, begin.size, tip.size, Wait::Allowed);
+        let mut position = begin.size;
+        loop {
+            if let Some(end) = skip(position) {
+                walk.jump(end);
+            }
+            match walk.step() {
+                Ok(Some((at, header))) => {
+                    if header.base_offset >= from {
+                        each(&header);
+                    }
+                    position = at + header.size_in_bytes() as u64;
+                }
+                Ok(None) => break,
+                Err(WalkError::Io(error)) => return Err(error),
+                // Not known as damaged yet; a read will find out.
+                Err(WalkError::Bad { .. }) => break,
+            }
+        }
+    }
+    Ok(())
+}

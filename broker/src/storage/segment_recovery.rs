@@ -1,0 +1,188 @@
+//! Finds out where an opened segment ends: by its index where that can be trusted, by reading it
+//! with CRCs where not.
+
+use std::io;
+
+use proto::Offset;
+use proto::record::BatchHeader;
+
+use super::damage::DamagedRange;
+use super::header_walk::HeaderWalk;
+use super::offset_index::IndexEntry;
+use super::scan::Scan;
+use super::segment::{Segment, Tip};
+use super::time_index::TimeEntry;
+use super::wait::Wait;
+
+/// What is known about a segment before it is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expectation {
+    /// All below was on stable storage once.
+    pub(super) recovery_point: Offset,
+    /// Where the next segment begins; `None` for the last one.
+    pub(super) next_base: Option<Offset>,
+    /// `index.interval.bytes`.
+    pub(super) index_interval: u32,
+}
+
+/// What was found. The segment's tip is set.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Ranges below the recovery point that cannot be read.
+    pub(super) damage: Vec<DamagedRange>,
+    /// The log ends here, at or above the recovery point: bytes from this position on, and later
+    /// segments, are not part of it.
+    pub(super) cut: Option<u64>,
+    /// Bytes read and checked.
+    pub(super) scanned: u64,
+}
+
+/// Believes the index's last entry and walks from there. False where something does not fit: the
+/// segment must be scanned.
+pub(super) fn resume_by_index(
+    segment: &Segment,
+    expected: Expectation,
+    now_ms: i64,
+) -> io::Result<bool> {
+    let len = segment.file.len()?;
+    let mut newest = segment.times.last()?;
+    let last = segment.index.last()?;
+    let untimed = last.is_some() && newest.is_none();
+    let unindexed = last.is_none() && len > 2 * u64::from(expected.index_interval) + (1 << 20);
+    if len > u64::from(u32::MAX) || untimed || unindexed {
+        return Ok(false);
+    }
+    let start = last.map_or(0, |entry| entry.position);
+    let mut walk = HeaderWalk::new(&*segment.file, start, len, Wait::Allowed);
+    let mut tip = Tip { end_offset: segment.base_offset, size: 0 };
+    if let Some(entry) = last {
+        match walk.peek() {
+            Ok(Some((_, header))) if header.last_offset() == entry.last_offset => {}
+            _ => return Ok(false),
+        }
+        tip = Tip { end_offset: segment.base_offset, size: entry.position };
+    }
+    loop {
+        match walk.step() {
+            Ok(Some((position, header))) if fits(segment, &header, tip.end_offset, expected) => {
+                tip.end_offset = header.next_offset();
+                tip.size = position + header.size_in_bytes() as u64;
+                newest = newer(newest, &header);
+            }
+            Ok(None) => break,
+            Err(super::header_walk::WalkError::Io(error)) => return Err(error),
+            _ => return Ok(false),
+        }
+    }
+    if expected.next_base.is_some_and(|next| next != tip.end_offset) {
+        return Ok(false);
+    }
+    segment.resume(tip, newest, first_append(segment, now_ms)?);
+    Ok(true)
+}
+
+/// When the first batch came, as far as can be told: its own timestamp, but never in the future.
+fn first_append(segment: &Segment, now_ms: i64) -> io::Result<i64> {
+    let mut walk = HeaderWalk::new(&*segment.file, 0, segment.file.len()?, Wait::Allowed);
+    let first = walk.peek().ok().flatten();
+    Ok(first.map_or(now_ms, |(_, header)| header.max_timestamp.clamp(0, now_ms)))
+}
+
+fn newer(newest: Option<TimeEntry>, header: &BatchHeader) -> Option<TimeEntry> {
+    match newest {
+        Some(entry) if entry.timestamp >= header.max_timestamp => newest,
+        _ => Some(TimeEntry { timestamp: header.max_timestamp, offset: header.last_offset() }),
+    }
+}
+
+/// Whether a batch can come next.
+fn fits(segment: &Segment, header: &BatchHeader, after: Offset, expected: Expectation) -> bool {
+    let relative_end = header.next_offset().0 - segment.base_offset.0;
+    header.base_offset >= after
+        && relative_end <= i64::from(i32::MAX)
+        && expected.next_base.is_none_or(|next| header.next_offset() <= next)
+}
+
+/// Reads the segment from the index entry before the recovery point (from its beginning when the
+/// index is no help), rebuilds both indexes from there, and finds out what of it is good.
+pub(super) fn scan(segment: &Segment, expected: Expectation, now_ms: i64) -> io::Result<Found> {
+    let start = scan_start(segment, expected)?;
+    segment.index.truncate_to(start.size)?;
+    segment.times.truncate_to(start.end_offset)?;
+    segment.resume(start, segment.times.last()?, now_ms);
+    let len = segment.file.len()?.min(u64::from(u32::MAX));
+    let mut found = Found { scanned: len - start.size, ..Found::default() };
+    let mut scan = Scan::new(&*segment.file, len);
+    let mut tip = start;
+    while tip.size < len {
+        let batch = scan.batch_at(tip.size)?;
+        if let Some(header) = batch.filter(|h| fits(segment, h, tip.end_offset, expected)) {
+            segment.note(tip.size, &header, expected.index_interval);
+            tip.end_offset = header.next_offset();
+            tip.size += header.size_in_bytes() as u64;
+            continue;
+        }
+        if tip.end_offset >= expected.recovery_point {
+            found.cut = Some(tip.size);
+            break;
+        }
+        let next = scan.next_good(tip.size, tip.end_offset)?;
+        let next = next.filter(|(_, header)| fits(segment, header, tip.end_offset, expected));
+        let after = match next {
+            Some((size, header)) => Tip { end_offset: header.base_offset, size },
+            None => Tip { end_offset: end_of_damage(tip, expected), size: len },
+        };
+        found.damage.push(damage_between(segment, tip, after));
+        tip = after;
+    }
+    let due = expected.next_base.unwrap_or(expected.recovery_point);
+    if found.cut.is_none() && tip.end_offset < due {
+        if tip.end_offset >= expected.recovery_point {
+            found.cut = Some(tip.size);
+        } else {
+            let after = Tip { end_offset: due, size: tip.size };
+            found.damage.push(damage_between(segment, tip, after));
+            tip = after;
+        }
+    }
+    let newest = segment.newest();
+    segment.resume(tip, newest, first_append(segment, now_ms)?);
+    Ok(found)
+}
+
+/// Where to begin: at a batch whose index entry is right, at or before the recovery point, with
+/// an index that is in order up to there.
+fn scan_start(segment: &Segment, expected: Expectation) -> io::Result<Tip> {
+    let beginning = Tip { end_offset: segment.base_offset, size: 0 };
+    if !segment.index.is_in_order()? || !segment.times.is_in_order()? {
+        return Ok(beginning);
+    }
+    let Some(IndexEntry { last_offset, position }) =
+        segment.index.floor_offset(expected.recovery_point, Wait::Allowed)?
+    else {
+        return Ok(beginning);
+    };
+    let len = segment.file.len()?;
+    let mut walk = HeaderWalk::new(&*segment.file, position, len, Wait::Allowed);
+    match walk.peek() {
+        Ok(Some((size, header))) if header.last_offset() == last_offset => {
+            Ok(Tip { end_offset: header.base_offset, size })
+        }
+        _ => Ok(beginning),
+    }
+}
+
+/// What damage that reaches to the end of the file covers.
+fn end_of_damage(tip: Tip, expected: Expectation) -> Offset {
+    expected.next_base.unwrap_or(expected.recovery_point).max(tip.end_offset)
+}
+
+fn damage_between(segment: &Segment, from: Tip, to: Tip) -> DamagedRange {
+    DamagedRange {
+        from: from.end_offset,
+        to: to.end_offset,
+        segment: segment.base_offset,
+        position: from.size,
+        end_position: to.size,
+    }
+}

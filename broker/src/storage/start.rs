@@ -1,0 +1,320 @@
+//! Opening and closing a log set: identity of the directories, the clean-stop mark, and all
+//! partitions, many at a time.
+//!
+//! Two files of each directory, both `checked_text`: `clean-stop` is written last at a clean stop
+//! and removed first at a start; `boot` has the boot id of the last start. No mark and another boot
+//! id mean that bytes the kernel had not written back are gone.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use proto::TopicPartition;
+
+use super::checked_text;
+use super::clock::Clock;
+use super::config::LogSetConfig;
+use super::context::Context;
+use super::damage::DamagedRange;
+use super::disk::{self, Disk, replace_file};
+use super::error::OpenError;
+use super::log::Log;
+use super::log_dir::LogDir;
+use super::log_set::{DELETE_SUFFIX, Inner, LogSet, OpenDir, STRAY_SUFFIX, lock_dir};
+use super::maps::MapBudget;
+use super::partition_metadata;
+use super::positions_checkpoint::{self, Positions};
+use super::producer_snapshot;
+use super::producer_state::ProducerBudget;
+use super::recovery::{self, RecoveryReport, Source};
+use super::sequence_window;
+
+const CLEAN_STOP: &str = "clean-stop";
+const BOOT: &str = "boot";
+const SMALL_FILE_MAX: u64 = 1 << 16;
+const CHECKPOINT_MAX: u64 = 64 << 20;
+
+/// What a start found.
+#[derive(Debug, Clone, Default)]
+pub struct StartReport {
+    /// Every directory was closed cleanly (or is new).
+    pub clean: bool,
+    /// Acknowledged bytes that were not flushed may be lost: the stop was not clean and the
+    /// machine was started anew since.
+    pub unsynced_lost: bool,
+    /// Partitions opened.
+    pub opened: usize,
+    /// Bytes read and checked.
+    pub scanned_bytes: u64,
+    /// Bytes put aside in `.cut` files.
+    pub cut_bytes: u64,
+    /// Damaged ranges.
+    pub damaged: Vec<(TopicPartition, DamagedRange)>,
+    /// Partitions whose folder cannot be opened, and why.
+    pub failed: Vec<(TopicPartition, String)>,
+    /// Directories that cannot be used, and why.
+    pub failed_dirs: Vec<(PathBuf, String)>,
+}
+
+/// A directory that was opened, before its partitions are.
+struct FoundDir {
+    open: OpenDir,
+    clean: bool,
+    same_boot: bool,
+    positions: HashMap<TopicPartition, Positions>,
+    partitions: Vec<TopicPartition>,
+    doomed: Vec<PathBuf>,
+}
+
+pub(super) fn open(
+    config: LogSetConfig,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Inner, StartReport), OpenError> {
+    let context = Arc::new(Context {
+        disk,
+        clock,
+        maps: MapBudget::new(config.mmap_bytes),
+        producers: ProducerBudget::new(config.producer_window_bytes),
+    });
+    let mut report = StartReport { clean: true, ..StartReport::default() };
+    let mut dirs = Vec::new();
+    let mut doomed = Vec::new();
+    let mut logs = HashMap::new();
+    for path in &config.dirs {
+        let mut found = match open_dir(&context, path) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(OpenError::Locked(path.clone())),
+            Err(error) => {
+                tracing::error!(dir = %path.display(), %error, "log directory cannot be used");
+                report.failed_dirs.push((path.clone(), error.to_string()));
+                continue;
+            }
+        };
+        report.clean &= found.clean;
+        report.unsynced_lost |= !found.clean && !found.same_boot;
+        doomed.append(&mut found.doomed);
+        open_partitions(&context, &config, &found, &mut logs, &mut report);
+        dirs.push(found.open);
+    }
+    if dirs.is_empty() {
+        let first = report.failed_dirs.first();
+        let text = first.map(|(path, error)| format!("{}: {error}", path.display()));
+        return Err(OpenError::NoDirectory(text.unwrap_or_else(|| "none is configured".into())));
+    }
+    report.opened = logs.len();
+    Ok((LogSet::inner(context, config, dirs, logs, doomed), report))
+}
+
+fn open_dir(context: &Context, path: &Path) -> std::io::Result<Option<FoundDir>> {
+    let disk = &*context.disk;
+    disk.create_dir_all(path)?;
+    let Some(lock) = lock_dir(disk, path)? else { return Ok(None) };
+    let entries = disk.list(path)?;
+    let read = |name: &str, limit| disk::read_file(disk, &path.join(name), limit).ok();
+    let marked =
+        read(CLEAN_STOP, SMALL_FILE_MAX).is_some_and(|b| checked_text::decode(&b).is_some());
+    let boot_id = disk.boot_id();
+    let same_boot = read(BOOT, SMALL_FILE_MAX)
+        .is_some_and(|bytes| checked_text::decode(&bytes).is_some_and(|lines| lines == [&boot_id]));
+    let checkpoint = read(positions_checkpoint::FILE_NAME, CHECKPOINT_MAX);
+    let positions = checkpoint.as_deref().and_then(positions_checkpoint::decode);
+    let mut partitions = Vec::new();
+    let mut doomed = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.is_dir) {
+        if entry.name.ends_with(DELETE_SUFFIX) {
+            doomed.push(path.join(&entry.name));
+        } else if let Some(partition) = parse_folder(&entry.name) {
+            partitions.push(partition);
+        }
+    }
+    // Without its checkpoint a directory is read from the beginning, as after a crash.
+    let clean = (marked && positions.is_some()) || partitions.is_empty();
+    if marked {
+        disk.remove_file(&path.join(CLEAN_STOP))?;
+    }
+    replace_file(disk, &path.join(BOOT), checked_text::encode(&[&boot_id]).as_bytes())?;
+    disk.sync_dir(path)?;
+    let dir = LogDir::new(path, context.clock.clone());
+    let open = OpenDir { dir, _lock: lock, checkpoint: Mutex::default() };
+    let positions = positions.unwrap_or_default();
+    Ok(Some(FoundDir { open, clean, same_boot, positions, partitions, doomed }))
+}
+
+/// The partition a folder is named after.
+fn parse_folder(name: &str) -> Option<TopicPartition> {
+    if name.ends_with(STRAY_SUFFIX) {
+        return None;
+    }
+    let (topic, partition) = name.rsplit_once('-')?;
+    let digits = !topic.is_empty() && partition.bytes().all(|b| b.is_ascii_digit());
+    Some(TopicPartition::new(topic, partition.parse().ok().filter(|_| digits)?))
+}
+
+type Opened = std::io::Result<Option<(Arc<Log>, RecoveryReport)>>;
+
+/// Opens a directory's partitions on some threads, each taking the next one that is left.
+fn open_partitions(
+    context: &Arc<Context>,
+    config: &LogSetConfig,
+    found: &FoundDir,
+    logs: &mut HashMap<TopicPartition, Arc<Log>>,
+    report: &mut StartReport,
+) {
+    let next = AtomicUsize::new(0);
+    let opened: Mutex<Vec<(TopicPartition, Opened)>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..config.recovery_threads.clamp(1, found.partitions.len().max(1)) {
+            scope.spawn(|| {
+                while let Some(partition) =
+                    found.partitions.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let result = open_partition(context, config, found, partition);
+                    opened.lock().push((partition.clone(), result));
+                }
+            });
+        }
+    });
+    for (partition, result) in opened.into_inner() {
+        match result {
+            Ok(None) => {}
+            Ok(Some((log, recovered))) => {
+                report.scanned_bytes += recovered.scanned_bytes;
+                report.cut_bytes += recovered.cut_bytes;
+                let damaged = recovered.damaged.into_iter().map(|r| (partition.clone(), r));
+                report.damaged.extend(damaged);
+                logs.insert(partition, log);
+            }
+            Err(error) => {
+                tracing::error!(%partition, %error, "partition cannot be opened");
+                report.failed.push((partition, error.to_string()));
+            }
+        }
+    }
+}
+
+/// `None` for a folder that a crash left before anything was in it.
+fn open_partition(
+    context: &Arc<Context>,
+    config: &LogSetConfig,
+    found: &FoundDir,
+    partition: &TopicPartition,
+) -> Opened {
+    let disk = &*context.disk;
+    let dir = &found.open.dir;
+    let folder = dir.path.join(partition.to_string());
+    let positions = found.positions.get(partition).copied();
+    let path = folder.join(partition_metadata::FILE_NAME);
+    let stored = disk::read_file(disk, &path, SMALL_FILE_MAX).ok();
+    let stored = stored.and_then(|bytes| partition_metadata::decode(&bytes));
+    let Some(topic_id) = stored.or(positions.map(|positions| positions.topic_id)) else {
+        return without_id(disk, &folder, partition);
+    };
+    if stored.is_none() {
+        replace_file(disk, &path, partition_metadata::encode(topic_id).as_bytes())?;
+    }
+    let source = Source {
+        folder,
+        partition: partition.clone(),
+        topic_id,
+        positions: positions.filter(|positions| positions.topic_id == topic_id),
+        clean: found.clean,
+        config: &config.log,
+    };
+    recovery::open(context, dir, &source).map(Some)
+}
+
+/// A folder whose topic id is unknown is never served: an empty one goes, another is kept.
+fn without_id(disk: &dyn Disk, folder: &Path, partition: &TopicPartition) -> Opened {
+    let has_bytes = |entry: &disk::Entry| entry.name.ends_with(".log") && entry.len > 0;
+    if disk.list(folder)?.iter().any(has_bytes) {
+        let name = format!("{partition}.{}{STRAY_SUFFIX}", uuid::Uuid::new_v4().simple());
+        disk.rename(folder, &folder.with_file_name(name))?;
+        let text = "its topic id is unknown (partition.metadata is missing); it was set aside";
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
+    }
+    disk.remove_dir_all(folder)?;
+    Ok(None)
+}
+
+/// What the checkpoint says of a log.
+pub(super) fn positions_of(log: &Log) -> Positions {
+    Positions {
+        topic_id: log.topic_id(),
+        log_start: log.log_start(),
+        recovery_point: log.flushed(),
+        high_watermark: log.high_watermark(),
+    }
+}
+
+/// Writes a directory's checkpoint if it says something new.
+pub(super) fn write_checkpoint(inner: &Inner, open: &OpenDir) -> std::io::Result<()> {
+    if open.dir.failed().is_some() {
+        return Ok(());
+    }
+    let logs = inner.logs.read();
+    let mut all: Vec<_> = logs
+        .iter()
+        .filter(|(_, log)| Arc::ptr_eq(&log.dir, &open.dir))
+        .map(|(partition, log)| (partition.clone(), positions_of(log)))
+        .collect();
+    drop(logs);
+    all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let text = positions_checkpoint::encode(&all);
+    let mut written = open.checkpoint.lock();
+    if *written == text {
+        return Ok(());
+    }
+    let path = open.dir.path.join(positions_checkpoint::FILE_NAME);
+    replace_file(&*inner.context.disk, &path, text.as_bytes())?;
+    *written = text;
+    Ok(())
+}
+
+/// Closes all logs and marks the directories where everything could be written.
+pub(super) fn close(inner: &Inner) {
+    let logs: Vec<Arc<Log>> = inner.logs.read().values().cloned().collect();
+    for open in &inner.dirs {
+        let mut clean = open.dir.failed().is_none();
+        for log in logs.iter().filter(|log| Arc::ptr_eq(&log.dir, &open.dir)) {
+            clean &= log.offline().is_none() && log.close();
+        }
+        let marked = write_checkpoint(inner, open).and_then(|()| match clean {
+            true => {
+                let text = checked_text::encode::<&str>(&[]);
+                let path = open.dir.path.join(CLEAN_STOP);
+                replace_file(&*inner.context.disk, &path, text.as_bytes())
+            }
+            false => Ok(()),
+        });
+        if let Err(error) = marked {
+            tracing::warn!(dir = %open.dir.path.display(), %error, "the stop is not marked clean");
+        }
+    }
+}
+
+impl Log {
+    /// Flushes, writes the producers down and ends the log. True when all of it was written.
+    fn close(&self) -> bool {
+        let flushed = self.flush().is_ok();
+        let (snapshot, window, log_end) = {
+            let writer = self.writer.lock();
+            let producers = &writer.producers;
+            (
+                producer_snapshot::encode(producers),
+                sequence_window::encode(producers),
+                self.log_end(),
+            )
+        };
+        self.end("the broker is stopping");
+        let indexes = self.segments.active().map_or(Ok(()), |active| active.close_indexes());
+        let written = indexes.and_then(|()| self.write_snapshot(log_end, &snapshot, &window));
+        if let Err(error) = &written {
+            tracing::warn!(partition = %self.partition, %error, "the log is not closed cleanly");
+        }
+        // An append that slipped in meanwhile is recovered by the next start.
+        flushed && written.is_ok() && log_end == self.log_end() && self.flushed() == log_end
+    }
+}

@@ -1,0 +1,168 @@
+//! Cutting a log back to an offset.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use proto::Offset;
+
+use super::damage;
+use super::disk::{Disk, DiskFile, OpenMode, read_fully, write_fully};
+use super::error::LogError;
+use super::log::{Log, Writer};
+use super::replay;
+use super::segment::{Segment, Tip, file_name};
+use super::segments::position_of;
+use super::wait::Wait;
+
+impl Log {
+    /// Cuts the log back so that it ends at or before `offset`, at a batch boundary; returns where
+    /// it ends now. At or above the log end nothing happens; below the log start everything goes
+    /// and the log begins anew at `offset`.
+    ///
+    /// After return the cut is on stable storage. Slices handed out stay as they were: where one
+    /// reaches beyond the cut, what stays is copied to a new file. Excludes appends and flushes; an
+    /// error takes the log offline.
+    pub fn truncate_to(&self, offset: Offset) -> Result<Offset, LogError> {
+        self.check_online()?;
+        let result = {
+            let _running = self.flush.running.lock();
+            let mut writer = self.writer.lock();
+            if offset >= self.log_end() {
+                return Ok(self.log_end());
+            }
+            self.truncate_locked(&mut writer, offset)
+        };
+        if let Err(cause) = &result {
+            self.fail(&format!("truncating to {offset} failed: {cause}"));
+        }
+        let log_end = result.map_err(|cause| self.io_error("truncating", cause))?;
+        self.forget_damage(|range| range.from < log_end);
+        tracing::info!(partition = %self.partition, log_end = log_end.0, "log truncated");
+        Ok(log_end)
+    }
+
+    fn truncate_locked(&self, writer: &mut Writer, offset: Offset) -> io::Result<Offset> {
+        let list = Arc::clone(&self.segments.load());
+        let at = position_of(&list, offset);
+        let (kept, gone) = list.split_at(at);
+        let mut kept = kept.to_vec();
+        let cut = self.cut_segment(gone, offset)?;
+        let log_end = cut.tip().end_offset;
+        kept.push(Arc::new(cut));
+        let log_start = kept.first().map_or(log_end, |first| first.base_offset);
+        self.log_start.store(log_start.0, Ordering::Release);
+        self.log_end.store(log_end.0, Ordering::Release);
+        self.flushed.fetch_min(log_end.0, Ordering::AcqRel);
+        self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
+        self.high_watermark.fetch_max(log_start.0, Ordering::AcqRel);
+        writer.written_back = kept.last().map_or(0, |last| last.tip().size);
+        self.segments.replace(kept.clone());
+        self.flush.closing.lock().clear();
+        if writer.epochs.cut_end(log_end) {
+            self.write_epochs(writer).map_err(io::Error::other)?;
+        }
+        let (context, folder) = (&self.context, self.folder());
+        let damaged = self.damage.load();
+        replay::load_producers(context, &folder, &kept, &damaged, log_end, &mut writer.producers)
+            .map(|()| log_end)
+    }
+
+    /// Cuts the first of `gone`, deletes the others from the newest back.
+    fn cut_segment(&self, gone: &[Arc<Segment>], offset: Offset) -> io::Result<Segment> {
+        let folder = self.folder();
+        let disk = &*self.context.disk;
+        let Some((first, later)) = gone.split_first() else {
+            return Err(io::Error::other("a log without segments"));
+        };
+        for segment in later.iter().rev() {
+            segment.retire();
+            self.remove_files(std::slice::from_ref(segment))?;
+        }
+        if offset < first.base_offset {
+            first.retire();
+            self.remove_files(std::slice::from_ref(first))?;
+            let segment = Segment::create(&self.context, &folder, offset)?;
+            segment.sync(&self.context, &folder)?;
+            return Ok(segment);
+        }
+        let tip = first.tip();
+        let damaged = self.damage.load();
+        let skip = |position| damage::skip(&damaged, first.base_offset, position);
+        let cut = first.locate(offset, tip, &skip, Wait::Allowed).map_err(io::Error::other)?;
+        let handed_out = first.retire();
+        if handed_out <= cut.size {
+            first.file.set_len(cut.size)?;
+            first.file.sync()?;
+        } else {
+            let path = folder.join(file_name(first.base_offset, "log"));
+            let copy = folder.join(file_name(first.base_offset, "log.swap"));
+            copy_front(disk, &*first.file, cut.size, &copy)?;
+            disk.rename(&copy, &path)?;
+        }
+        disk.sync_dir(&folder)?;
+        first.index.write_out()?;
+        first.times.write_out()?;
+        let segment = Segment::open(&self.context, &folder, first.base_offset)?;
+        segment.index.truncate_to(cut.size)?;
+        segment.times.truncate_to(cut.end_offset)?;
+        let newest = newest_of(&segment, cut)?;
+        segment.resume(cut, newest, self.context.clock.now_ms());
+        Ok(segment)
+    }
+
+    /// Keeps only the damaged ranges that `keep` holds for, and writes the list down.
+    pub(super) fn forget_damage(&self, keep: impl Fn(&damage::DamagedRange) -> bool) {
+        if self.damage.load().iter().all(&keep) {
+            return;
+        }
+        self.damage.rcu(|ranges| ranges.iter().copied().filter(&keep).collect::<Vec<_>>());
+        self.write_damage();
+    }
+
+    /// Writes the damaged ranges down; a failure costs finding them again.
+    pub(super) fn write_damage(&self) {
+        let path = self.folder().join(damage::FILE_NAME);
+        let text = damage::encode(&self.damage.load());
+        let disk = &*self.context.disk;
+        if let Err(error) = super::disk::replace_file(disk, &path, text.as_bytes()) {
+            tracing::warn!(partition = %self.partition, %error, "damaged ranges not written down");
+        }
+    }
+}
+
+/// The newest record below `cut`: the index knows it up to its last entry, the walk the rest.
+fn newest_of(segment: &Segment, cut: Tip) -> io::Result<Option<super::time_index::TimeEntry>> {
+    use super::header_walk::HeaderWalk;
+    let start = segment.index.last()?.map_or(0, |entry| entry.position);
+    let mut newest = segment.times.last()?;
+    let mut walk = HeaderWalk::new(&*segment.file, start, cut.size, Wait::Allowed);
+    while let Ok(Some((_, header))) = walk.step() {
+        if newest.is_none_or(|entry| header.max_timestamp > entry.timestamp) {
+            let (timestamp, offset) = (header.max_timestamp, header.last_offset());
+            newest = Some(super::time_index::TimeEntry { timestamp, offset });
+        }
+    }
+    Ok(newest)
+}
+
+fn copy_front(
+    disk: &dyn Disk,
+    file: &dyn DiskFile,
+    len: u64,
+    path: &std::path::Path,
+) -> io::Result<()> {
+    const BLOCK: u64 = 1 << 20;
+    let copy = disk.open(path, OpenMode::Truncate)?;
+    let mut at = 0;
+    while at < len {
+        let mut block = vec![0; (len - at).min(BLOCK) as usize];
+        let read = read_fully(file, &mut block, at)?;
+        if read < block.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_fully(&*copy, &block, at)?;
+        at += read as u64;
+    }
+    copy.sync()
+}
