@@ -5,6 +5,7 @@
 
 pub mod checker;
 pub mod cluster;
+pub mod lossy;
 pub mod process;
 pub mod workload;
 pub mod zookeeper;

@@ -94,9 +94,12 @@ pub async fn claim(client: &Client, claim: &Claim) -> Result<ClaimOutcome, Regis
                 if holder.ephemeral_owner != client.session_id().0 {
                     return Ok(ClaimOutcome::Held { owner: holder.value, watcher });
                 }
-                if lost && holder.value == owner && held != Some(holder.version) {
-                    let path = (&claim.group, &claim.topic, claim.partition);
-                    if let Some(now) = offsets::read(client, path.0, path.1, path.2).await? {
+                if lost && holder.value == owner {
+                    // Applied, if the offset node was rewritten along with it.
+                    let rewritten = before.map_or(0, |before| before.version.wrapping_add(1));
+                    let (group, topic) = (&claim.group, &claim.topic);
+                    let now = offsets::read(client, group, topic, claim.partition).await?;
+                    if let Some(now) = now.filter(|now| now.version == rewritten) {
                         let claimed = claimed(claim, now.version, Some(now.value));
                         return Ok(ClaimOutcome::Claimed(claimed));
                     }

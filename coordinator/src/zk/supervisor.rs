@@ -14,13 +14,16 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
-use super::session::{FirstConnect, Live, SessionOptions, SessionState};
+use super::session::{Live, SessionOptions, SessionState};
 use super::{Fault, Lease, paths};
 
 /// A session's timeout has so many probes; the lease needs several to be lost before it runs out.
 const PROBES_PER_TIMEOUT: u32 = 6;
-/// Between two attempts to connect.
-const BACKOFF: Duration = Duration::from_millis(200);
+/// Between the first two attempts to connect; then twice as long each time, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+/// How often a registry that stays away is logged.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The longest that a close may take when no server answers.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -75,24 +78,32 @@ impl Supervisor {
     }
 
     /// Connects until it succeeds, and says when that attempt began; `None` when asked to close.
+    ///
+    /// Each attempt tries every server once. The client's own way of going on has pauses that
+    /// double without a bound, so a registry that came back would be found late.
     async fn establish(&mut self) -> Option<(Instant, Client)> {
+        let mut pause = FIRST_PAUSE;
+        let mut told: Option<Instant> = None;
         loop {
             let began = Instant::now();
-            let eager = self.number == 0 && self.options.first_connect != FirstConnect::Wait;
             let mut asked_to_close = self.asked_to_close.clone();
             let cause = tokio::select! {
                 biased;
                 () = close_asked(&mut asked_to_close) => return None,
-                connected = connect(&self.options, eager) => match connected {
+                connected = connect(&self.options) => match connected {
                     Ok(client) => return Some((began, client)),
                     Err(error) => describe(&error),
                 },
             };
-            tracing::warn!(connect = %self.options.connect, %cause, "no ZooKeeper session yet");
+            if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                told = Some(Instant::now());
+                tracing::warn!(connect = %self.options.connect, %cause, "no ZooKeeper session yet");
+            }
             self.publish(SessionState::Connecting { cause: Some(cause.into()) });
+            let jitter = Duration::from_millis(fastrand::u64(0..100));
             tokio::select! {
                 () = close_asked(&mut asked_to_close) => return None,
-                () = tokio::time::sleep(BACKOFF) => {}
+                () = tokio::time::sleep(pause + jitter) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
         }
     }
@@ -168,11 +179,8 @@ fn send_probe(client: &Client) -> BoxFuture<'_, (Instant, Result<(), Error>)> {
     async move { (sent, answer.await) }.boxed()
 }
 
-async fn connect(options: &SessionOptions, eager: bool) -> Result<Client, Error> {
-    let mut connector = Client::connector().with_session_timeout(options.timeout);
-    if eager {
-        connector = connector.with_fail_eagerly();
-    }
+async fn connect(options: &SessionOptions) -> Result<Client, Error> {
+    let connector = Client::connector().with_session_timeout(options.timeout).with_fail_eagerly();
     let client = connector.connect(options.connect.hosts()).await?;
     let chroot = options.connect.chroot();
     let client = if chroot.is_empty() {

@@ -2,5 +2,9 @@
 //!
 //! Tests marked `ignore` take minutes; `integration-tests/run --long` has them.
 
+mod group_registries;
 mod hostile;
+mod lost_answers;
+mod registries;
+mod sessions;
 mod tidy;
