@@ -1,3 +1,16 @@
-//! The Ottla broker.
+//! The Ottla broker: stores partitions and serves them over gRPC.
+//!
+//! Layers, upper may use lower, never the reverse:
+//! `server, http → api → cluster, replication → storage → proto`. [`broker`] wires them together,
+//! `main.rs` and [`cli`] are what a person meets.
 
+pub mod api;
+pub mod broker;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+mod http;
+pub mod metrics;
+pub mod replication;
+mod server;
 pub mod storage;

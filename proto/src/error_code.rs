@@ -84,6 +84,7 @@ error_codes! {
     FetchSessionIdNotFound = 70, Backoff, "the fetch handle is not known on this stream";
     FencedLeaderEpoch = 74, RefreshMetadata, "the leader epoch of the request is older than the broker's";
     UnknownLeaderEpoch = 75, RefreshMetadata, "the leader epoch of the request is newer than the broker's";
+    UnsupportedCompressionType = 76, Never, "the batch's compression is not supported";
     OffsetNotAvailable = 78, Backoff, "the new leader does not know the high watermark yet";
     InvalidRecord = 87, Never, "a record of the batch is not valid";
     ThrottlingQuotaExceeded = 89, Backoff, "a limit of the broker is reached";

@@ -29,6 +29,8 @@ pub struct ClusterOptions {
     pub reconnect_backoff: Duration,
     /// `reconnect.backoff.max.ms`: waits double up to this; default 1 s.
     pub reconnect_backoff_max: Duration,
+    /// Asks brokers to create topics that are missing, where they allow it; default false.
+    pub allow_auto_create: bool,
 }
 
 impl ClusterOptions {
@@ -40,6 +42,7 @@ impl ClusterOptions {
             request_timeout: Duration::from_secs(5),
             reconnect_backoff: Duration::from_millis(50),
             reconnect_backoff_max: Duration::from_secs(1),
+            allow_auto_create: false,
         }
     }
 }
@@ -196,7 +199,9 @@ impl Cluster {
         let asked = Instant::now();
         let mut client =
             LogClient::new(connection.clone()).max_decoding_message_size(MESSAGE_LEN_MAX);
-        let call = client.metadata(v1::MetadataRequest { topics, all_topics });
+        let allow_auto_create = self.inner.options.allow_auto_create;
+        let call =
+            client.metadata(v1::MetadataRequest { topics, all_topics, allow_auto_create });
         let after = self.inner.options.request_timeout;
         let answer = match tokio::time::timeout(after, call).await {
             Ok(Ok(answer)) => answer.into_inner(),

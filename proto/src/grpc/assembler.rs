@@ -34,6 +34,12 @@ impl Assembler {
         self.queue.len() + self.tail.len()
     }
 
+    /// Length of the message that is coming in, once its prefix is there; to be asked after
+    /// [`Assembler::pop`] gave none.
+    pub fn expected(&self) -> Option<usize> {
+        self.expected
+    }
+
     /// Takes the next chunk of the stream.
     pub fn push(&mut self, chunk: Bytes) {
         if chunk.len() < SMALL_LEN && self.buffered() > 0 {

@@ -1,0 +1,20 @@
+//! What a client may ask of a broker, in domain types: [`Api`]. Every listener calls this and only
+//! this; nothing here knows a wire format or a socket.
+//!
+//! One file per request: [`produce`], [`fetch`], [`list_offsets`], [`metadata`],
+//! [`init_producer_id`]. Why something is not done is a [`Refusal`].
+
+mod fetch;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod refusal;
+mod service;
+
+pub use fetch::{ColdRead, Fetched, Read, Reader};
+pub use list_offsets::{OffsetAt, OffsetFound};
+pub use metadata::{MetadataView, Wanted};
+pub use produce::{OnProduced, Produce, Produced};
+pub use refusal::Refusal;
+pub use service::Api;

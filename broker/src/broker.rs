@@ -1,0 +1,274 @@
+//! A broker from its parts, and its orderly end. Wiring only: every decision is elsewhere.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use coordinator::zk::{InvalidConnectString, Session, SessionOptions, StartError as SessionError};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use crate::api::Api;
+use crate::cluster::controller_link::ControllerLink;
+use crate::cluster::identity::{Identity, IdentityError};
+use crate::cluster::member::{JoinError, Member, MemberParts, Registration, Update};
+use crate::cluster::metadata::MetadataCache;
+use crate::cluster::producer_ids::ProducerIds;
+use crate::config::{BrokerConfig, log_config};
+use crate::http;
+use crate::metrics::Metrics;
+use crate::replication::PartitionSet;
+use crate::server::grpc::{DataThreads, Services};
+use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::{LogSet, LogSetConfig, OpenError, StartReport, SystemClock};
+
+/// Updates of the controller that wait for the member: the controller sends one at a time.
+const UPDATES_MAX: usize = 16;
+
+/// Why a broker does not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// An address cannot be bound.
+    #[error(
+        "cannot listen on {address} for {what}: {source}; is another process using the port? Port 0 \
+         picks a free one"
+    )]
+    Listen {
+        /// As configured.
+        address: String,
+        /// Which listener.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The log directories cannot be used.
+    #[error(transparent)]
+    Logs(#[from] OpenError),
+    /// The first log directory belongs to somebody else.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The connect string is wrong.
+    #[error(transparent)]
+    ConnectString(#[from] InvalidConnectString),
+    /// The registry.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// This broker cannot be a member of the cluster.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The system gives no threads.
+    #[error("cannot start a thread: {0}; raise the limit on processes")]
+    Thread(#[source] io::Error),
+}
+
+/// Where a running broker is reached, for its ready line.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// Of the gRPC listener.
+    pub grpc: SocketAddr,
+    /// Of the HTTP listener.
+    pub http: SocketAddr,
+}
+
+/// A broker that has joined its cluster.
+pub struct Broker {
+    addresses: Addresses,
+    grpc: TcpListener,
+    threads: DataThreads,
+    member: Member,
+    updates: mpsc::Receiver<Update>,
+    session: Session,
+    partitions: Arc<PartitionSet>,
+    pages: Arc<http::Pages>,
+    stop: watch::Sender<bool>,
+}
+
+impl Broker {
+    /// Opens the logs, joins the cluster and leads what it is to lead. Runs on the control thread's
+    /// runtime, and waits for ZooKeeper as long as it takes.
+    pub async fn start(config: BrokerConfig) -> Result<Self, BrokerError> {
+        let grpc = bind(&config.grpc.listen, "gRPC").await?;
+        let http_listener = bind(&config.listen_http, "HTTP").await?;
+        let addresses = Addresses {
+            grpc: local_addr(&grpc, "gRPC")?,
+            http: local_addr(&http_listener, "HTTP")?,
+        };
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let (logs, report) = open_logs(&config, &disk).await?;
+        let directory = config.dirs.first().cloned().unwrap_or_default();
+        let identity = Identity::begin(&*disk, &directory, config.id)?;
+
+        let metrics = Arc::new(Metrics::default());
+        let partitions = Arc::new(PartitionSet::new(logs, Arc::clone(&metrics)));
+        let metadata = Arc::new(MetadataCache::default());
+        let (stop, stopping) = watch::channel(false);
+        let pages = Arc::new(http::Pages {
+            metrics: Arc::clone(&metrics),
+            partitions: Arc::clone(&partitions),
+            ready: AtomicBool::new(false),
+        });
+        tokio::spawn(http::serve(http_listener, Arc::clone(&pages), stopping.clone()));
+
+        let options = SessionOptions::new(config.zookeeper.connect.parse()?)
+            .with_timeout(config.zookeeper.session_timeout);
+        let session = Session::start(options).await?;
+        let producer_ids = Arc::new(ProducerIds::new(session.clone(), Handle::current()));
+        let mut member = Member::new(MemberParts {
+            session: session.clone(),
+            identity,
+            registration: registration(&config, &addresses, report.clean),
+            partitions: Arc::clone(&partitions),
+            metadata: Arc::clone(&metadata),
+            producer_ids: Arc::clone(&producer_ids),
+            defaults: config.topics.clone(),
+            disk,
+            directory,
+            metrics: Arc::clone(&metrics),
+        });
+        member.join_first().await?;
+
+        let controller =
+            ControllerLink::new(session.clone(), Arc::clone(&metadata), Handle::current());
+        let api = Api::new(
+            Arc::clone(&partitions),
+            metadata,
+            producer_ids,
+            Arc::clone(&metrics),
+            config.requests.clone(),
+            config.zookeeper.connect_clients.clone(),
+        );
+        let (sender, updates) = mpsc::channel(UPDATES_MAX);
+        let services = Services::new(
+            Arc::new(api),
+            config.grpc.clone(),
+            metrics,
+            controller,
+            sender,
+            config.auto_create_topics,
+        );
+        let threads = DataThreads::start(services, &stopping).map_err(BrokerError::Thread)?;
+        Ok(Self { addresses, grpc, threads, member, updates, session, partitions, pages, stop })
+    }
+
+    /// Where it is reached.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Serves until `shutdown`, then stops cleanly: out of the registry first, then connections,
+    /// then the logs with their marks.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BrokerError> {
+        let Self { grpc, threads, member, updates, session, partitions, pages, stop, .. } = self;
+        pages.ready.store(true, Ordering::Relaxed);
+        let mut outcome = Ok(());
+        {
+            let mut member = std::pin::pin!(member.run(updates));
+            let mut accepting = std::pin::pin!(threads.accept(grpc, stop.subscribe()));
+            let mut shutdown = std::pin::pin!(shutdown);
+            tokio::select! {
+                () = &mut shutdown => {}
+                ended = &mut member => outcome = ended.map_err(BrokerError::from),
+                () = &mut accepting => {}
+            }
+            tracing::info!("stopping");
+            pages.ready.store(false, Ordering::Relaxed);
+            session.close().await;
+        }
+        let _ = stop.send(true);
+        let closing = tokio::task::spawn_blocking(move || {
+            threads.join();
+            partitions.logs().close();
+        });
+        if closing.await.is_err() {
+            tracing::error!("closing the logs panicked");
+        }
+        tracing::info!("stopped");
+        outcome
+    }
+}
+
+async fn bind(address: &str, what: &'static str) -> Result<TcpListener, BrokerError> {
+    let failed = |source| BrokerError::Listen { address: address.to_owned(), what, source };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+fn local_addr(listener: &TcpListener, what: &'static str) -> Result<SocketAddr, BrokerError> {
+    let failed = |source| BrokerError::Listen { address: String::new(), what, source };
+    listener.local_addr().map_err(failed)
+}
+
+async fn open_logs(
+    config: &BrokerConfig,
+    disk: &Arc<dyn Disk>,
+) -> Result<(LogSet, StartReport), BrokerError> {
+    let settings = LogSetConfig {
+        log: log_config(&config.topics, None),
+        mmap_bytes: config.mmap_bytes,
+        retention_check: config.retention_check_interval,
+        ..LogSetConfig::new(config.dirs.clone())
+    };
+    let disk = Arc::clone(disk);
+    let opening = tokio::task::spawn_blocking(move || {
+        LogSet::open(settings, disk, Arc::new(SystemClock::new()))
+    });
+    let opened = opening.await.map_err(|error| BrokerError::Thread(io::Error::other(error)))?;
+    let (logs, report) = opened?;
+    tell(&report);
+    Ok((logs, report))
+}
+
+/// What recovery found, for the log of the process.
+fn tell(report: &StartReport) {
+    tracing::info!(
+        partitions = report.opened,
+        clean = report.clean,
+        scanned_bytes = report.scanned_bytes,
+        cut_bytes = report.cut_bytes,
+        "logs opened"
+    );
+    if report.unsynced_lost {
+        tracing::warn!("the machine went down without a clean stop: unflushed records may be lost");
+    }
+    for (partition, range) in &report.damaged {
+        tracing::error!(%partition, ?range, "a range of the log is damaged");
+    }
+    for (partition, cause) in &report.failed {
+        tracing::error!(%partition, cause, "partition cannot be opened");
+    }
+    for (directory, cause) in &report.failed_dirs {
+        tracing::error!(directory = %directory.display(), cause, "log directory cannot be used");
+    }
+}
+
+fn registration(config: &BrokerConfig, addresses: &Addresses, clean: bool) -> Registration {
+    let (host, grpc_port) = advertised(config, addresses);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Registration {
+        host,
+        grpc_port,
+        http_port: addresses.http.port(),
+        rack: config.rack.clone(),
+        start_time_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+        clean,
+    }
+}
+
+/// Host and port told to others: as configured, else the listener's, with this machine's name where
+/// that listens everywhere.
+fn advertised(config: &BrokerConfig, addresses: &Addresses) -> (String, u16) {
+    let own_port = addresses.grpc.port();
+    if let Some((host, port)) = config.advertised_grpc.rsplit_once(':') {
+        let port = port.parse().ok().filter(|&port| port != 0).unwrap_or(own_port);
+        return (host.to_owned(), port);
+    }
+    if addresses.grpc.ip().is_unspecified() {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = if name.trim().is_empty() { "localhost" } else { name.trim() };
+        return (name.to_owned(), own_port);
+    }
+    let host = config.grpc.listen.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host);
+    (host.trim_matches(['[', ']']).to_owned(), own_port)
+}

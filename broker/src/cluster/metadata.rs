@@ -1,0 +1,268 @@
+//! What this broker knows of the cluster: topics, leaders, live brokers, overrides.
+//!
+//! One task writes ([`MetadataCache::update`]), every thread reads without a lock. The image is
+//! replaced whole; topics in it are shared, so a change costs a map of pointers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use proto::{BrokerId, LeaderEpoch, Partition, TopicId};
+use tokio::sync::watch;
+
+/// A live broker as clients reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerImage {
+    /// Its number.
+    pub id: BrokerId,
+    /// Host name it is reached under.
+    pub host: String,
+    /// Port of its gRPC listener.
+    pub grpc_port: u16,
+    /// Empty: none.
+    pub rack: String,
+}
+
+/// One partition as the controller decided it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionImage {
+    /// `None` while no live broker may lead.
+    pub leader: Option<BrokerId>,
+    /// Counts the leaders.
+    pub leader_epoch: LeaderEpoch,
+    /// Who stores it, preferred leader first.
+    pub replicas: Vec<BrokerId>,
+    /// Who is in sync.
+    pub isr: Vec<BrokerId>,
+}
+
+/// One topic; `partitions[p]` is partition `p`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicImage {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Tells it from an earlier topic of the name.
+    pub id: TopicId,
+    /// Dense from 0.
+    pub partitions: Vec<PartitionImage>,
+}
+
+impl TopicImage {
+    /// A partition by number, negative ones included in "not there".
+    pub fn partition(&self, partition: Partition) -> Option<&PartitionImage> {
+        self.partitions.get(usize::try_from(partition).ok()?)
+    }
+}
+
+/// Overrides of one topic by topic-level key.
+pub type Overrides = BTreeMap<String, String>;
+
+/// Live brokers by number.
+pub type Brokers = BTreeMap<BrokerId, BrokerImage>;
+
+/// Everything known, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterImage {
+    /// The cluster's id; empty before the first read.
+    pub cluster_id: Arc<str>,
+    /// Live brokers.
+    pub brokers: Arc<Brokers>,
+    /// Topics by name.
+    pub topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
+    /// Overrides by topic name; a topic without any is not in the map.
+    pub topic_configs: BTreeMap<Arc<str>, Arc<Overrides>>,
+    /// Address of the active controller, as last heard.
+    pub controller: Option<Arc<str>>,
+}
+
+/// A change, as the controller sends it. What is absent is unchanged.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterDelta {
+    /// Created or changed topics, whole.
+    pub topics: Vec<TopicImage>,
+    /// Deleted topics.
+    pub deleted: Vec<(Arc<str>, TopicId)>,
+    /// All live brokers.
+    pub brokers: Option<Vec<BrokerImage>>,
+    /// Overrides by topic, whole; an empty map means none.
+    pub topic_configs: Vec<(Arc<str>, Overrides)>,
+    /// Address of the sender.
+    pub controller: Option<Arc<str>>,
+}
+
+impl ClusterImage {
+    /// Applies a change. Of two states of a partition the higher leader epoch wins, so that a late
+    /// message never takes back an epoch this broker has raised itself.
+    pub fn apply(&mut self, delta: ClusterDelta) {
+        for (name, id) in delta.deleted {
+            if self.topics.get(&name).is_some_and(|topic| topic.id == id) {
+                self.topics.remove(&name);
+                self.topic_configs.remove(&name);
+            }
+        }
+        for topic in delta.topics {
+            let merged = match self.topics.get(&topic.name) {
+                Some(known) if known.id == topic.id => merge(known, topic),
+                _ => topic,
+            };
+            self.topics.insert(Arc::clone(&merged.name), Arc::new(merged));
+        }
+        if let Some(brokers) = delta.brokers {
+            self.brokers = Arc::new(brokers.into_iter().map(|b| (b.id, b)).collect());
+        }
+        for (name, overrides) in delta.topic_configs {
+            if overrides.is_empty() {
+                self.topic_configs.remove(&name);
+            } else {
+                self.topic_configs.insert(name, Arc::new(overrides));
+            }
+        }
+        if delta.controller.is_some() {
+            self.controller = delta.controller;
+        }
+    }
+
+    /// Replaces everything by what was just read from the registry, which has every topic there is.
+    /// Known epochs that are higher than what was read stay: the read is older than they are.
+    pub fn replace(&mut self, mut read: Self) {
+        for (name, topic) in &mut read.topics {
+            if let Some(known) = self.topics.get(name)
+                && known.id == topic.id
+            {
+                *topic = Arc::new(merge(known, TopicImage::clone(topic)));
+            }
+        }
+        if read.controller.is_none() {
+            read.controller = self.controller.take();
+        }
+        *self = read;
+    }
+
+    /// A leader epoch that this broker has raised in the registry.
+    pub fn raised(&mut self, name: &str, id: TopicId, partition: Partition, epoch: LeaderEpoch) {
+        let Some(topic) = self.topics.get_mut(name) else { return };
+        if topic.id != id {
+            return;
+        }
+        let mut changed = TopicImage::clone(topic);
+        let index = usize::try_from(partition).unwrap_or(usize::MAX);
+        if let Some(state) = changed.partitions.get_mut(index)
+            && state.leader_epoch < epoch
+        {
+            state.leader_epoch = epoch;
+            *topic = Arc::new(changed);
+        }
+    }
+}
+
+/// `new` with the states of `known` where those have a higher leader epoch.
+fn merge(known: &TopicImage, mut new: TopicImage) -> TopicImage {
+    for (state, known) in new.partitions.iter_mut().zip(&known.partitions) {
+        if known.leader_epoch > state.leader_epoch {
+            *state = known.clone();
+        }
+    }
+    // Partitions are never removed: a shorter list is an older one.
+    if let Some(more) = known.partitions.get(new.partitions.len()..) {
+        new.partitions.extend_from_slice(more);
+    }
+    new
+}
+
+/// The image, shared by all threads, and news of its changes.
+pub struct MetadataCache {
+    image: ArcSwap<ClusterImage>,
+    changes: watch::Sender<u64>,
+}
+
+impl Default for MetadataCache {
+    fn default() -> Self {
+        Self { image: ArcSwap::default(), changes: watch::Sender::new(0) }
+    }
+}
+
+impl MetadataCache {
+    /// The image of this moment.
+    pub fn image(&self) -> Arc<ClusterImage> {
+        self.image.load_full()
+    }
+
+    /// Changes the image. Called by one task only: two writers at once would lose a change.
+    pub fn update(&self, change: impl FnOnce(&mut ClusterImage)) {
+        let mut image = ClusterImage::clone(&self.image.load());
+        change(&mut image);
+        self.image.store(Arc::new(image));
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    /// Told after each change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &str, id: u128, epochs: &[i32]) -> TopicImage {
+        let partitions = epochs
+            .iter()
+            .map(|&epoch| PartitionImage {
+                leader: Some(BrokerId(1)),
+                leader_epoch: LeaderEpoch(epoch),
+                replicas: vec![BrokerId(1)],
+                isr: vec![BrokerId(1)],
+            })
+            .collect();
+        TopicImage { name: name.into(), id: TopicId(uuid::Uuid::from_u128(id)), partitions }
+    }
+
+    fn epochs(image: &ClusterImage, name: &str) -> Vec<i32> {
+        image.topics[name].partitions.iter().map(|state| state.leader_epoch.0).collect()
+    }
+
+    #[test]
+    fn the_higher_leader_epoch_wins_and_partitions_are_never_removed() {
+        let mut image = ClusterImage::default();
+        image.apply(ClusterDelta { topics: vec![topic("t", 1, &[0, 5, 0])], ..Default::default() });
+        image.apply(ClusterDelta { topics: vec![topic("t", 1, &[2, 4])], ..Default::default() });
+        assert_eq!(epochs(&image, "t"), [2, 5, 0]);
+    }
+
+    #[test]
+    fn another_topic_of_the_name_starts_anew() {
+        let mut image = ClusterImage::default();
+        image.apply(ClusterDelta { topics: vec![topic("t", 1, &[9, 9])], ..Default::default() });
+        image.apply(ClusterDelta { topics: vec![topic("t", 2, &[0])], ..Default::default() });
+        assert_eq!(epochs(&image, "t"), [0]);
+        // The late deletion of the first one does not touch the second.
+        let first = TopicId(uuid::Uuid::from_u128(1));
+        image.apply(ClusterDelta { deleted: vec![("t".into(), first)], ..Default::default() });
+        assert!(image.topics.contains_key("t"));
+    }
+
+    #[test]
+    fn a_whole_read_drops_what_is_gone_and_keeps_raised_epochs() {
+        let mut image = ClusterImage::default();
+        let both = vec![topic("kept", 1, &[0]), topic("gone", 2, &[0])];
+        image.apply(ClusterDelta { topics: both, ..Default::default() });
+        image.raised("kept", TopicId(uuid::Uuid::from_u128(1)), 0, LeaderEpoch(3));
+        let mut read = ClusterImage::default();
+        read.apply(ClusterDelta { topics: vec![topic("kept", 1, &[1])], ..Default::default() });
+        image.replace(read);
+        assert_eq!(epochs(&image, "kept"), [3]);
+        assert!(!image.topics.contains_key("gone"));
+    }
+
+    #[test]
+    fn a_change_is_announced() {
+        let cache = MetadataCache::default();
+        let mut changes = cache.changes();
+        assert!(!changes.has_changed().unwrap());
+        cache.update(|image| image.cluster_id = "c".into());
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        assert_eq!(&*cache.image().cluster_id, "c");
+    }
+}

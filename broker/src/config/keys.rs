@@ -1,0 +1,138 @@
+//! The table of every key: name, what it takes, default, meaning. The only place a key is named
+//! together with its default; `broker config show` prints this table.
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    /// A whole number within bounds, both inclusive.
+    Int { min: i64, max: i64 },
+    /// `true` or `false`.
+    Bool,
+    /// One of a fixed set of words.
+    Choice(&'static [&'static str]),
+    /// Any text.
+    Text,
+    /// `HOST:PORT`; port 0 picks a free one.
+    Address,
+    /// One or more paths, separated by commas (or a TOML array).
+    Paths,
+}
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its name, Kafka's where Kafka has it.
+    pub(crate) name: &'static str,
+    /// What it takes.
+    pub(crate) kind: Kind,
+    /// The default as text; empty where it is worked out at start (the documentation says how).
+    pub(crate) default: &'static str,
+    /// Meaning, unit and consequences.
+    pub(crate) doc: &'static str,
+}
+
+const fn int(min: i64, max: i64) -> Kind {
+    Kind::Int { min, max }
+}
+
+const FOREVER: i64 = i64::MAX;
+const DAY_MS: i64 = 86_400_000;
+const GIB: i64 = 1 << 30;
+
+macro_rules! keys {
+    ($( $name:literal $kind:expr, $default:literal, $doc:literal; )*) => {
+        /// Every key of a broker, in the order `config show` prints them.
+        pub(crate) const KEYS: &[Key] =
+            &[ $( Key { name: $name, kind: $kind, default: $default, doc: $doc }, )* ];
+    };
+}
+
+keys! {
+    // Who it is and where it listens.
+    "broker.id" int(0, 2_147_483_647), "1",
+        "Number of this broker, unique in the cluster. A data directory keeps the first one it was used with.";
+    "broker.rack" Kind::Text, "",
+        "Rack or zone of this broker: replicas are spread over racks.";
+    "listen.grpc" Kind::Address, "127.0.0.1:9094",
+        "Where clients and the controller connect.";
+    "listen.http" Kind::Address, "127.0.0.1:9095",
+        "Where /metrics, /healthz and /readyz are served.";
+    "advertised.grpc" Kind::Text, "",
+        "HOST:PORT other processes reach this broker under. Empty: listen.grpc, with this machine's name where that is a wildcard.";
+    "zookeeper.connect" Kind::Text, "127.0.0.1:2181/ottla",
+        "Members of the ZooKeeper ensemble and the chroot of this cluster: host:port,host:port/chroot.";
+    "zookeeper.clients.connect" Kind::Text, "",
+        "Connect string told to consumers; empty: zookeeper.connect.";
+    "zookeeper.session.timeout.ms" int(400, 600_000), "6000",
+        "Milliseconds without a sign of life after which the ensemble takes this broker for dead.";
+
+    // Where and how partitions are stored. Topics override what has a topic-level key.
+    "log.dirs" Kind::Paths, ".ottla/broker",
+        "Directories for partitions; a new partition goes to the one with the fewest.";
+    "log.segment.bytes" int(1_024, 2_147_483_647), "1073741824",
+        "Bytes after which a partition starts a new segment (topic: segment.bytes).";
+    "log.roll.ms" int(1, FOREVER), "604800000",
+        "Milliseconds after which a partition starts a new segment (topic: segment.ms).";
+    "log.index.interval.bytes" int(0, GIB), "4096",
+        "Bytes of log between two entries of the offset index (topic: index.interval.bytes).";
+    "log.retention.ms" int(-1, FOREVER), "604800000",
+        "Milliseconds a record is kept, by whole segments; -1: for ever (topic: retention.ms).";
+    "log.retention.bytes" int(-1, FOREVER), "-1",
+        "Bytes a partition keeps, by whole segments; -1: no limit (topic: retention.bytes).";
+    "log.retention.check.interval.ms" int(10, DAY_MS), "300000",
+        "Milliseconds between two looks for segments to delete.";
+    "log.flush.policy" Kind::Choice(&["os", "interval", "before-ack"]), "interval",
+        "When appended records go to the disk (topic: flush). os: when the kernel likes; interval: after the messages or milliseconds below; before-ack: before the producer is answered, many requests sharing one flush.";
+    "log.flush.interval.messages" int(1, FOREVER), "10000",
+        "Under interval: messages after which a partition is flushed (topic: flush.messages).";
+    "log.flush.interval.ms" int(1, FOREVER), "1000",
+        "Under interval: milliseconds after which a partition is flushed (topic: flush.ms).";
+    "log.expose" Kind::Choice(&["appended", "flushed"]), "appended",
+        "What consumers may see (topic: expose). flushed: a message is visible only after its flush, as in the paper.";
+    "log.message.timestamp.type" Kind::Choice(&["CreateTime", "LogAppendTime"]), "CreateTime",
+        "Whose clock stamps records (topic: message.timestamp.type).";
+    "log.mmap.bytes" int(0, FOREVER), "4294967296",
+        "Bytes of segments mapped for fetches at one time, over all partitions. Mapped pages are page cache, not memory of the process.";
+    "message.max.bytes" int(1_024, 1_073_741_824), "1048588",
+        "Largest record batch accepted (topic: max.message.bytes).";
+
+    // What a client may use.
+    "num.network.threads" int(0, 256), "0",
+        "Threads that serve clients, each with its own connections; 0: one a core.";
+    "max.connections" int(0, 10_000_000), "0",
+        "Connections served at one time; one more is closed at once. 0: from memory, one for every 16 MiB, at least 256.";
+    "max.streams.per.connection" int(1, 100_000), "256",
+        "Requests and streams open at one time on a connection.";
+    "socket.request.max.bytes" int(1_024, 1_073_741_824), "67108864",
+        "Largest request accepted.";
+    "queued.max.bytes" int(0, FOREVER), "0",
+        "Bytes of produce requests taken from clients and not yet appended. Above it no new request is read until appends catch up. 0: a sixteenth of memory, 16 MiB to 256 MiB.";
+    "socket.congestion.control" Kind::Text, "auto",
+        "TCP congestion control of accepted connections: auto (reno where the peer is loopback, which bbr paces needlessly; else the system's), os, or a name the kernel knows.";
+    "socket.stalled.timeout.ms" int(100, DAY_MS), "30000",
+        "Milliseconds after which a peer that takes no byte of its answer, sends half a request and no more, or does not answer pings is cut off.";
+    "connections.max.idle.ms" int(1_000, FOREVER), "600000",
+        "Milliseconds without a request or an open stream after which a connection is closed.";
+    "fetch.max.bytes" int(1_024, 1_073_741_824), "57671680",
+        "Most bytes in one round of a fetch, whatever the client asks; one batch is always sent whole.";
+    "fetch.max.wait.ms" int(0, 3_600_000), "30000",
+        "Longest wait of a long poll, whatever the client asks.";
+    "request.timeout.ms" int(100, 3_600_000), "30000",
+        "How long a produce request is held for its acknowledgement when it names no time.";
+    "auto.create.topics.enable" Kind::Bool, "false",
+        "Create a topic when a client that may ask for it (allow_auto_create) asks for its metadata. On in `broker dev`.";
+}
+
+/// The key of a name.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The known name that is most like an unknown one, if any is like it at all.
+pub(crate) fn nearest(name: &str) -> Option<&'static str> {
+    KEYS.iter()
+        .map(|key| (strsim::jaro_winkler(key.name, name), key.name))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,161 @@
+//! [`BrokerConfig`]: the settings as the rest of the broker sees them, typed and complete.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::load::Values;
+
+/// Everything a broker is told at start.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// `broker.id`.
+    pub id: proto::BrokerId,
+    /// `broker.rack`; empty: none.
+    pub rack: String,
+    /// `advertised.grpc`; empty: worked out at start.
+    pub advertised_grpc: String,
+    /// `listen.http`.
+    pub listen_http: String,
+    /// `log.dirs`.
+    pub dirs: Vec<PathBuf>,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `log.mmap.bytes`.
+    pub mmap_bytes: u64,
+    /// `auto.create.topics.enable`.
+    pub auto_create_topics: bool,
+    /// The registry.
+    pub zookeeper: ZooKeeperConfig,
+    /// The gRPC listener.
+    pub grpc: GrpcConfig,
+    /// What a fetch or produce may ask.
+    pub requests: RequestConfig,
+    /// Defaults of topics.
+    pub topics: TopicDefaults,
+}
+
+/// How the registry is reached.
+#[derive(Debug, Clone)]
+pub struct ZooKeeperConfig {
+    /// `zookeeper.connect`.
+    pub connect: String,
+    /// `zookeeper.clients.connect`, or the same as `connect`.
+    pub connect_clients: String,
+    /// `zookeeper.session.timeout.ms`.
+    pub session_timeout: Duration,
+}
+
+/// Bounds of the gRPC listener.
+#[derive(Debug, Clone)]
+pub struct GrpcConfig {
+    /// `listen.grpc`.
+    pub listen: String,
+    /// `num.network.threads`, never 0 here.
+    pub threads: usize,
+    /// `max.connections`, never 0 here.
+    pub max_connections: usize,
+    /// `max.streams.per.connection`.
+    pub max_streams: u32,
+    /// `socket.request.max.bytes`.
+    pub request_max_bytes: usize,
+    /// `queued.max.bytes`, never 0 here.
+    pub queued_max_bytes: usize,
+    /// `socket.congestion.control`.
+    pub congestion_control: String,
+    /// `socket.stalled.timeout.ms`.
+    pub stalled_timeout: Duration,
+    /// `connections.max.idle.ms`.
+    pub max_idle: Duration,
+}
+
+/// Bounds of single requests.
+#[derive(Debug, Clone)]
+pub struct RequestConfig {
+    /// `fetch.max.bytes`.
+    pub fetch_max_bytes: usize,
+    /// `fetch.max.wait.ms`.
+    pub fetch_max_wait: Duration,
+    /// `request.timeout.ms`.
+    pub timeout: Duration,
+}
+
+/// What a topic without overrides gets. Kept as text by topic-level key, as overrides are.
+#[derive(Debug, Clone)]
+pub struct TopicDefaults {
+    /// Topic-level key and value.
+    pub values: Vec<(&'static str, String)>,
+}
+
+/// Broker key and the topic key it is the default of.
+const TOPIC_KEYS: &[(&str, &str)] = &[
+    ("log.segment.bytes", "segment.bytes"),
+    ("log.roll.ms", "segment.ms"),
+    ("log.index.interval.bytes", "index.interval.bytes"),
+    ("log.retention.ms", "retention.ms"),
+    ("log.retention.bytes", "retention.bytes"),
+    ("log.flush.policy", "flush"),
+    ("log.flush.interval.messages", "flush.messages"),
+    ("log.flush.interval.ms", "flush.ms"),
+    ("log.expose", "expose"),
+    ("log.message.timestamp.type", "message.timestamp.type"),
+    ("message.max.bytes", "max.message.bytes"),
+];
+
+impl BrokerConfig {
+    /// The settings of checked values. `memory_bytes` is this machine's, for the defaults that
+    /// follow from it; `cores` likewise.
+    pub fn new(values: &Values, memory_bytes: u64, cores: usize) -> Self {
+        let connect = values.text("zookeeper.connect").to_owned();
+        let told = values.text("zookeeper.clients.connect");
+        let connect_clients = if told.is_empty() { connect.clone() } else { told.to_owned() };
+        Self {
+            id: proto::BrokerId(values.int("broker.id") as i32),
+            rack: values.text("broker.rack").to_owned(),
+            advertised_grpc: values.text("advertised.grpc").to_owned(),
+            listen_http: values.text("listen.http").to_owned(),
+            dirs: values.paths("log.dirs"),
+            retention_check_interval: values.millis("log.retention.check.interval.ms"),
+            mmap_bytes: values.int("log.mmap.bytes").unsigned_abs(),
+            auto_create_topics: values.flag("auto.create.topics.enable"),
+            zookeeper: ZooKeeperConfig {
+                connect,
+                connect_clients,
+                session_timeout: values.millis("zookeeper.session.timeout.ms"),
+            },
+            grpc: grpc_config(values, memory_bytes, cores),
+            requests: RequestConfig {
+                fetch_max_bytes: values.int("fetch.max.bytes") as usize,
+                fetch_max_wait: values.millis("fetch.max.wait.ms"),
+                timeout: values.millis("request.timeout.ms"),
+            },
+            topics: TopicDefaults {
+                values: TOPIC_KEYS
+                    .iter()
+                    .map(|&(broker, topic)| (topic, values.text(broker).to_owned()))
+                    .collect(),
+            },
+        }
+    }
+}
+
+fn grpc_config(values: &Values, memory_bytes: u64, cores: usize) -> GrpcConfig {
+    const MIB: u64 = 1 << 20;
+    let or = |set: i64, worked_out: u64| match set {
+        0 => usize::try_from(worked_out).unwrap_or(usize::MAX),
+        _ => set as usize,
+    };
+    GrpcConfig {
+        listen: values.text("listen.grpc").to_owned(),
+        threads: or(values.int("num.network.threads"), cores.max(1) as u64),
+        max_connections: or(values.int("max.connections"), (memory_bytes / (16 * MIB)).max(256)),
+        max_streams: values.int("max.streams.per.connection") as u32,
+        request_max_bytes: values.int("socket.request.max.bytes") as usize,
+        queued_max_bytes: or(
+            values.int("queued.max.bytes"),
+            (memory_bytes / 16).clamp(16 * MIB, 256 * MIB),
+        ),
+        congestion_control: values.text("socket.congestion.control").to_owned(),
+        stalled_timeout: values.millis("socket.stalled.timeout.ms"),
+        max_idle: values.millis("connections.max.idle.ms"),
+    }
+}

@@ -1,0 +1,115 @@
+//! `/metrics` in Prometheus' text format. Partition metrics carry kafka_exporter's names where it
+//! has them.
+
+use std::fmt::Write;
+
+use crate::metrics::Metrics;
+use crate::replication::{Partition, PartitionSet};
+
+/// The page.
+pub(super) fn render(metrics: &Metrics, partitions: &PartitionSet) -> String {
+    let mut page = Page(String::with_capacity(8 << 10));
+    metrics.each(|name, kind, help, value| {
+        page.head(name, kind, help);
+        page.line(name, "", value);
+    });
+    storage(&mut page, partitions);
+    process(&mut page);
+    let mut all = partitions.all();
+    all.sort_by(|a, b| a.name().cmp(b.name()));
+    for (name, help, value) in PARTITION {
+        page.head(name, "gauge", help);
+        for partition in &all {
+            let of = partition.name();
+            let labels = format!("{{topic=\"{}\",partition=\"{}\"}}", of.topic, of.partition);
+            page.line(name, &labels, value(partition));
+        }
+    }
+    page.0
+}
+
+type PartitionMetric = (&'static str, &'static str, fn(&Partition) -> i64);
+
+const PARTITION: &[PartitionMetric] = &[
+    (
+        "kafka_topic_partition_current_offset",
+        "Offset after the last record that consumers see (the high watermark).",
+        |partition| partition.visible_end().0,
+    ),
+    (
+        "kafka_topic_partition_oldest_offset",
+        "First offset of the partition.",
+        |partition| partition.log().log_start().0,
+    ),
+    (
+        "ottla_partition_log_end_offset",
+        "Offset of the next record to be appended.",
+        |partition| partition.log().log_end().0,
+    ),
+    (
+        "ottla_partition_flushed_offset",
+        "Offset below which everything is on stable storage.",
+        |partition| partition.log().flushed().0,
+    ),
+    ("ottla_partition_size_bytes", "Bytes of the partition's segments.", |partition| {
+        partition.log().size() as i64
+    }),
+    ("ottla_partition_segments", "Segments of the partition.", |partition| {
+        partition.log().segment_count() as i64
+    }),
+    ("ottla_partition_leader_epoch", "Epoch this broker leads in; -1: it does not.", |partition| {
+        partition.leading().map_or(-1, |epoch| epoch.0.into())
+    }),
+    ("ottla_partition_parked_fetches", "Fetch handles that wait for records.", |partition| {
+        partition.parked() as i64
+    }),
+];
+
+fn storage(page: &mut Page, partitions: &PartitionSet) {
+    let usage = partitions.logs().usage();
+    for (name, help, value) in [
+        ("ottla_log_mapped_bytes", "Bytes of segments mapped for fetches.", usage.mapped_bytes),
+        (
+            "ottla_log_pinned_bytes",
+            "Mapped bytes that answers under way still hold.",
+            usage.pinned_bytes,
+        ),
+        ("ottla_producer_state_bytes", "Bytes that remembered batches take.", usage.producer_bytes),
+    ] {
+        page.head(name, "gauge", help);
+        page.line(name, "", value as i64);
+    }
+    let failed = partitions.logs().failed_dirs().len();
+    page.head("ottla_log_directories_offline", "gauge", "Log directories that failed.");
+    page.line("ottla_log_directories_offline", "", failed as i64);
+}
+
+/// Memory as the kernel counts it: mapped segments are page cache and shown apart.
+fn process(page: &mut Page) {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return };
+    for (field, name, help) in [
+        ("RssAnon:", "ottla_process_rss_anon_bytes", "Anonymous memory: heaps and stacks."),
+        ("RssShmem:", "ottla_process_rss_shmem_bytes", "Shared memory."),
+        ("RssFile:", "ottla_process_rss_file_bytes", "Mapped file pages, the page cache's."),
+    ] {
+        let kib = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = kib.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<i64>().ok());
+        if let Some(kib) = kib {
+            page.head(name, "gauge", help);
+            page.line(name, "", kib * 1024);
+        }
+    }
+}
+
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: i64) {
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+}

@@ -1,0 +1,7 @@
+//! The HTTP listener: `/metrics` for Prometheus, `/healthz` (the process runs), `/readyz` (it is
+//! registered and serves). Lives on the control thread; reads counters, asks nobody.
+
+mod listener;
+mod metrics;
+
+pub(crate) use listener::{Pages, serve};

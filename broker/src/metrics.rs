@@ -1,0 +1,94 @@
+//! Counters of the broker. Counting is one relaxed atomic addition; how they are printed is `http`'s
+//! business.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// The sum so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Adds, or with a negative amount takes away; returns the new value.
+    pub fn add(&self, amount: i64) -> i64 {
+        self.0.fetch_add(amount, Ordering::Relaxed) + amount
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! metrics {
+    ($( $field:ident: $kind:ident, $name:literal, $help:literal; )*) => {
+        /// Every counter and gauge of the process.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $( #[doc = $help] pub $field: $kind, )*
+        }
+
+        impl Metrics {
+            /// Calls `visit(name, type, help, value)` for each, in the order of their names here.
+            pub fn each(&self, mut visit: impl FnMut(&str, &str, &str, i64)) {
+                $( visit($name, metrics!(@ $kind), $help, self.$field.get() as i64); )*
+            }
+        }
+    };
+    (@ Counter) => { "counter" };
+    (@ Gauge) => { "gauge" };
+}
+
+metrics! {
+    produce_requests: Counter, "ottla_produce_requests_total", "Produce requests taken.";
+    produce_bytes: Counter, "ottla_produce_bytes_total", "Bytes of record batches appended.";
+    produce_records: Counter, "ottla_produce_records_total", "Records appended.";
+    produce_errors: Counter, "ottla_produce_errors_total", "Produce requests refused.";
+    fetch_rounds: Counter, "ottla_fetch_rounds_total", "Fetch rounds answered.";
+    fetch_bytes: Counter, "ottla_fetch_bytes_total", "Bytes of record batches sent.";
+    fetch_errors: Counter, "ottla_fetch_errors_total", "Fetch handles refused.";
+    fetch_cold_reads: Counter, "ottla_fetch_cold_reads_total", "Fetched ranges that had to come from the disk.";
+    appends: Counter, "ottla_appends_total", "Writes to partitions, each for all requests queued.";
+    appends_slow: Counter, "ottla_appends_slow_total", "Writes that took longer than 5 ms.";
+    requests: Counter, "ottla_requests_total", "Requests of any kind.";
+    queued_bytes: Gauge, "ottla_queued_bytes", "Bytes of produce requests taken and not yet appended.";
+    connections: Gauge, "ottla_connections", "Open connections.";
+    connections_accepted: Counter, "ottla_connections_accepted_total", "Connections accepted.";
+    connections_refused: Counter, "ottla_connections_refused_total", "Connections closed at once because max.connections was reached.";
+    connections_stalled: Counter, "ottla_connections_stalled_total", "Connections cut off because the peer took or sent nothing for socket.stalled.timeout.ms.";
+    parked_fetches: Gauge, "ottla_parked_fetches", "Fetch rounds waiting for records.";
+    partitions: Gauge, "ottla_partitions", "Partitions stored here.";
+    partitions_led: Gauge, "ottla_partitions_led", "Partitions led by this broker.";
+    partitions_offline: Gauge, "ottla_partitions_offline", "Partitions whose log failed.";
+    sessions: Counter, "ottla_zookeeper_sessions_total", "Sessions made with the registry.";
+    session_connected: Gauge, "ottla_zookeeper_connected", "1 while the session with the registry is connected.";
+    cluster_updates: Counter, "ottla_cluster_updates_total", "Updates taken from the controller.";
+    cluster_rereads: Counter, "ottla_cluster_rereads_total", "Whole reads of the registry.";
+}
+
+impl Counter {
+    /// Adds one.
+    pub fn one(&self) {
+        self.add(1);
+    }
+}

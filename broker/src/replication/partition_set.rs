@@ -1,0 +1,162 @@
+//! All partitions stored here, by topic name and number. Readers take no lock; one changer at a
+//! time opens, deletes and sets aside.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use proto::{Partition as PartitionNumber, TopicId, TopicPartition};
+
+use super::Partition;
+use super::writer::DirectoryWriter;
+use crate::metrics::Metrics;
+use crate::storage::{LogConfig, LogSet, LogSetError};
+
+/// Why a partition is not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing of the name is stored here.
+    NotHere,
+    /// Another topic of the name is.
+    OtherTopic,
+}
+
+/// The partitions of one topic that are stored here.
+#[derive(Clone)]
+struct Hosted {
+    id: TopicId,
+    partitions: BTreeMap<PartitionNumber, Arc<Partition>>,
+}
+
+/// The set; owns the logs.
+pub struct PartitionSet {
+    logs: LogSet,
+    topics: ArcSwap<HashMap<Arc<str>, Hosted>>,
+    /// Held while the set changes; the writers of the directories.
+    writers: Mutex<HashMap<PathBuf, Arc<DirectoryWriter>>>,
+    metrics: Arc<Metrics>,
+}
+
+impl PartitionSet {
+    /// Over opened logs; nothing is served before [`PartitionSet::open`].
+    pub fn new(logs: LogSet, metrics: Arc<Metrics>) -> Self {
+        Self { logs, topics: ArcSwap::default(), writers: Mutex::default(), metrics }
+    }
+
+    /// The logs themselves.
+    pub fn logs(&self) -> &LogSet {
+        &self.logs
+    }
+
+    /// The partition of this name that belongs to this topic.
+    pub fn find(
+        &self,
+        topic: &str,
+        id: TopicId,
+        partition: PartitionNumber,
+    ) -> Result<Arc<Partition>, Missing> {
+        let topics = self.topics.load();
+        let hosted = topics.get(topic).ok_or(Missing::NotHere)?;
+        if hosted.id != id {
+            return Err(Missing::OtherTopic);
+        }
+        hosted.partitions.get(&partition).cloned().ok_or(Missing::NotHere)
+    }
+
+    /// Every partition on disk, served or not.
+    pub fn stored(&self) -> Vec<(TopicPartition, TopicId)> {
+        self.logs.logs().iter().map(|log| (log.partition().clone(), log.topic_id())).collect()
+    }
+
+    /// Every partition served.
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        let topics = self.topics.load();
+        topics.values().flat_map(|hosted| hosted.partitions.values().cloned()).collect()
+    }
+
+    /// Serves a partition: opens its log, or makes one. Leads nothing yet. Blocks on the disk.
+    pub fn open(
+        &self,
+        name: &TopicPartition,
+        id: TopicId,
+        config: LogConfig,
+    ) -> Result<Arc<Partition>, OpenPartitionError> {
+        let mut writers = self.writers.lock();
+        if let Ok(partition) = self.find(&name.topic, id, name.partition) {
+            return Ok(partition);
+        }
+        let log = self.logs.create(name, id, config)?;
+        let folder = log.folder();
+        let directory = folder.parent().unwrap_or(&folder).to_owned();
+        let writer = match writers.get(&directory) {
+            Some(writer) => Arc::clone(writer),
+            None => {
+                let number = writers.len().to_string();
+                let writer = DirectoryWriter::start(&number, Arc::clone(&self.metrics))
+                    .map_err(OpenPartitionError::Thread)?;
+                writers.insert(directory, Arc::clone(&writer));
+                writer
+            }
+        };
+        let partition = Partition::new(log, writer, Arc::clone(&self.metrics));
+        self.change(|topics| {
+            let hosted = topics
+                .entry(Arc::clone(&name.topic))
+                .or_insert_with(|| Hosted { id, partitions: BTreeMap::new() });
+            if hosted.id != id {
+                *hosted = Hosted { id, partitions: BTreeMap::new() };
+            }
+            hosted.partitions.insert(name.partition, Arc::clone(&partition));
+        });
+        Ok(partition)
+    }
+
+    /// Serves a partition no more and deletes its log. Blocks on the disk.
+    pub fn delete(&self, name: &TopicPartition, id: TopicId) -> Result<(), LogSetError> {
+        let _changing = self.writers.lock();
+        self.withdraw(name, id);
+        self.logs.delete(name, id)
+    }
+
+    /// Serves a partition no more and keeps its log under another name, for a person to look at.
+    pub fn set_aside(&self, name: &TopicPartition, id: TopicId) -> Result<(), LogSetError> {
+        let _changing = self.writers.lock();
+        self.withdraw(name, id);
+        self.logs.set_aside(name).map(|_| ())
+    }
+
+    fn withdraw(&self, name: &TopicPartition, id: TopicId) {
+        let Ok(partition) = self.find(&name.topic, id, name.partition) else { return };
+        partition.stop_leading();
+        self.change(|topics| {
+            if let Some(hosted) = topics.get_mut(&name.topic) {
+                hosted.partitions.remove(&name.partition);
+                if hosted.partitions.is_empty() {
+                    topics.remove(&name.topic);
+                }
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut HashMap<Arc<str>, Hosted>)) {
+        let mut topics = HashMap::clone(&self.topics.load());
+        change(&mut topics);
+        let count: usize = topics.values().map(|hosted| hosted.partitions.len()).sum();
+        self.metrics.partitions.set(count as i64);
+        self.topics.store(Arc::new(topics));
+    }
+}
+
+/// Why a partition is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenPartitionError {
+    /// Its log.
+    #[error(transparent)]
+    Log(#[from] LogSetError),
+    /// No thread for its directory.
+    #[error("cannot start the writer thread of a directory: {0}; raise the process limit")]
+    Thread(io::Error),
+}

@@ -1,0 +1,89 @@
+//! Who appends: the thread that took the request while its directory is calm, the directory's own
+//! writer thread from the first slow append until the disk has been calm for a second.
+//!
+//! So a slow disk stalls one thread of its own and never the sockets.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use super::Partition;
+use crate::metrics::Metrics;
+
+/// An append that takes longer makes the directory slow.
+const SLOW: Duration = Duration::from_millis(5);
+/// A directory without a slow append for this long is calm again.
+const CALM_AFTER: Duration = Duration::from_secs(1);
+
+/// The writer thread of one directory. It ends when the last handle drops.
+pub(crate) struct DirectoryWriter {
+    slow: AtomicBool,
+    /// Milliseconds from `start` to the last slow append.
+    last_slow: AtomicU64,
+    start: Instant,
+    scheduled: mpsc::Sender<Arc<Partition>>,
+    metrics: Arc<Metrics>,
+}
+
+impl DirectoryWriter {
+    /// Starts the thread.
+    pub(crate) fn start(name: &str, metrics: Arc<Metrics>) -> io::Result<Arc<Self>> {
+        let (scheduled, inbox) = mpsc::channel::<Arc<Partition>>();
+        std::thread::Builder::new().name(format!("writer-{name}")).spawn(move || {
+            while let Ok(partition) = inbox.recv() {
+                partition.write_scheduled();
+            }
+        })?;
+        Ok(Arc::new(Self {
+            slow: AtomicBool::new(false),
+            last_slow: AtomicU64::new(0),
+            start: Instant::now(),
+            scheduled,
+            metrics,
+        }))
+    }
+
+    /// Whether appends go to the writer thread now.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    /// Has the thread write what is queued at a partition.
+    pub(crate) fn schedule(&self, partition: Arc<Partition>) {
+        // The thread lives as long as this handle: sending cannot fail before then.
+        let _ = self.scheduled.send(partition);
+    }
+
+    /// Notes how long an append took.
+    pub(crate) fn took(&self, time: Duration) {
+        self.metrics.appends.one();
+        let now = self.start.elapsed();
+        if time > SLOW {
+            self.metrics.appends_slow.one();
+            self.last_slow.store(now.as_millis() as u64, Ordering::Relaxed);
+            self.slow.store(true, Ordering::Relaxed);
+        } else if self.is_slow() {
+            let last = Duration::from_millis(self.last_slow.load(Ordering::Relaxed));
+            if now.saturating_sub(last) > CALM_AFTER {
+                self.slow.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slow_append_makes_a_directory_slow_until_it_was_calm_for_long() {
+        let writer = DirectoryWriter::start("test", Arc::default()).unwrap();
+        writer.took(Duration::from_millis(1));
+        assert!(!writer.is_slow());
+        writer.took(Duration::from_millis(6));
+        assert!(writer.is_slow());
+        writer.took(Duration::from_millis(1));
+        assert!(writer.is_slow(), "not calm for long yet");
+    }
+}

@@ -1,0 +1,114 @@
+//! The bound on produce bytes taken from clients and not yet appended (`queued.max.bytes`).
+//!
+//! A request reserves its whole length as soon as its length is known, before more of it is read;
+//! when the budget is used up it waits, and the peer's flow-control window fills. A request that has
+//! its reservation is read to its end, so requests that are half here never starve each other.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use crate::metrics::Metrics;
+
+/// Shared by all connections.
+pub(crate) struct Budget {
+    limit: usize,
+    state: Mutex<State>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct State {
+    used: usize,
+    waiting: Vec<Waker>,
+}
+
+/// Bytes of one request; given back when this drops.
+pub(crate) struct Reservation {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { limit, state: Mutex::default(), metrics })
+    }
+
+    /// Reserves `bytes`, or has the task woken when there is room. With nothing reserved any
+    /// request gets in, however large: message size has a limit of its own.
+    pub(crate) fn poll_reserve(
+        self: &Arc<Self>,
+        bytes: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Reservation> {
+        let mut state = self.state.lock();
+        if state.used > 0 && state.used.saturating_add(bytes) > self.limit {
+            if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                state.waiting.push(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        state.used += bytes;
+        drop(state);
+        self.metrics.queued_bytes.add(bytes as i64);
+        Poll::Ready(Reservation { budget: Arc::clone(self), bytes })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut state = self.budget.state.lock();
+            state.used -= self.bytes;
+            std::mem::take(&mut state.waiting)
+        };
+        self.budget.metrics.queued_bytes.add(-(self.bytes as i64));
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn above_the_limit_a_request_waits_until_another_is_done() {
+        let metrics = Arc::new(Metrics::default());
+        let budget = Budget::new(100, Arc::clone(&metrics));
+        let woken = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+
+        let Poll::Ready(first) = budget.poll_reserve(80, &mut cx) else { panic!() };
+        assert!(budget.poll_reserve(30, &mut cx).is_pending());
+        assert!(budget.poll_reserve(30, &mut cx).is_pending());
+        let Poll::Ready(_small) = budget.poll_reserve(20, &mut cx) else { panic!() };
+        assert_eq!(metrics.queued_bytes.get(), 100);
+        drop(first);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(budget.poll_reserve(30, &mut cx).is_ready());
+    }
+
+    #[test]
+    fn a_request_larger_than_the_budget_goes_alone() {
+        let budget = Budget::new(100, Arc::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(large) = budget.poll_reserve(1_000, &mut cx) else { panic!() };
+        assert!(budget.poll_reserve(1, &mut cx).is_pending());
+        drop(large);
+        assert!(budget.poll_reserve(1, &mut cx).is_ready());
+    }
+}

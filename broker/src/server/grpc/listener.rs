@@ -1,0 +1,158 @@
+//! The acceptor and the threads that serve connections.
+//!
+//! One task accepts and hands connections round-robin to N threads, each with a current-thread
+//! runtime; what a connection does stays on its thread. Above `max.connections` a new one is closed
+//! at once.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+use super::Services;
+use super::connection;
+
+/// Connections handed to a thread that it has not yet taken: more wait in the kernel's queue.
+const HANDED_MAX: usize = 256;
+/// Pause after an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections may finish what they do after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The data threads. They end when `stop` is set and their connections are done.
+pub(crate) struct DataThreads {
+    inboxes: Vec<mpsc::Sender<Accepted>>,
+    threads: Vec<JoinHandle<()>>,
+    open: Arc<AtomicUsize>,
+    services: Arc<Services>,
+}
+
+/// A connection and its place under `max.connections`.
+struct Accepted {
+    socket: std::net::TcpStream,
+    peer: SocketAddr,
+    _place: Place,
+}
+
+/// Counts a connection while it lives.
+struct Place {
+    open: Arc<AtomicUsize>,
+    services: Arc<Services>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.services.metrics.connections.add(-1);
+    }
+}
+
+impl DataThreads {
+    /// Starts the threads.
+    pub(crate) fn start(
+        services: Arc<Services>,
+        stop: &watch::Receiver<bool>,
+    ) -> io::Result<Self> {
+        let mut inboxes = Vec::new();
+        let mut threads = Vec::new();
+        for number in 0..services.config.threads {
+            let (sender, inbox) = mpsc::channel(HANDED_MAX);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(4)
+                .build()?;
+            let (services, stop) = (Arc::clone(&services), stop.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("data-{number}"))
+                .spawn(move || runtime.block_on(serve(services, inbox, stop)))?;
+            inboxes.push(sender);
+            threads.push(thread);
+        }
+        Ok(Self { inboxes, threads, open: Arc::default(), services })
+    }
+
+    /// Accepts until a stop is asked for.
+    pub(crate) async fn accept(&self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        let mut turn = 0;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stop.wait_for(|&stop| stop) => return,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    let inbox = &self.inboxes[turn % self.inboxes.len()];
+                    turn += 1;
+                    if let Err(error) = self.hand_over(socket, peer, inbox).await {
+                        tracing::debug!(%peer, %error, "connection lost while it was accepted");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection; trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        inbox: &mpsc::Sender<Accepted>,
+    ) -> io::Result<()> {
+        let metrics = &self.services.metrics;
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.services.config.max_connections {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            metrics.connections_refused.one();
+            return Ok(());
+        }
+        metrics.connections.add(1);
+        metrics.connections_accepted.one();
+        let place = Place { open: Arc::clone(&self.open), services: Arc::clone(&self.services) };
+        let accepted = Accepted { socket: socket.into_std()?, peer, _place: place };
+        let _ = inbox.send(accepted).await;
+        Ok(())
+    }
+
+    /// Waits for the threads; a stop must have been asked for.
+    pub(crate) fn join(self) {
+        drop(self.inboxes);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a data thread panicked");
+            }
+        }
+    }
+}
+
+/// One data thread.
+async fn serve(
+    services: Arc<Services>,
+    mut inbox: mpsc::Receiver<Accepted>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (alive, mut all_done) = mpsc::channel::<()>(1);
+    loop {
+        let accepted = tokio::select! {
+            accepted = inbox.recv() => accepted,
+            _ = stop.wait_for(|&stop| stop) => None,
+        };
+        let Some(Accepted { socket, peer, _place }) = accepted else { break };
+        let (services, stop, alive) = (Arc::clone(&services), stop.clone(), alive.clone());
+        tokio::spawn(async move {
+            match TcpStream::from_std(socket) {
+                Ok(socket) => connection::serve(socket, peer, services, stop).await,
+                Err(error) => tracing::debug!(%peer, %error, "connection lost at once"),
+            }
+            drop((_place, alive));
+        });
+    }
+    drop(alive);
+    let _ = tokio::time::timeout(DRAIN, all_done.recv()).await;
+}
