@@ -71,11 +71,8 @@ impl Reader {
         self.partition
             .check_leader(self.leader_epoch)
             .map_err(|error| refusal(&self.partition, &error))?;
-        let limits = ReadLimits {
-            max_bytes,
-            upto: self.partition.visible_end(),
-            first_batch_whole: true,
-        };
+        let limits =
+            ReadLimits { max_bytes, upto: self.partition.visible_end(), first_batch_whole: true };
         let log = self.partition.log();
         match log.read(self.cursor, limits, Wait::Never) {
             Ok(slice) if slice.is_empty() => Ok(Read::Nothing),

@@ -51,8 +51,7 @@ impl Api {
         let leader_epoch = partition
             .check_leader(LeaderEpoch::UNKNOWN)
             .map_err(|error| refusal(&partition, &error))?;
-        let found =
-            |offset| OffsetFound { offset: Some(offset), timestamp_ms: None, leader_epoch };
+        let found = |offset| OffsetFound { offset: Some(offset), timestamp_ms: None, leader_epoch };
         match at {
             OffsetAt::Earliest => Ok(found(partition.log().log_start())),
             OffsetAt::Latest => Ok(found(partition.visible_end())),

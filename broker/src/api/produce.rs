@@ -141,7 +141,10 @@ fn check_batch(header: &BatchHeader, limit: u32) -> Result<(), Refusal> {
         Ok(codec) => {
             return Err(Refusal::new(
                 ErrorCode::UnsupportedCompressionType,
-                format!("the batch is compressed with {}, which is not supported yet", codec.name()),
+                format!(
+                    "the batch is compressed with {}, which is not supported yet",
+                    codec.name()
+                ),
                 "send uncompressed batches",
             ));
         }
@@ -173,7 +176,9 @@ fn too_large(size: usize, limit: u32) -> Refusal {
 
 fn malformed(error: &BatchError) -> Refusal {
     let (code, remedy) = match error {
-        BatchError::UnsupportedMagic(_) => (ErrorCode::UnsupportedVersion, "send record batches v2"),
+        BatchError::UnsupportedMagic(_) => {
+            (ErrorCode::UnsupportedVersion, "send record batches v2")
+        }
         BatchError::InvalidField { .. } => (ErrorCode::InvalidRecord, "correct the client"),
         _ => (ErrorCode::CorruptMessage, "send it again; if it repeats, the client is faulty"),
     };
@@ -246,11 +251,9 @@ fn append_refusal(error: &AppendError) -> Refusal {
         AppendError::Sequence(SequenceError::Duplicate { .. }) => {
             Refusal::new(ErrorCode::DuplicateSequenceNumber, text, "")
         }
-        AppendError::Sequence(SequenceError::UnknownProducer { .. }) => Refusal::new(
-            ErrorCode::UnknownProducerId,
-            text,
-            "begin a new epoch at sequence 0",
-        ),
+        AppendError::Sequence(SequenceError::UnknownProducer { .. }) => {
+            Refusal::new(ErrorCode::UnknownProducerId, text, "begin a new epoch at sequence 0")
+        }
         AppendError::Sequence(SequenceError::Fenced { .. }) => {
             Refusal::new(ErrorCode::InvalidProducerEpoch, text, "stop this instance")
         }

@@ -100,7 +100,11 @@ pub(super) enum ConfigCommand {
 
 impl Sources {
     /// Adds file, environment and flags to `values`, in this order.
-    fn add_to(&self, values: &mut Values, flags: &[(&str, Option<String>)]) -> Result<(), ConfigError> {
+    fn add_to(
+        &self,
+        values: &mut Values,
+        flags: &[(&str, Option<String>)],
+    ) -> Result<(), ConfigError> {
         if let Some(path) = &self.config {
             values.read_file(path)?;
         }

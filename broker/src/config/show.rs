@@ -24,7 +24,10 @@ pub fn show(values: &Values) -> String {
         match origin {
             Origin::Default => out.push_str(&format!("#{} = {value}\n", key.name)),
             _ => {
-                out.push_str(&format!("# set by {origin}; default {}\n", literal(key, key.default)));
+                out.push_str(&format!(
+                    "# set by {origin}; default {}\n",
+                    literal(key, key.default)
+                ));
                 out.push_str(&format!("{} = {value}\n", key.name));
             }
         }

@@ -16,11 +16,13 @@ fn from_toml(text: &str) -> Result<Values, ConfigError> {
 #[test]
 fn every_default_fits_its_own_key() {
     for key in keys::KEYS {
-        Values::default().set(key.name, key.default, Origin::Flag).or_else(|error| {
-            // Text may be empty; everything else must be valid as it stands.
-            if key.default.is_empty() { Ok(()) } else { Err(error) }
-        })
-        .unwrap();
+        Values::default()
+            .set(key.name, key.default, Origin::Flag)
+            .or_else(|error| {
+                // Text may be empty; everything else must be valid as it stands.
+                if key.default.is_empty() { Ok(()) } else { Err(error) }
+            })
+            .unwrap();
         assert!(key.doc.ends_with('.'), "{}", key.name);
     }
 }
@@ -39,11 +41,8 @@ fn dotted_keys_and_tables_are_the_same() {
 #[test]
 fn later_sources_win() {
     let mut values = from_toml("broker.id = 1\nbroker.rack = 'a'\nmax.connections = 10").unwrap();
-    let environment = [
-        ("OTTLA_BROKER_BROKER_ID", "2"),
-        ("OTTLA_BROKER_BROKER_RACK", "b"),
-        ("PATH", "/bin"),
-    ];
+    let environment =
+        [("OTTLA_BROKER_BROKER_ID", "2"), ("OTTLA_BROKER_BROKER_RACK", "b"), ("PATH", "/bin")];
     values
         .read_environment(environment.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())))
         .unwrap();

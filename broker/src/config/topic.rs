@@ -40,9 +40,7 @@ fn apply(config: &mut LogConfig, key: &str, value: &str) -> bool {
         "flush.ms" => set(&mut config.flush_ms, value.parse().ok()),
         "expose" => set(&mut config.expose, expose(value)),
         "max.message.bytes" => set(&mut config.max_message_bytes, value.parse().ok()),
-        "message.timestamp.type" => {
-            set(&mut config.message_timestamp_type, timestamp_type(value))
-        }
+        "message.timestamp.type" => set(&mut config.message_timestamp_type, timestamp_type(value)),
         _ => false,
     }
 }

@@ -36,16 +36,12 @@ const PARTITION: &[PartitionMetric] = &[
         "Offset after the last record that consumers see (the high watermark).",
         |partition| partition.visible_end().0,
     ),
-    (
-        "kafka_topic_partition_oldest_offset",
-        "First offset of the partition.",
-        |partition| partition.log().log_start().0,
-    ),
-    (
-        "ottla_partition_log_end_offset",
-        "Offset of the next record to be appended.",
-        |partition| partition.log().log_end().0,
-    ),
+    ("kafka_topic_partition_oldest_offset", "First offset of the partition.", |partition| {
+        partition.log().log_start().0
+    }),
+    ("ottla_partition_log_end_offset", "Offset of the next record to be appended.", |partition| {
+        partition.log().log_end().0
+    }),
     (
         "ottla_partition_flushed_offset",
         "Offset below which everything is on stable storage.",

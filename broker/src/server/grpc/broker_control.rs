@@ -74,7 +74,8 @@ fn delta(request: v1::UpdateClusterRequest) -> Result<ClusterDelta, Status> {
 
 fn topic(topic: v1::Topic) -> Result<TopicImage, Status> {
     let id = topic_id(&topic.topic_id)?;
-    let in_order = topic.partitions.iter().zip(0..).all(|(state, number)| state.partition == number);
+    let in_order =
+        topic.partitions.iter().zip(0..).all(|(state, number)| state.partition == number);
     if !in_order {
         return Err(Status::invalid_argument("partitions of a topic are not dense from 0"));
     }
@@ -89,8 +90,7 @@ fn topic(topic: v1::Topic) -> Result<TopicImage, Status> {
 }
 
 fn topic_id(bytes: &[u8]) -> Result<TopicId, Status> {
-    TopicId::from_slice(bytes)
-        .ok_or_else(|| Status::invalid_argument("topic_id is not 16 bytes"))
+    TopicId::from_slice(bytes).ok_or_else(|| Status::invalid_argument("topic_id is not 16 bytes"))
 }
 
 fn broker(node: v1::Node) -> BrokerImage {

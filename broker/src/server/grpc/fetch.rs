@@ -42,10 +42,7 @@ impl FetchStream {
         Self {
             requests,
             ahead: VecDeque::new(),
-            session: FetchSession::new(
-                Arc::clone(&services.api),
-                Arc::clone(&services.metrics),
-            ),
+            session: FetchSession::new(Arc::clone(&services.api), Arc::clone(&services.metrics)),
             out: Outbox::default(),
             timer: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
             services,
@@ -81,7 +78,8 @@ impl FetchStream {
                 return Poll::Ready(Some(frame));
             }
             self.take_requests(cx);
-            let failed = self.ending.as_ref().is_some_and(|status| status.code() != tonic::Code::Ok);
+            let failed =
+                self.ending.as_ref().is_some_and(|status| status.code() != tonic::Code::Ok);
             if failed {
                 return Poll::Ready(None);
             }

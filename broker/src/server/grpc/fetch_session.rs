@@ -379,11 +379,8 @@ impl FetchSession {
                 self.ready.push_back(number);
             }
         }
-        let end = v1::FetchResponse {
-            request_id: round.request_id,
-            end: true,
-            ..Default::default()
-        };
+        let end =
+            v1::FetchResponse { request_id: round.request_id, end: true, ..Default::default() };
         out.message(&end)
     }
 }
@@ -418,5 +415,10 @@ impl Round {
 }
 
 fn refused(request_id: u64, handle: u32, refusal: &Refusal) -> v1::FetchResponse {
-    v1::FetchResponse { request_id, handle, error: Some(wire::error(refusal)), ..Default::default() }
+    v1::FetchResponse {
+        request_id,
+        handle,
+        error: Some(wire::error(refusal)),
+        ..Default::default()
+    }
 }

@@ -54,10 +54,7 @@ impl Drop for Place {
 
 impl DataThreads {
     /// Starts the threads.
-    pub(crate) fn start(
-        services: Arc<Services>,
-        stop: &watch::Receiver<bool>,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(services: Arc<Services>, stop: &watch::Receiver<bool>) -> io::Result<Self> {
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
         for number in 0..services.config.threads {

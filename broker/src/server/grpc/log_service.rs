@@ -11,8 +11,8 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use proto::{ErrorCode, grpc, v1};
-use tokio_stream::wrappers::WatchStream;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
 use super::requests::Requests;
@@ -166,11 +166,9 @@ fn metadata_message(view: MetadataView) -> v1::MetadataResponse {
     let image = &view.image;
     let topics = view.topics.into_iter().map(|topic| match topic {
         Ok(topic) => topic_message(&topic, |id| image.brokers.contains_key(&id)),
-        Err((name, refusal)) => v1::Topic {
-            name,
-            error: Some(error_of(&refusal)),
-            ..Default::default()
-        },
+        Err((name, refusal)) => {
+            v1::Topic { name, error: Some(error_of(&refusal)), ..Default::default() }
+        }
     });
     v1::MetadataResponse {
         cluster_id: image.cluster_id.to_string(),

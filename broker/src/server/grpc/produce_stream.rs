@@ -120,7 +120,8 @@ impl ProduceStream {
                     taken += message.len();
                     match produce::decode(message) {
                         Ok((head, records)) => {
-                            let partition = self.queue(&head, records, hold.map(|h| Box::new(h) as _));
+                            let partition =
+                                self.queue(&head, records, hold.map(|h| Box::new(h) as _));
                             if let Some(partition) = partition
                                 && !touched.iter().any(|other| Arc::ptr_eq(other, &partition))
                             {

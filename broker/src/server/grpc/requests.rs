@@ -135,9 +135,7 @@ impl Requests {
         let next = std::future::poll_fn(|cx| self.poll_next(cx)).await;
         self.guard.peer_moved();
         match next {
-            Some(Ok((message, _))) => {
-                message.decode().map_err(|error| wire::frame_status(&error))
-            }
+            Some(Ok((message, _))) => message.decode().map_err(|error| wire::frame_status(&error)),
             Some(Err(status)) => Err(status),
             None => Err(Status::invalid_argument(
                 "the call carried no message; a unary gRPC call carries exactly one",
