@@ -1,0 +1,138 @@
+//! What the application gets: owned records, and whole batches whose records are borrowed.
+//!
+//! An owned record's key and value are slices of the memory they were received in, which stays as
+//! long as any of them does; [`Record::detach`] copies them out for keeping.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::record::{Batch, BatchError, BatchHeader, RecordError, RecordRef};
+use proto::{Offset, Partition, TopicPartition};
+
+/// One record, owned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its partition.
+    pub partition: Partition,
+    /// Its number in the partition.
+    pub offset: Offset,
+    /// Milliseconds since the epoch.
+    pub timestamp_ms: i64,
+    /// `None` is null, which is not empty.
+    pub key: Option<Bytes>,
+    /// `None` is null, which is not empty.
+    pub value: Option<Bytes>,
+    /// In the order they were sent, duplicates included.
+    pub headers: Vec<Header>,
+}
+
+/// A name with a value beside a record's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The name.
+    pub key: String,
+    /// `None` is null, which is not empty.
+    pub value: Option<Bytes>,
+}
+
+impl Record {
+    /// The value, empty where it is null (the paper's `payload`).
+    pub fn payload(&self) -> &[u8] {
+        self.value.as_deref().unwrap_or_default()
+    }
+
+    /// Copies key, value and headers out of the received memory, for records that are kept long.
+    #[must_use]
+    pub fn detach(mut self) -> Self {
+        let copy = |bytes: Option<Bytes>| bytes.map(|b| Bytes::copy_from_slice(&b));
+        self.key = copy(self.key);
+        self.value = copy(self.value);
+        self.headers.iter_mut().for_each(|header| header.value = copy(header.value.take()));
+        self
+    }
+
+    fn from_ref(tp: &TopicPartition, whole: &Bytes, record: &RecordRef<'_>) -> Self {
+        Self {
+            topic: Arc::clone(&tp.topic),
+            partition: tp.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp,
+            key: record.key.map(|key| whole.slice_ref(key)),
+            value: record.value.map(|value| whole.slice_ref(value)),
+            headers: record
+                .headers
+                .clone()
+                .map(|header| Header {
+                    key: header.key().into_owned(),
+                    value: header.value().map(|value| whole.slice_ref(value)),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// One batch as it was produced, in one piece of memory, its checksum verified.
+#[derive(Debug, Clone)]
+pub struct RecordBatch {
+    partition: TopicPartition,
+    header: BatchHeader,
+    bytes: Bytes,
+    /// Records below it are not delivered: a fetch may begin inside a batch.
+    from: Offset,
+}
+
+impl RecordBatch {
+    /// Checks a batch. `from` is the first offset wanted.
+    pub(crate) fn new(
+        partition: TopicPartition,
+        bytes: Bytes,
+        from: Offset,
+        check_crc: bool,
+    ) -> Result<Self, BatchError> {
+        let batch = if check_crc { Batch::parse(&bytes) } else { Batch::parse_without_crc(&bytes) }?;
+        let header = batch.header().clone();
+        Ok(Self { partition, header, bytes, from })
+    }
+
+    /// The topic and partition.
+    pub fn partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    /// The batch's header; its offsets may begin below [`Self::first_offset`].
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The whole batch, header included.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The lowest offset that is delivered of this batch.
+    pub fn first_offset(&self) -> Offset {
+        self.from.max(self.header.base_offset)
+    }
+
+    /// The offset after the last record.
+    pub fn next_offset(&self) -> Offset {
+        self.header.next_offset()
+    }
+
+    /// The records, borrowed. Those below the wanted offset are left out.
+    pub fn records(&self) -> impl Iterator<Item = Result<RecordRef<'_>, RecordError>> {
+        let from = self.from;
+        // Checked in `new`; a failure cannot happen and would yield no record.
+        let records = Batch::parse_without_crc(&self.bytes).ok().map(|batch| batch.records());
+        let wanted = move |r: &Result<RecordRef<'_>, _>| r.as_ref().map_or(true, |r| r.offset >= from);
+        records.into_iter().flatten().filter(wanted)
+    }
+
+    /// The records, owned. An error comes last, after the records that could be read.
+    pub fn owned_records(&self) -> impl Iterator<Item = Result<Record, RecordError>> + '_ {
+        self.records()
+            .map(|record| record.map(|r| Record::from_ref(&self.partition, &self.bytes, &r)))
+    }
+}

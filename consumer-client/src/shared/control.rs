@@ -1,0 +1,189 @@
+//! Assignment, seek, pause, positions: what the application and the group membership do.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::{Offset, TopicId, TopicPartition};
+
+use super::state::{Assigned, FetchFrom, Queue};
+use super::{Shared, StartAt};
+use crate::error::ConsumerError;
+use crate::event::Event;
+use crate::positions::Positions;
+
+impl Shared {
+    /// Makes one more queue and returns its number.
+    pub(crate) fn add_queue(&self) -> usize {
+        let mut state = self.state.lock();
+        state.queues.push(Queue::default());
+        state.queues.len() - 1
+    }
+
+    /// Nobody reads the queue any more: its partitions stand still.
+    pub(crate) fn abandon_queue(&self, queue: usize) {
+        let mut state = self.state.lock();
+        if let Some(queue) = state.queues.get_mut(queue) {
+            queue.abandoned = true;
+        }
+        drop(state);
+        self.wants_changed();
+    }
+
+    /// Begins delivery of a partition into a queue. Positions of before are stopped.
+    pub(crate) fn start(
+        &self,
+        partition: TopicPartition,
+        topic_id: Option<TopicId>,
+        start: StartAt,
+        queue: usize,
+    ) {
+        let positions = Arc::new(Positions::new(partition.clone()));
+        let fetch = match start {
+            StartAt::Offset(offset) => {
+                positions.begin_at(offset);
+                FetchFrom::At(offset)
+            }
+            other => FetchFrom::Unresolved(other),
+        };
+        let assigned = Assigned {
+            positions,
+            topic_id,
+            fetch,
+            leader: None,
+            queue,
+            problem: None,
+            high_watermark: None,
+            log_start: None,
+            missing_since: None,
+        };
+        let mut state = self.state.lock();
+        if let Some(old) = state.partitions.insert(partition, assigned) {
+            old.positions.stop();
+            let share = self.queue_share(&state);
+            state.drop_stopped(share);
+        }
+        self.wake_readers(&mut state);
+        drop(state);
+        self.work.notify_one();
+        self.wants_changed();
+    }
+
+    /// Ends delivery of partitions. What was handed out of them may still be worked on: see
+    /// [`Shared::drain`].
+    pub(crate) fn stop(&self, partitions: &[TopicPartition]) -> Vec<Arc<Positions>> {
+        let mut state = self.state.lock();
+        let stopped: Vec<_> = partitions
+            .iter()
+            .filter_map(|partition| state.partitions.remove(partition))
+            .map(|assigned| assigned.positions)
+            .collect();
+        stopped.iter().for_each(|positions| positions.stop());
+        let share = self.queue_share(&state);
+        state.drop_stopped(share);
+        // Readers that wait hold nothing; those that are woken give up what they hold.
+        self.wake_readers(&mut state);
+        drop(state);
+        self.wants_changed();
+        self.drained.notify_waiters();
+        stopped
+    }
+
+    /// Waits until the application is through with what it was handed of stopped partitions.
+    /// False: not within `limit`.
+    pub(crate) async fn drain(&self, stopped: &[Arc<Positions>], limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            let notified = self.drained.notified();
+            if stopped.iter().all(|positions| positions.is_drained()) {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline.into(), notified).await.is_err() {
+                return stopped.iter().all(|positions| positions.is_drained());
+            }
+        }
+    }
+
+    /// Delivery goes on at another place: what is queued is dropped.
+    pub(crate) fn seek(
+        &self,
+        partition: &TopicPartition,
+        start: StartAt,
+    ) -> Result<(), ConsumerError> {
+        let (topic_id, queue, paused) = {
+            let state = self.state.lock();
+            let assigned = state
+                .partitions
+                .get(partition)
+                .ok_or_else(|| ConsumerError::NotAssigned(partition.clone()))?;
+            (assigned.topic_id, assigned.queue, assigned.positions.is_paused())
+        };
+        self.start(partition.clone(), topic_id, start, queue);
+        if paused {
+            self.set_paused(std::slice::from_ref(partition), true)?;
+        }
+        Ok(())
+    }
+
+    /// Holds partitions back, or lets them go on. What is queued stays.
+    pub(crate) fn set_paused(
+        &self,
+        partitions: &[TopicPartition],
+        paused: bool,
+    ) -> Result<(), ConsumerError> {
+        let mut state = self.state.lock();
+        if let Some(missing) = partitions.iter().find(|p| !state.partitions.contains_key(p)) {
+            return Err(ConsumerError::NotAssigned(missing.clone()));
+        }
+        for partition in partitions {
+            if let Some(assigned) = state.partitions.get(partition) {
+                assigned.positions.set_paused(paused);
+            }
+        }
+        self.wake_readers(&mut state);
+        drop(state);
+        self.wants_changed();
+        Ok(())
+    }
+
+    /// The partitions assigned now.
+    pub(crate) fn assignment(&self) -> Vec<TopicPartition> {
+        self.state.lock().partitions.keys().cloned().collect()
+    }
+
+    /// The partitions held back.
+    pub(crate) fn paused(&self) -> Vec<TopicPartition> {
+        let state = self.state.lock();
+        let paused = state.partitions.iter().filter(|(_, a)| a.positions.is_paused());
+        paused.map(|(partition, _)| partition.clone()).collect()
+    }
+
+    /// The next offset to be handed out; `None` while it is not known.
+    pub(crate) fn position(&self, partition: &TopicPartition) -> Result<Option<Offset>, ConsumerError> {
+        let state = self.state.lock();
+        match state.partitions.get(partition) {
+            Some(assigned) => Ok(assigned.positions.next()),
+            None => Err(ConsumerError::NotAssigned(partition.clone())),
+        }
+    }
+
+    /// Every assigned partition with its topic's id and its positions.
+    pub(crate) fn all_positions(&self) -> Vec<(Arc<Positions>, Option<TopicId>)> {
+        let state = self.state.lock();
+        state.partitions.values().map(|a| (Arc::clone(&a.positions), a.topic_id)).collect()
+    }
+
+    /// The high watermark as last fetched.
+    pub(crate) fn high_watermark(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.state.lock().partitions.get(partition)?.high_watermark
+    }
+
+    /// Takes the events that have no place among the records.
+    pub(crate) fn take_events(&self) -> Vec<Event> {
+        self.state.lock().take_events()
+    }
+
+    /// The consumer was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+}

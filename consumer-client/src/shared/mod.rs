@@ -1,0 +1,95 @@
+//! What the application's threads and the consumer's own thread share: the assigned partitions, the
+//! queues of fetched answers and the events, all under one lock that is never held across a wait.
+//!
+//! - `state`: the data, and what is true of it.
+//! - `fetching`: what the fetcher asks and reports.
+//! - `control`: assignment, seek, pause, and what members of a group do.
+//! - `reader`: how the application takes records.
+//!
+//! The application's threads never touch the network, the consumer's thread never decodes records.
+
+mod control;
+mod fetching;
+mod reader;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use crate::config::ConsumerConfig;
+use crate::event::Event;
+
+pub(crate) use fetching::{Answer, Unresolved, Want, Wants};
+pub(crate) use reader::{Reader, Taken, Wait};
+pub(crate) use state::{Leader, State};
+
+/// Where delivery of a partition begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// At this offset.
+    Offset(proto::Offset),
+    /// At the oldest record.
+    Beginning,
+    /// After the newest record.
+    End,
+    /// At the first record whose timestamp is this or later, in milliseconds since the epoch; at the
+    /// end where there is none.
+    Time(i64),
+}
+
+/// See the module. Shared by `Arc`.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: ConsumerConfig,
+    state: Mutex<State>,
+    /// Records, events or the close of the consumer: blocked readers look again.
+    readable: Condvar,
+    /// Partitions to look after (leader, start, problem): the fetcher's driver looks again.
+    pub(crate) work: Notify,
+    /// What may be fetched has changed: the broker sessions look again.
+    pub(crate) wants: tokio::sync::watch::Sender<u64>,
+    /// A partition that was stopped may be drained.
+    pub(crate) drained: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(config: ConsumerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            state: Mutex::new(State::default()),
+            readable: Condvar::new(),
+            work: Notify::new(),
+            wants: tokio::sync::watch::Sender::new(0),
+            drained: Notify::new(),
+        })
+    }
+
+    /// Logs an event and keeps it for the application.
+    pub(crate) fn emit(&self, event: Event) {
+        event.log();
+        let mut state = self.state.lock();
+        state.push_event(event);
+        self.wake_readers(&mut state);
+    }
+
+    /// No more records: blocked readers return, streams end.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.wake_readers(&mut state);
+    }
+
+    fn wake_readers(&self, state: &mut State) {
+        self.readable.notify_all();
+        state.wake_tasks();
+    }
+
+    fn wants_changed(&self) {
+        self.wants.send_modify(|version| *version += 1);
+    }
+}

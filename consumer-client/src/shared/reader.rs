@@ -1,0 +1,227 @@
+//! How the application takes records from one queue: one [`Reader`] a queue, on the application's
+//! thread, decoding as it goes.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use proto::record::RecordError;
+
+use super::Shared;
+use super::state::{Fetched, Item, State};
+use crate::decoder::{Damage, Decoder};
+use crate::event::Event;
+use crate::positions::Positions;
+use crate::record::RecordBatch;
+
+/// How long to wait for something to take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wait {
+    No,
+    Until(Instant),
+    Forever,
+}
+
+/// What was taken.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// The next batch of a partition; not claimed yet.
+    Batch(Arc<Positions>, RecordBatch),
+    /// An event in the order of the records.
+    Event(Event),
+    /// There are events that have no place among the records: [`Shared::take_events`].
+    Events,
+    /// Nothing within the time.
+    Nothing,
+    /// The consumer was closed.
+    Closed,
+}
+
+/// Takes batches from one queue.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) shared: Arc<Shared>,
+    queue: usize,
+    /// Looks at the consumer's events too.
+    with_events: bool,
+    open: Option<Open>,
+    /// Answers begun whose partition was paused meanwhile.
+    set_aside: Vec<Open>,
+}
+
+/// An answer being decoded.
+#[derive(Debug)]
+struct Open {
+    positions: Arc<Positions>,
+    next_offset: proto::Offset,
+    decoder: Decoder,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>, queue: usize, with_events: bool) -> Self {
+        Self { shared, queue, with_events, open: None, set_aside: Vec::new() }
+    }
+
+    /// The next batch or event, waiting for it on this thread.
+    pub(crate) fn take(&mut self, wait: Wait) -> Taken {
+        loop {
+            if let Some(taken) = self.take_opened() {
+                return taken;
+            }
+            let shared = Arc::clone(&self.shared);
+            let mut state = shared.state.lock();
+            loop {
+                match self.look(&mut state) {
+                    Look::Opened => break,
+                    Look::Taken(taken) => return taken,
+                    Look::Empty => {}
+                }
+                match wait {
+                    Wait::No => return Taken::Nothing,
+                    Wait::Forever => shared.readable.wait(&mut state),
+                    Wait::Until(deadline) => {
+                        if shared.readable.wait_until(&mut state, deadline).timed_out()
+                            && Instant::now() >= deadline
+                        {
+                            return Taken::Nothing;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same for a task.
+    pub(crate) fn poll_take(&mut self, cx: &Context<'_>) -> Poll<Taken> {
+        loop {
+            if let Some(taken) = self.take_opened() {
+                return Poll::Ready(taken);
+            }
+            let shared = Arc::clone(&self.shared);
+            let mut state = shared.state.lock();
+            match self.look(&mut state) {
+                Look::Opened => {}
+                Look::Taken(taken) => return Poll::Ready(taken),
+                Look::Empty => {
+                    if let Some(queue) = state.queues.get_mut(self.queue) {
+                        queue.waker = Some(cx.waker().clone());
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// The next batch of the answer that is being decoded.
+    fn take_opened(&mut self) -> Option<Taken> {
+        if self.open.is_none() && !self.set_aside.is_empty() {
+            self.set_aside.retain(|open| !open.positions.is_stopped());
+            let ready = self.set_aside.iter().position(|open| !open.positions.is_paused());
+            self.open = ready.map(|at| self.set_aside.remove(at));
+        }
+        let mut open = self.open.take()?;
+        if open.positions.is_stopped() {
+            return None;
+        }
+        if open.positions.is_paused() {
+            self.set_aside.push(open);
+            return None;
+        }
+        match open.decoder.next_batch() {
+            Ok(Some(batch)) => {
+                let positions = Arc::clone(&open.positions);
+                self.open = Some(open);
+                Some(Taken::Batch(positions, batch))
+            }
+            Ok(None) => {
+                // What follows the last record (control batches, gaps) is passed over.
+                let end = open.next_offset.max(open.decoder.wanted());
+                if open.positions.next().is_some_and(|next| next < end) && open.positions.claim(end) {
+                    open.positions.hand_out(end);
+                    open.positions.abandon();
+                }
+                None
+            }
+            Err(damage) => {
+                self.shared.damaged(&open.positions, damage);
+                None
+            }
+        }
+    }
+
+    /// A record of a batch cannot be decoded: the partition stands still from there.
+    pub(crate) fn undecodable(&mut self, positions: &Arc<Positions>, batch: &RecordBatch, error: &RecordError) {
+        self.open = None;
+        let damage = Damage {
+            offset: positions.next().unwrap_or_else(|| batch.first_offset()),
+            resume_at: Some(batch.next_offset()),
+            why: error.to_string(),
+        };
+        self.shared.damaged(positions, damage);
+    }
+
+    /// Looks for something to take under the lock.
+    fn look(&mut self, state: &mut State) -> Look {
+        if self.with_events && !state.events.is_empty() {
+            return Look::Taken(Taken::Events);
+        }
+        if self.open.is_some() || self.set_aside.iter().any(|open| !open.positions.is_paused()) {
+            return Look::Opened;
+        }
+        let share = self.shared.queue_share(state);
+        while let Some(at) = state
+            .queues
+            .get(self.queue)
+            .and_then(|queue| queue.items.iter().position(|item| self.may_take(item)))
+        {
+            let (item, has_room) = state.remove_item(self.queue, at, share);
+            if has_room {
+                self.shared.wants_changed();
+            }
+            match item {
+                Some(item) if item.positions().is_stopped() => {}
+                Some(Item::Answer(fetched)) => {
+                    self.open = Some(self.opened(fetched));
+                    return Look::Opened;
+                }
+                Some(Item::Event(positions, event)) => {
+                    if let Event::OutOfRange { resume_at: Some(offset), .. } = event {
+                        positions.begin_at(offset);
+                    }
+                    return Look::Taken(Taken::Event(event));
+                }
+                None => break,
+            }
+        }
+        if state.closed { Look::Taken(Taken::Closed) } else { Look::Empty }
+    }
+
+    /// Not of a paused partition, nor overtaking what was set aside of the same one.
+    fn may_take(&self, item: &Item) -> bool {
+        let positions = item.positions();
+        !positions.is_paused()
+            && !self.set_aside.iter().any(|open| Arc::ptr_eq(&open.positions, positions))
+    }
+
+    fn opened(&self, fetched: Fetched) -> Open {
+        let partition = fetched.positions.partition.clone();
+        let check_crcs = self.shared.config.check_crcs;
+        Open {
+            decoder: Decoder::new(partition, fetched.chunks, fetched.from, check_crcs),
+            positions: fetched.positions,
+            next_offset: fetched.next_offset,
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.abandon_queue(self.queue);
+    }
+}
+
+enum Look {
+    Opened,
+    Taken(Taken),
+    Empty,
+}

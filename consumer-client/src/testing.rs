@@ -1,0 +1,20 @@
+//! Batches for the tests of this crate.
+
+use bytes::{Bytes, BytesMut};
+use proto::Offset;
+use proto::record::{BatchBuilder, BatchHeader, ProducerStamp};
+
+/// A batch of `count` records with keys `k<offset>` and this value, as a broker stamped it.
+pub(crate) fn batch_at(base: i64, count: usize, value: &str) -> Bytes {
+    let mut builder = BatchBuilder::new(16 << 10);
+    for i in 0..count {
+        let key = format!("k{}", base + i as i64);
+        builder.append(1_000 + base + i as i64, Some(key.as_bytes()), Some(value.as_bytes()), &[]).unwrap();
+    }
+    let bytes = builder.finish(ProducerStamp { id: -1, epoch: -1, base_sequence: -1 });
+    let mut header = BatchHeader::parse(&bytes).unwrap();
+    header.base_offset = Offset(base);
+    let mut stamped = BytesMut::from(&bytes[..]);
+    stamped[..proto::record::HEADER_LEN].copy_from_slice(&header.encode());
+    stamped.freeze()
+}
