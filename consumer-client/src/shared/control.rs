@@ -177,6 +177,13 @@ impl Shared {
         self.state.lock().partitions.get(partition)?.high_watermark
     }
 
+    /// Keeps an event that was logged already.
+    pub(crate) fn keep_event(&self, event: Event) {
+        let mut state = self.state.lock();
+        state.push_event(event);
+        self.wake_readers(&mut state);
+    }
+
     /// Takes the events that have no place among the records.
     pub(crate) fn take_events(&self) -> Vec<Event> {
         self.state.lock().take_events()

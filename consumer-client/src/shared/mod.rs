@@ -13,8 +13,6 @@ mod fetching;
 mod reader;
 mod state;
 
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

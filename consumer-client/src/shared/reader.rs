@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use proto::Offset;
 use proto::record::RecordError;
 
 use super::Shared;
@@ -53,7 +54,7 @@ pub(crate) struct Reader {
 #[derive(Debug)]
 struct Open {
     positions: Arc<Positions>,
-    next_offset: proto::Offset,
+    next_offset: Offset,
     decoder: Decoder,
 }
 
@@ -150,10 +151,16 @@ impl Reader {
     }
 
     /// A record of a batch cannot be decoded: the partition stands still from there.
-    pub(crate) fn undecodable(&mut self, positions: &Arc<Positions>, batch: &RecordBatch, error: &RecordError) {
+    pub(crate) fn undecodable(
+        &mut self,
+        positions: &Arc<Positions>,
+        batch: &RecordBatch,
+        offset: Offset,
+        error: &RecordError,
+    ) {
         self.open = None;
         let damage = Damage {
-            offset: positions.next().unwrap_or_else(|| batch.first_offset()),
+            offset,
             resume_at: Some(batch.next_offset()),
             why: error.to_string(),
         };

@@ -1,0 +1,192 @@
+//! The rounds of one fetch stream, without the stream: which handles the broker holds, what the next
+//! request changes, and what an answer belongs to. Pure.
+//!
+//! - A handle is one position of one partition for the life of the stream: a seek, a pause or a full
+//!   queue forgets it, and going on adds another. Answers of a handle that was forgotten meanwhile are
+//!   taken while the forgetting request has not ended.
+//! - At most [`ROUNDS_MAX`] rounds are under way. The second is sent when the first brings data, so a
+//!   round never waits behind a long poll and a change of what is wanted never behind two.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::{Offset, TopicPartition, v1};
+
+use crate::config::ConsumerConfig;
+use crate::positions::Positions;
+use crate::shared::{Answer, Want, Wants};
+
+/// Rounds under way on a stream.
+const ROUNDS_MAX: usize = 2;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    /// By number. Forgotten ones stay until the request that forgot them ended.
+    handles: HashMap<u32, Handle>,
+    /// The handle that the broker holds for a partition.
+    held: HashMap<TopicPartition, u32>,
+    under_way: VecDeque<Round>,
+    last_handle: u32,
+    last_request: u64,
+}
+
+#[derive(Debug)]
+struct Handle {
+    positions: Arc<Positions>,
+    next: Offset,
+}
+
+#[derive(Debug)]
+struct Round {
+    id: u64,
+    has_data: bool,
+    added: Vec<Arc<Positions>>,
+    forgotten: Vec<u32>,
+}
+
+/// What a message of the broker means.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Records of a partition.
+    Answer(Answer),
+    /// A partition could not be read; the broker has forgotten its handle.
+    Failed { positions: Arc<Positions>, wanted: Offset, error: v1::Error, response: v1::FetchResponse },
+    /// A round ended; these partitions were new in it and are well.
+    Ended { added: Vec<Arc<Positions>> },
+    /// Of a handle that is not known: nothing to do.
+    Ignored,
+    /// The broker broke the protocol.
+    Violation(String),
+}
+
+impl Rounds {
+    /// Whether another request may be sent now.
+    pub(crate) fn may_send(&self) -> bool {
+        match self.under_way.len() {
+            0 => true,
+            n => n < ROUNDS_MAX && self.under_way.back().is_some_and(|round| round.has_data),
+        }
+    }
+
+    /// Whether a round is under way.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// Whether the newest round brought nothing yet: it may be a long poll.
+    pub(crate) fn is_polling(&self) -> bool {
+        self.under_way.back().is_some_and(|round| !round.has_data)
+    }
+
+    /// Whether the wants name a partition that the broker does not hold as wanted.
+    pub(crate) fn lacks(&self, wants: &Wants) -> bool {
+        wants.list.iter().any(|want| self.held_as(want).is_none())
+    }
+
+    fn held_as(&self, want: &Want) -> Option<u32> {
+        let number = *self.held.get(&want.positions.partition)?;
+        let handle = self.handles.get(&number)?;
+        let same = Arc::ptr_eq(&handle.positions, &want.positions) && handle.next == want.offset;
+        same.then_some(number)
+    }
+
+    /// The next request; `None` where nothing is wanted.
+    pub(crate) fn request(&mut self, wants: &Wants, config: &ConsumerConfig) -> Option<v1::FetchRequest> {
+        if wants.list.is_empty() {
+            return None;
+        }
+        let mut add = Vec::new();
+        let mut added = Vec::new();
+        let mut held = HashMap::with_capacity(wants.list.len());
+        for want in &wants.list {
+            let number = match self.held_as(want) {
+                Some(number) => number,
+                None => {
+                    self.last_handle += 1;
+                    let positions = Arc::clone(&want.positions);
+                    added.push(Arc::clone(&positions));
+                    add.push(fetch_partition(self.last_handle, want, config));
+                    self.handles.insert(self.last_handle, Handle { positions, next: want.offset });
+                    self.last_handle
+                }
+            };
+            held.insert(want.positions.partition.clone(), number);
+        }
+        let before = std::mem::replace(&mut self.held, held);
+        let forgotten: Vec<u32> = before
+            .into_iter()
+            .filter(|(partition, number)| self.held.get(partition) != Some(number))
+            .map(|(_, number)| number)
+            .collect();
+        self.last_request += 1;
+        let id = self.last_request;
+        let forget = forgotten.clone();
+        self.under_way.push_back(Round { id, has_data: false, added, forgotten });
+        Some(v1::FetchRequest {
+            request_id: id,
+            max_wait_ms: config.fetch_max_wait.as_millis() as u32,
+            min_bytes: config.fetch_min_bytes,
+            max_bytes: wants.round_bytes,
+            add,
+            forget,
+        })
+    }
+
+    /// Takes a message of the broker.
+    pub(crate) fn message(&mut self, response: v1::FetchResponse, records: Vec<Bytes>) -> Outcome {
+        let Some(round) = self.under_way.front_mut() else {
+            return Outcome::Violation("an answer without a request".to_owned());
+        };
+        if round.id != response.request_id {
+            let (id, expected) = (response.request_id, round.id);
+            return Outcome::Violation(format!("an answer of round {id} during round {expected}"));
+        }
+        if response.end {
+            let Some(round) = self.under_way.pop_front() else { return Outcome::Ignored };
+            for number in round.forgotten {
+                self.handles.remove(&number);
+            }
+            return Outcome::Ended { added: round.added };
+        }
+        round.has_data = true;
+        let Some(handle) = self.handles.get_mut(&response.handle) else { return Outcome::Ignored };
+        let positions = Arc::clone(&handle.positions);
+        let from = handle.next;
+        if let Some(error) = response.error.clone() {
+            round.added.retain(|added| !Arc::ptr_eq(added, &positions));
+            self.handles.remove(&response.handle);
+            if self.held.get(&positions.partition) == Some(&response.handle) {
+                self.held.remove(&positions.partition);
+            }
+            return Outcome::Failed { positions, wanted: from, error, response };
+        }
+        let next_offset = Offset(response.next_offset);
+        if next_offset < from {
+            let partition = &positions.partition;
+            return Outcome::Violation(format!("{partition} went back from {from} to {next_offset}"));
+        }
+        handle.next = next_offset;
+        Outcome::Answer(Answer {
+            positions,
+            from,
+            next_offset,
+            chunks: records,
+            high_watermark: Offset(response.high_watermark),
+            log_start: Offset(response.log_start_offset),
+        })
+    }
+}
+
+fn fetch_partition(handle: u32, want: &Want, config: &ConsumerConfig) -> v1::FetchPartition {
+    v1::FetchPartition {
+        handle,
+        topic: want.positions.partition.topic.to_string(),
+        topic_id: want.topic_id.to_bytes().to_vec(),
+        partition: want.positions.partition.partition,
+        offset: want.offset.0,
+        leader_epoch: want.epoch.0,
+        max_bytes: config.max_partition_fetch_bytes,
+    }
+}
