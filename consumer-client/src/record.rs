@@ -91,7 +91,8 @@ impl RecordBatch {
         from: Offset,
         check_crc: bool,
     ) -> Result<Self, BatchError> {
-        let batch = if check_crc { Batch::parse(&bytes) } else { Batch::parse_without_crc(&bytes) }?;
+        let batch =
+            if check_crc { Batch::parse(&bytes) } else { Batch::parse_without_crc(&bytes) }?;
         let header = batch.header().clone();
         Ok(Self { partition, header, bytes, from })
     }
@@ -126,7 +127,8 @@ impl RecordBatch {
         let from = self.from;
         // Checked in `new`; a failure cannot happen and would yield no record.
         let records = Batch::parse_without_crc(&self.bytes).ok().map(|batch| batch.records());
-        let wanted = move |r: &Result<RecordRef<'_>, _>| r.as_ref().map_or(true, |r| r.offset >= from);
+        let wanted =
+            move |r: &Result<RecordRef<'_>, _>| r.as_ref().map_or(true, |r| r.offset >= from);
         records.into_iter().flatten().filter(wanted)
     }
 

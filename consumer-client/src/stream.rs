@@ -97,22 +97,7 @@ impl MessageStream {
     fn absorb(&mut self, taken: Taken) -> Absorbed {
         match taken {
             Taken::Batch(positions, batch) => {
-                let mut records = Vec::with_capacity(batch.header().record_count.clamp(0, 1 << 16) as usize);
-                let mut error = None;
-                for record in batch.owned_records() {
-                    match record {
-                        Ok(record) => records.push(record),
-                        Err(e) => error = Some(e),
-                    }
-                }
-                let last = records.last().map(|record| record.offset.plus(1));
-                let end = match &error {
-                    None => batch.next_offset(),
-                    Some(_) => last.unwrap_or_else(|| batch.first_offset()),
-                };
-                if let Some(error) = error {
-                    self.reader.undecodable(&positions, &batch, end, &error);
-                }
+                let (records, end) = self.reader.decode(&positions, &batch);
                 if positions.claim(end) {
                     let handed = positions.next().unwrap_or(batch.first_offset());
                     let records = records.into_iter();

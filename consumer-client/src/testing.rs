@@ -9,7 +9,9 @@ pub(crate) fn batch_at(base: i64, count: usize, value: &str) -> Bytes {
     let mut builder = BatchBuilder::new(16 << 10);
     for i in 0..count {
         let key = format!("k{}", base + i as i64);
-        builder.append(1_000 + base + i as i64, Some(key.as_bytes()), Some(value.as_bytes()), &[]).unwrap();
+        builder
+            .append(1_000 + base + i as i64, Some(key.as_bytes()), Some(value.as_bytes()), &[])
+            .unwrap();
     }
     let bytes = builder.finish(ProducerStamp { id: -1, epoch: -1, base_sequence: -1 });
     let mut header = BatchHeader::parse(&bytes).unwrap();

@@ -125,18 +125,24 @@ impl Default for ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// The defaults against these brokers (`host:port`, comma separated).
-    pub fn new(bootstrap_servers: &str) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
-        config.set("bootstrap.servers", bootstrap_servers)?;
-        Ok(config)
+    /// The defaults against these brokers, each `host:port`.
+    pub fn new(bootstrap_servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let bootstrap_servers = bootstrap_servers.into_iter().map(Into::into).collect();
+        Self { bootstrap_servers, ..Self::default() }
     }
 
-    /// The defaults, as a member of a group.
-    pub fn with_group(bootstrap_servers: &str, group_id: &str) -> Result<Self, ConfigError> {
-        let mut config = Self::new(bootstrap_servers)?;
-        config.set("group.id", group_id)?;
-        Ok(config)
+    /// As a member of this group.
+    #[must_use]
+    pub fn group(mut self, group_id: impl Into<String>) -> Self {
+        self.group_id = Some(group_id.into());
+        self
+    }
+
+    /// Begins at the oldest record where there is no usable position.
+    #[must_use]
+    pub fn from_beginning(mut self) -> Self {
+        self.auto_offset_reset = OffsetReset::Earliest;
+        self
     }
 
     /// Sets one key by its Kafka name. An unknown name is an error with the nearest known one.
@@ -159,6 +165,11 @@ impl ConsumerConfig {
         let conflict = |reason: &str| Err(ConfigError::Conflict { reason: reason.to_owned() });
         if self.bootstrap_servers.is_empty() {
             return conflict("bootstrap.servers is empty: name at least one broker as host:port");
+        }
+        // The fields are public: what was not set by key is checked here.
+        let mut checked = Self::default();
+        for (key, value) in self.entries() {
+            checked.set(key.name, &value)?;
         }
         if self.retry_backoff > self.retry_backoff_max {
             return conflict("retry.backoff.ms is above retry.backoff.max.ms: lower the first");

@@ -4,8 +4,9 @@
 //! - A handle is one position of one partition for the life of the stream: a seek, a pause or a full
 //!   queue forgets it, and going on adds another. Answers of a handle that was forgotten meanwhile are
 //!   taken while the forgetting request has not ended.
-//! - At most [`ROUNDS_MAX`] rounds are under way. The second is sent when the first brings data, so a
-//!   round never waits behind a long poll and a change of what is wanted never behind two.
+//! - At most [`ROUNDS_MAX`] rounds are under way. The second is sent when the first brings data, so it
+//!   never waits behind a long poll, or when it adds a partition: the broker ends a long poll that
+//!   another request waits behind.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -52,7 +53,12 @@ pub(crate) enum Outcome {
     /// Records of a partition.
     Answer(Answer),
     /// A partition could not be read; the broker has forgotten its handle.
-    Failed { positions: Arc<Positions>, wanted: Offset, error: v1::Error, response: v1::FetchResponse },
+    Failed {
+        positions: Arc<Positions>,
+        wanted: Offset,
+        error: v1::Error,
+        response: v1::FetchResponse,
+    },
     /// A round ended; these partitions were new in it and are well.
     Ended { added: Vec<Arc<Positions>> },
     /// Of a handle that is not known: nothing to do.
@@ -62,11 +68,11 @@ pub(crate) enum Outcome {
 }
 
 impl Rounds {
-    /// Whether another request may be sent now.
-    pub(crate) fn may_send(&self) -> bool {
+    /// Whether another request may be sent now; `adds`: it would add a partition.
+    pub(crate) fn may_send(&self, adds: bool) -> bool {
         match self.under_way.len() {
             0 => true,
-            n => n < ROUNDS_MAX && self.under_way.back().is_some_and(|round| round.has_data),
+            n => n < ROUNDS_MAX && (adds || self.under_way.back().is_some_and(|r| r.has_data)),
         }
     }
 
@@ -75,9 +81,9 @@ impl Rounds {
         !self.under_way.is_empty()
     }
 
-    /// Whether the newest round brought nothing yet: it may be a long poll.
-    pub(crate) fn is_polling(&self) -> bool {
-        self.under_way.back().is_some_and(|round| !round.has_data)
+    /// Whether as many rounds are under way as may be.
+    pub(crate) fn has_two(&self) -> bool {
+        self.under_way.len() >= ROUNDS_MAX
     }
 
     /// Whether the wants name a partition that the broker does not hold as wanted.
@@ -93,7 +99,11 @@ impl Rounds {
     }
 
     /// The next request; `None` where nothing is wanted.
-    pub(crate) fn request(&mut self, wants: &Wants, config: &ConsumerConfig) -> Option<v1::FetchRequest> {
+    pub(crate) fn request(
+        &mut self,
+        wants: &Wants,
+        config: &ConsumerConfig,
+    ) -> Option<v1::FetchRequest> {
         if wants.list.is_empty() {
             return None;
         }
@@ -120,18 +130,40 @@ impl Rounds {
             .filter(|(partition, number)| self.held.get(partition) != Some(number))
             .map(|(_, number)| number)
             .collect();
+        let forget = forgotten.clone();
+        let mut request = self.begin(wants.round_bytes, config, added, forgotten);
+        request.add = add;
+        request.forget = forget;
+        Some(request)
+    }
+
+    /// The same as before; `None` where nothing is held.
+    pub(crate) fn again(
+        &mut self,
+        round_bytes: u64,
+        config: &ConsumerConfig,
+    ) -> Option<v1::FetchRequest> {
+        (!self.held.is_empty()).then(|| self.begin(round_bytes, config, Vec::new(), Vec::new()))
+    }
+
+    fn begin(
+        &mut self,
+        round_bytes: u64,
+        config: &ConsumerConfig,
+        added: Vec<Arc<Positions>>,
+        forgotten: Vec<u32>,
+    ) -> v1::FetchRequest {
         self.last_request += 1;
         let id = self.last_request;
-        let forget = forgotten.clone();
         self.under_way.push_back(Round { id, has_data: false, added, forgotten });
-        Some(v1::FetchRequest {
+        v1::FetchRequest {
             request_id: id,
             max_wait_ms: config.fetch_max_wait.as_millis() as u32,
             min_bytes: config.fetch_min_bytes,
-            max_bytes: wants.round_bytes,
-            add,
-            forget,
-        })
+            max_bytes: round_bytes,
+            add: Vec::new(),
+            forget: Vec::new(),
+        }
     }
 
     /// Takes a message of the broker.
@@ -165,7 +197,9 @@ impl Rounds {
         let next_offset = Offset(response.next_offset);
         if next_offset < from {
             let partition = &positions.partition;
-            return Outcome::Violation(format!("{partition} went back from {from} to {next_offset}"));
+            return Outcome::Violation(format!(
+                "{partition} went back from {from} to {next_offset}"
+            ));
         }
         handle.next = next_offset;
         Outcome::Answer(Answer {
@@ -183,7 +217,7 @@ fn fetch_partition(handle: u32, want: &Want, config: &ConsumerConfig) -> v1::Fet
     v1::FetchPartition {
         handle,
         topic: want.positions.partition.topic.to_string(),
-        topic_id: want.topic_id.to_bytes().to_vec(),
+        topic_id: want.topic_id.to_bytes(),
         partition: want.positions.partition.partition,
         offset: want.offset.0,
         leader_epoch: want.epoch.0,

@@ -158,7 +158,10 @@ impl Shared {
     }
 
     /// The next offset to be handed out; `None` while it is not known.
-    pub(crate) fn position(&self, partition: &TopicPartition) -> Result<Option<Offset>, ConsumerError> {
+    pub(crate) fn position(
+        &self,
+        partition: &TopicPartition,
+    ) -> Result<Option<Offset>, ConsumerError> {
         let state = self.state.lock();
         match state.partitions.get(partition) {
             Some(assigned) => Ok(assigned.positions.next()),

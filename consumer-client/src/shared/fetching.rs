@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proto::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId, TopicPartition, v1};
+use proto::client::TopicMetadata;
+use proto::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId, v1};
 
 use super::state::{Assigned, FetchFrom, Fetched, Item, Leader, Problem, State};
 use super::{Shared, StartAt};
@@ -148,6 +149,43 @@ impl Shared {
         self.work.notify_one();
     }
 
+    /// A broker cannot be reached, or its stream broke.
+    pub(crate) fn broker_failed(&self, broker: BrokerId, why: &str) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        for assigned in state.partitions.values_mut() {
+            if assigned.leader.is_some_and(|leader| leader.broker == broker) {
+                self.note_problem(assigned, why.to_owned(), now);
+            }
+        }
+        drop(state);
+        self.wants_changed();
+        self.work.notify_one();
+    }
+
+    /// A broker does not answer, and its connection still stands: the clock of the stall begins.
+    pub(crate) fn broker_silent(&self, broker: BrokerId, why: &str) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        for assigned in state.partitions.values_mut() {
+            if assigned.leader.is_some_and(|leader| leader.broker == broker) {
+                let leader = assigned.leader;
+                self.note_problem(assigned, why.to_owned(), now);
+                assigned.leader = leader;
+            }
+        }
+    }
+
+    /// A silent broker answers again.
+    pub(crate) fn broker_answers(&self, broker: BrokerId) {
+        let state = self.state.lock();
+        let led = |p: &&Assigned| p.leader.is_some_and(|leader| leader.broker == broker);
+        let partitions: Vec<_> =
+            state.partitions.values().filter(led).map(|p| Arc::clone(&p.positions)).collect();
+        drop(state);
+        self.fetched_well(&partitions);
+    }
+
     fn note_problem(&self, assigned: &mut Assigned, why: String, now: Instant) {
         assigned.leader = None;
         let problem = assigned.problem.get_or_insert_with(|| Problem {
@@ -235,7 +273,10 @@ impl Shared {
     }
 
     /// Topics whose metadata are needed now; else when to look again.
-    pub(crate) fn topics_without_leader(&self, now: Instant) -> (BTreeSet<String>, Option<Instant>) {
+    pub(crate) fn topics_without_leader(
+        &self,
+        now: Instant,
+    ) -> (BTreeSet<String>, Option<Instant>) {
         let state = self.state.lock();
         let mut topics = BTreeSet::new();
         let mut next: Option<Instant> = None;
@@ -268,17 +309,20 @@ impl Shared {
     }
 
     /// Takes up who leads, and notices topics that are gone or new under an old name.
-    pub(crate) fn apply_metadata(&self, topic: &v1::Topic) {
+    pub(crate) fn apply_metadata(&self, topic: &str, found: Result<&TopicMetadata, &v1::Error>) {
+        let now = Instant::now();
         let mut state = self.state.lock();
-        let names: Vec<TopicPartition> =
-            state.partitions.keys().filter(|p| *p.topic == *topic.name).cloned().collect();
         let mut events = BTreeMap::new();
-        for partition in names {
-            if let Some(assigned) = state.partitions.get_mut(&partition) {
-                let event = self.apply_to_partition(assigned, topic, Instant::now());
-                // A deletion concerns all partitions: told once.
-                events.extend(event.map(|e| (e.partition().cloned(), e)));
+        for assigned in state.partitions.values_mut() {
+            if *assigned.positions.partition.topic != *topic {
+                continue;
             }
+            let event = match found {
+                Ok(found) => self.found(assigned, found, now),
+                Err(error) => self.not_found(assigned, error, now),
+            };
+            // A deletion concerns all partitions: told once.
+            events.extend(event.map(|event| (event.partition().cloned(), event)));
         }
         let share = self.queue_share(&state);
         state.drop_stopped(share);
@@ -292,45 +336,41 @@ impl Shared {
         self.drained.notify_waiters();
     }
 
-    fn apply_to_partition(
-        &self,
-        assigned: &mut Assigned,
-        topic: &v1::Topic,
-        now: Instant,
-    ) -> Option<Event> {
-        if let Some(error) = &topic.error {
-            let missing = matches!(
-                ErrorCode::from_code(error.code),
-                ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId
-            );
-            self.note_problem(assigned, error.message.clone(), now);
-            let since = *assigned.missing_since.get_or_insert(now);
-            let known = missing && assigned.topic_id.is_some() && assigned.fetch != FetchFrom::Halted;
-            if known && now.duration_since(since) >= MISSING_IS_DELETED {
-                assigned.fetch = FetchFrom::Halted;
-                let (topic, topic_id) = (topic.name.clone(), assigned.topic_id);
-                return Some(Event::TopicDeleted { topic, topic_id });
-            }
+    fn not_found(&self, assigned: &mut Assigned, error: &v1::Error, now: Instant) -> Option<Event> {
+        self.note_problem(assigned, error.message.clone(), now);
+        let missing = matches!(
+            ErrorCode::from_code(error.code),
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId
+        );
+        if !missing {
             return None;
         }
+        let since = *assigned.missing_since.get_or_insert(now);
+        let known = assigned.topic_id.is_some() && assigned.fetch != FetchFrom::Halted;
+        if !known || now.duration_since(since) < MISSING_IS_DELETED {
+            return None;
+        }
+        assigned.fetch = FetchFrom::Halted;
+        let topic = assigned.positions.partition.topic.to_string();
+        Some(Event::TopicDeleted { topic, topic_id: assigned.topic_id })
+    }
+
+    fn found(&self, assigned: &mut Assigned, topic: &TopicMetadata, now: Instant) -> Option<Event> {
         assigned.missing_since = None;
-        let topic_id = TopicId::from_slice(&topic.topic_id)?;
         let mut event = None;
-        if assigned.topic_id.is_some_and(|known| known != topic_id) {
+        if assigned.topic_id.is_some_and(|known| known != topic.id) {
             let partition = assigned.positions.partition.clone();
             assigned.positions.stop();
             assigned.positions = Arc::new(Positions::new(partition.clone()));
             assigned.fetch = self.reset();
-            event = Some(Event::TopicRecreated { partition, topic_id });
+            event = Some(Event::TopicRecreated { partition, topic_id: topic.id });
         }
-        assigned.topic_id = Some(topic_id);
+        assigned.topic_id = Some(topic.id);
         let number = assigned.positions.partition.partition;
-        match topic.partitions.iter().find(|p| p.partition == number) {
-            Some(p) if p.leader >= 0 => {
-                let epoch = LeaderEpoch(p.leader_epoch);
-                assigned.leader = Some(Leader { broker: BrokerId(p.leader), epoch });
-            }
-            Some(_) => {
+        let found = usize::try_from(number).ok().and_then(|number| topic.partitions.get(number));
+        match found.map(|p| (p.leader, p.leader_epoch)) {
+            Some((Some(broker), epoch)) => assigned.leader = Some(Leader { broker, epoch }),
+            Some((None, _)) => {
                 self.note_problem(assigned, "no live broker leads the partition".into(), now);
             }
             None => {

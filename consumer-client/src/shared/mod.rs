@@ -13,7 +13,6 @@ mod fetching;
 mod reader;
 mod state;
 
-
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
@@ -24,7 +23,7 @@ use crate::event::Event;
 
 pub(crate) use fetching::{Answer, Unresolved, Want, Wants};
 pub(crate) use reader::{Reader, Taken, Wait};
-pub(crate) use state::{Leader, State};
+use state::State;
 
 /// Where delivery of a partition begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

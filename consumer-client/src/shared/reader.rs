@@ -6,14 +6,13 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use proto::Offset;
-use proto::record::RecordError;
 
 use super::Shared;
 use super::state::{Fetched, Item, State};
 use crate::decoder::{Damage, Decoder};
 use crate::event::Event;
 use crate::positions::Positions;
-use crate::record::RecordBatch;
+use crate::record::{Record, RecordBatch};
 
 /// How long to wait for something to take.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +136,8 @@ impl Reader {
             Ok(None) => {
                 // What follows the last record (control batches, gaps) is passed over.
                 let end = open.next_offset.max(open.decoder.wanted());
-                if open.positions.next().is_some_and(|next| next < end) && open.positions.claim(end) {
+                if open.positions.next().is_some_and(|next| next < end) && open.positions.claim(end)
+                {
                     open.positions.hand_out(end);
                     open.positions.abandon();
                 }
@@ -150,21 +150,35 @@ impl Reader {
         }
     }
 
-    /// A record of a batch cannot be decoded: the partition stands still from there.
-    pub(crate) fn undecodable(
+    /// The records of a batch, owned, and the offset after what could be decoded. Where a record
+    /// cannot be, the partition stands still from there, with an event.
+    pub(crate) fn decode(
         &mut self,
         positions: &Arc<Positions>,
         batch: &RecordBatch,
-        offset: Offset,
-        error: &RecordError,
-    ) {
-        self.open = None;
-        let damage = Damage {
-            offset,
-            resume_at: Some(batch.next_offset()),
-            why: error.to_string(),
-        };
-        self.shared.damaged(positions, damage);
+    ) -> (Vec<Record>, Offset) {
+        // The count is the peer's word: a bound for what is allocated on it.
+        let mut records =
+            Vec::with_capacity(batch.header().record_count.clamp(0, 1 << 14) as usize);
+        for record in batch.owned_records() {
+            match record {
+                Ok(record) => records.push(record),
+                Err(error) => {
+                    let last = records.last().map(|record: &Record| record.offset.plus(1));
+                    let offset = last.unwrap_or_else(|| batch.first_offset());
+                    self.open = None;
+                    let (resume_at, why) = (Some(batch.next_offset()), error.to_string());
+                    self.shared.damaged(positions, Damage { offset, resume_at, why });
+                    return (records, offset);
+                }
+            }
+        }
+        (records, batch.next_offset())
+    }
+
+    /// The number of its queue.
+    pub(crate) fn queue(&self) -> usize {
+        self.queue
     }
 
     /// Looks for something to take under the lock.

@@ -154,7 +154,12 @@ impl State {
     }
 
     /// Takes the item at `index`; true with it where the queue is no longer full.
-    pub(super) fn remove_item(&mut self, queue: usize, index: usize, share: u64) -> (Option<Item>, bool) {
+    pub(super) fn remove_item(
+        &mut self,
+        queue: usize,
+        index: usize,
+        share: u64,
+    ) -> (Option<Item>, bool) {
         let queue = &mut self.queues[queue];
         let Some(item) = queue.items.remove(index) else { return (None, false) };
         queue.bytes -= item.bytes();

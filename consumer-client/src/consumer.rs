@@ -1,0 +1,344 @@
+//! The consumer: its own thread (or task), and taking records by poll.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::client::Cluster;
+use proto::{Offset, TopicPartition};
+use tokio::sync::mpsc;
+
+use crate::config::ConsumerConfig;
+use crate::control::Control;
+use crate::error::ConsumerError;
+use crate::event::Event;
+use crate::positions::Positions;
+use crate::record::{Record, RecordBatch};
+use crate::shared::{Reader, Shared, StartAt, Taken, Wait};
+use crate::worker::{self, Command};
+
+/// Whole batches of one poll are taken up to so many bytes.
+const BATCHES_BYTES: usize = 4 << 20;
+/// The longest wait for the consumer's own thread when a consumer is dropped without being closed.
+const DROP_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a poll took: events first, then what was read after them. Both are empty where there was
+/// nothing within the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Polled<T> {
+    /// What happened.
+    pub events: Vec<Event>,
+    /// Records or batches, in the order of their offsets within a partition.
+    pub items: Vec<T>,
+}
+
+impl<T> Polled<T> {
+    fn new(events: Vec<Event>) -> Self {
+        Self { events, items: Vec::new() }
+    }
+
+    /// Neither events nor items.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.items.is_empty()
+    }
+}
+
+/// A pull consumer. Takes records by [`Consumer::poll`], or hands them to message streams.
+///
+/// Has a thread of its own for sockets, timers and the registry's session, so an application that
+/// works long on a record starves none of them. Dropping it closes it; [`Consumer::close`] also says
+/// whether that went well.
+#[derive(Debug)]
+pub struct Consumer {
+    control: Control,
+    reader: Option<Reader>,
+    /// Records decoded and not handed out: `max.poll.records` ended a poll inside their batch.
+    rest: Option<Rest>,
+    /// An event that comes after the records of the last poll.
+    after: Option<Event>,
+    /// Partitions of which the last poll handed something out.
+    handed: Vec<Arc<Positions>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    mode: Mode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Unassigned,
+    Assigned,
+}
+
+#[derive(Debug)]
+struct Rest {
+    positions: Arc<Positions>,
+    records: std::vec::IntoIter<Record>,
+    end: Offset,
+}
+
+impl Consumer {
+    /// Starts a consumer with a thread of its own. Connects when there is something to ask.
+    pub fn new(config: ConsumerConfig) -> Result<Self, ConsumerError> {
+        config.validate()?;
+        let cluster = worker::cluster(&config)?;
+        let (control, commands) = Self::control_of(config);
+        let shared = Arc::clone(&control.shared);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ConsumerError::Thread)?;
+        let thread = std::thread::Builder::new()
+            .name("consumer".to_owned())
+            .spawn(move || runtime.block_on(worker::run(shared, cluster, commands)))
+            .map_err(ConsumerError::Thread)?;
+        Ok(Self::with(control, Some(thread)))
+    }
+
+    /// Starts a consumer whose sockets and timers live on the current tokio runtime. The runtime must
+    /// not be blocked: use the async calls and streams.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn on_current_runtime(config: ConsumerConfig) -> Result<Self, ConsumerError> {
+        config.validate()?;
+        let cluster: Cluster = worker::cluster(&config)?;
+        let (control, commands) = Self::control_of(config);
+        tokio::spawn(worker::run(Arc::clone(&control.shared), cluster, commands));
+        Ok(Self::with(control, None))
+    }
+
+    fn control_of(config: ConsumerConfig) -> (Control, mpsc::UnboundedReceiver<Command>) {
+        // Every command but a fire-and-forget close has a caller that waits for it.
+        let (commands, receiver) = mpsc::unbounded_channel();
+        (Control { shared: Shared::new(config), commands }, receiver)
+    }
+
+    fn with(control: Control, thread: Option<std::thread::JoinHandle<()>>) -> Self {
+        Self {
+            control,
+            reader: None,
+            rest: None,
+            after: None,
+            handed: Vec::new(),
+            thread,
+            mode: Mode::Unassigned,
+        }
+    }
+
+    /// A handle for other threads: seek, pause, positions, offsets.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Reads exactly these partitions from now on, each from its start. Partitions assigned before
+    /// and not named are given up; those named begin anew.
+    pub fn assign(
+        &mut self,
+        partitions: impl IntoIterator<Item = (TopicPartition, StartAt)>,
+    ) -> Result<(), ConsumerError> {
+        self.mode = Mode::Assigned;
+        self.settle();
+        let queue = self.reader_queue();
+        let wanted: Vec<_> = partitions.into_iter().collect();
+        let shared = &self.control.shared;
+        let mut given_up = shared.assignment();
+        given_up.retain(|partition| wanted.iter().all(|(wanted, _)| wanted != partition));
+        shared.stop(&given_up);
+        for (partition, start) in wanted {
+            shared.start(partition, None, start, queue);
+        }
+        Ok(())
+    }
+
+    /// The queue of [`Consumer::poll`].
+    fn reader_queue(&mut self) -> usize {
+        if let Some(reader) = &self.reader {
+            return reader.queue();
+        }
+        let queue = self.control.shared.add_queue();
+        self.reader = Some(Reader::new(Arc::clone(&self.control.shared), queue, true));
+        queue
+    }
+
+    /// Takes up to `max.poll.records` records, waiting at most `timeout` for the first.
+    ///
+    /// Records count as handled, and are committed automatically, when the next poll begins.
+    pub fn poll(&mut self, timeout: Duration) -> Result<Polled<Record>, ConsumerError> {
+        let deadline = Instant::now() + timeout;
+        let mut polled = self.begin_poll();
+        loop {
+            self.hand_out_rest(&mut polled.items);
+            if polled.items.len() >= self.control.shared.config.max_poll_records {
+                return Ok(polled);
+            }
+            let wait = if polled.is_empty() { Wait::Until(deadline) } else { Wait::No };
+            let taken = self.take(wait);
+            if self.absorb(taken, &mut polled)? {
+                return Ok(polled);
+            }
+        }
+    }
+
+    /// The same for a task; waits without end for the first record or event.
+    pub async fn poll_async(&mut self) -> Result<Polled<Record>, ConsumerError> {
+        let mut polled = self.begin_poll();
+        loop {
+            self.hand_out_rest(&mut polled.items);
+            if polled.items.len() >= self.control.shared.config.max_poll_records {
+                return Ok(polled);
+            }
+            let taken =
+                if polled.is_empty() { self.take_async().await } else { self.take(Wait::No) };
+            if self.absorb(taken, &mut polled)? {
+                return Ok(polled);
+            }
+        }
+    }
+
+    /// Takes whole batches, whose records can be borrowed: the fastest way to read. Waits at most
+    /// `timeout` for the first.
+    pub fn poll_batches(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Polled<RecordBatch>, ConsumerError> {
+        let deadline = Instant::now() + timeout;
+        let mut polled = self.begin_poll();
+        let mut bytes = 0;
+        loop {
+            let wait = if polled.is_empty() { Wait::Until(deadline) } else { Wait::No };
+            match self.take(wait) {
+                Taken::Batch(positions, batch) => {
+                    let end = batch.next_offset();
+                    if positions.claim(end) {
+                        positions.hand_out(end);
+                        self.note_handed(positions);
+                        bytes += batch.bytes().len();
+                        polled.items.push(batch);
+                    }
+                    if bytes >= BATCHES_BYTES {
+                        return Ok(polled);
+                    }
+                }
+                other => {
+                    if self.absorb(other, &mut polled)? {
+                        return Ok(polled);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the last poll handed out is done; an event held back comes first now.
+    fn begin_poll<T>(&mut self) -> Polled<T> {
+        self.settle();
+        self.reader_queue();
+        Polled::new(self.after.take().into_iter().collect())
+    }
+
+    fn settle(&mut self) {
+        let mut stopped = false;
+        for positions in self.handed.drain(..) {
+            positions.abandon();
+            stopped |= positions.is_stopped();
+        }
+        if stopped {
+            self.control.shared.drained.notify_waiters();
+        }
+    }
+
+    fn take(&mut self, wait: Wait) -> Taken {
+        self.reader.as_mut().map_or(Taken::Closed, |reader| reader.take(wait))
+    }
+
+    async fn take_async(&mut self) -> Taken {
+        match self.reader.as_mut() {
+            Some(reader) => std::future::poll_fn(|cx| reader.poll_take(cx)).await,
+            None => Taken::Closed,
+        }
+    }
+
+    /// True: the poll is over.
+    fn absorb<T>(&mut self, taken: Taken, polled: &mut Polled<T>) -> Result<bool, ConsumerError> {
+        match taken {
+            Taken::Batch(positions, batch) => {
+                self.decode(positions, &batch);
+                Ok(false)
+            }
+            Taken::Event(event) if polled.items.is_empty() => {
+                polled.events.push(event);
+                Ok(false)
+            }
+            Taken::Event(event) => {
+                self.after = Some(event);
+                Ok(true)
+            }
+            Taken::Events => {
+                polled.events.extend(self.control.shared.take_events());
+                Ok(false)
+            }
+            Taken::Nothing => Ok(true),
+            Taken::Closed if polled.is_empty() => Err(ConsumerError::Closed),
+            Taken::Closed => Ok(true),
+        }
+    }
+
+    fn decode(&mut self, positions: Arc<Positions>, batch: &RecordBatch) {
+        let Some(reader) = self.reader.as_mut() else { return };
+        let (records, end) = reader.decode(&positions, batch);
+        self.rest = Some(Rest { positions, records: records.into_iter(), end });
+    }
+
+    /// Hands out decoded records up to `max.poll.records`.
+    fn hand_out_rest(&mut self, items: &mut Vec<Record>) {
+        let Some(mut rest) = self.rest.take() else { return };
+        let room = self.control.shared.config.max_poll_records.saturating_sub(items.len());
+        let left = rest.records.as_slice();
+        let end = match left.get(room) {
+            Some(next) => next.offset,
+            None => rest.end,
+        };
+        if !rest.positions.claim(end) {
+            return;
+        }
+        items.extend(rest.records.by_ref().take(room));
+        rest.positions.hand_out(end);
+        self.note_handed(Arc::clone(&rest.positions));
+        if rest.records.len() > 0 {
+            self.rest = Some(rest);
+        }
+    }
+
+    fn note_handed(&mut self, positions: Arc<Positions>) {
+        if !self.handed.last().is_some_and(|last| Arc::ptr_eq(last, &positions)) {
+            self.handed.push(positions);
+        }
+    }
+
+    /// Ends the consumer: what was handed out counts as handled, positions are committed (with
+    /// `enable.auto.commit`), partitions released, and the group left at once.
+    pub fn close(mut self) -> Result<(), ConsumerError> {
+        self.settle();
+        let closed = self.control.wait(self.control.ask(|reply| Command::Close { reply }));
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported there.
+            let _ = thread.join();
+        }
+        closed
+    }
+
+    /// [`Consumer::close`] for a task.
+    pub async fn close_async(mut self) -> Result<(), ConsumerError> {
+        self.settle();
+        self.control.ask(|reply| Command::Close { reply }).await
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.settle();
+        }
+        let closed = self.control.ask(|reply| Command::Close { reply });
+        if self.thread.take().is_some() {
+            let _ = crate::blocking::block_on(closed, Some(Instant::now() + DROP_WITHIN));
+        }
+    }
+}
