@@ -13,7 +13,7 @@ use crate::error::ConsumerError;
 use crate::event::Event;
 use crate::positions::Positions;
 use crate::record::{Record, RecordBatch};
-use crate::shared::{Reader, Shared, StartAt, Taken, Wait};
+use crate::shared::{Reader, Rest, Shared, StartAt, Taken, Wait};
 use crate::worker::{self, Command};
 
 /// Whole batches of one poll are taken up to so many bytes.
@@ -65,13 +65,6 @@ pub struct Consumer {
 enum Mode {
     Unassigned,
     Assigned,
-}
-
-#[derive(Debug)]
-struct Rest {
-    positions: Arc<Positions>,
-    records: std::vec::IntoIter<Record>,
-    end: Offset,
 }
 
 impl Consumer {
@@ -262,6 +255,10 @@ impl Consumer {
                 self.decode(positions, &batch);
                 Ok(false)
             }
+            Taken::Rest(rest) => {
+                self.rest = Some(rest);
+                Ok(false)
+            }
             Taken::Event(event) if polled.items.is_empty() => {
                 polled.events.push(event);
                 Ok(false)
@@ -289,6 +286,12 @@ impl Consumer {
     /// Hands out decoded records up to `max.poll.records`.
     fn hand_out_rest(&mut self, items: &mut Vec<Record>) {
         let Some(mut rest) = self.rest.take() else { return };
+        if rest.positions.is_paused() && !rest.positions.is_stopped() {
+            if let Some(reader) = self.reader.as_mut() {
+                reader.put_back(rest);
+            }
+            return;
+        }
         let room = self.control.shared.config.max_poll_records.saturating_sub(items.len());
         let left = rest.records.as_slice();
         let end = match left.get(room) {

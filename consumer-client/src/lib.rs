@@ -8,6 +8,7 @@ mod decoder;
 mod error;
 mod event;
 mod fetcher;
+mod membership;
 mod positions;
 mod record;
 mod shared;

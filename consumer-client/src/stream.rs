@@ -9,7 +9,7 @@ use proto::Offset;
 
 use crate::positions::Positions;
 use crate::record::Record;
-use crate::shared::{Reader, Shared, Taken, Wait};
+use crate::shared::{Reader, Rest, Shared, Taken, Wait};
 
 /// Records of the partitions that one stream of a group member owns.
 ///
@@ -72,6 +72,10 @@ impl MessageStream {
     fn next_of_batch(&mut self) -> Option<Record> {
         let batch = self.batch.as_mut()?;
         batch.positions.finish(batch.handed);
+        if batch.positions.is_paused() {
+            self.put_back();
+            return None;
+        }
         if !batch.positions.is_stopped()
             && let Some(record) = batch.records.next()
         {
@@ -81,6 +85,24 @@ impl MessageStream {
         }
         self.end_batch();
         None
+    }
+
+    /// The partition was paused: what is left of the batch waits in the reader.
+    fn put_back(&mut self) {
+        let Some(Handing { positions, records, end, .. }) = self.batch.take() else { return };
+        positions.abandon();
+        if positions.is_stopped() {
+            self.reader.shared.drained.notify_waiters();
+        } else {
+            self.reader.put_back(Rest { positions, records, end });
+        }
+    }
+
+    fn begin(&mut self, Rest { positions, records, end }: Rest) {
+        if positions.claim(end) {
+            let handed = positions.next().unwrap_or_default();
+            self.batch = Some(Handing { positions, records, handed, end });
+        }
     }
 
     fn end_batch(&mut self) {
@@ -98,11 +120,11 @@ impl MessageStream {
         match taken {
             Taken::Batch(positions, batch) => {
                 let (records, end) = self.reader.decode(&positions, &batch);
-                if positions.claim(end) {
-                    let handed = positions.next().unwrap_or(batch.first_offset());
-                    let records = records.into_iter();
-                    self.batch = Some(Handing { positions, records, handed, end });
-                }
+                self.begin(Rest { positions, records: records.into_iter(), end });
+                Absorbed::Again
+            }
+            Taken::Rest(rest) => {
+                self.begin(rest);
                 Absorbed::Again
             }
             Taken::Event(event) => {

@@ -228,22 +228,18 @@ impl Shared {
         self.queue_event(positions, FetchFrom::At(wanted), next, event);
     }
 
-    /// A batch does not hold: the partition stands still until a seek.
-    pub(crate) fn damaged(&self, positions: &Arc<Positions>, damage: Damage) {
+    /// A batch does not hold: the partition stands still until a seek. The event is for the reader that
+    /// met it; `None` where the partition is not delivered any more.
+    pub(super) fn damaged(&self, positions: &Arc<Positions>, damage: Damage) -> Option<Event> {
         let mut state = self.state.lock();
-        let Some(assigned) = state.current(positions) else { return };
-        assigned.fetch = FetchFrom::Halted;
-        let event = Event::Damaged {
-            partition: positions.partition.clone(),
-            offset: damage.offset,
-            resume_at: damage.resume_at,
-            why: damage.why,
-        };
-        event.log();
-        state.push_event(event);
-        self.wake_readers(&mut state);
+        state.current(positions)?.fetch = FetchFrom::Halted;
         drop(state);
         self.wants_changed();
+        let partition = positions.partition.clone();
+        let Damage { offset, resume_at, why } = damage;
+        let event = Event::Damaged { partition, offset, resume_at, why };
+        event.log();
+        Some(event)
     }
 
     /// The leader said that what lies at the fetch position is damaged.

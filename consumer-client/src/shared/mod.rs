@@ -22,7 +22,7 @@ use crate::config::ConsumerConfig;
 use crate::event::Event;
 
 pub(crate) use fetching::{Answer, Unresolved, Want, Wants};
-pub(crate) use reader::{Reader, Taken, Wait};
+pub(crate) use reader::{Reader, Rest, Taken, Wait};
 use state::State;
 
 /// Where delivery of a partition begins.

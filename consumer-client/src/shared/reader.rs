@@ -27,6 +27,8 @@ pub(crate) enum Wait {
 pub(crate) enum Taken {
     /// The next batch of a partition; not claimed yet.
     Batch(Arc<Positions>, RecordBatch),
+    /// Records that were put back, when their partition goes on.
+    Rest(Rest),
     /// An event in the order of the records.
     Event(Event),
     /// There are events that have no place among the records: [`Shared::take_events`].
@@ -47,6 +49,8 @@ pub(crate) struct Reader {
     open: Option<Open>,
     /// Answers begun whose partition was paused meanwhile.
     set_aside: Vec<Open>,
+    /// To be told next: it comes after what was decoded last.
+    event: Option<Event>,
 }
 
 /// An answer being decoded.
@@ -55,11 +59,22 @@ struct Open {
     positions: Arc<Positions>,
     next_offset: Offset,
     decoder: Decoder,
+    /// Decoded already, before what the decoder gives.
+    rest: Option<Rest>,
+}
+
+/// Decoded records that are not handed out yet; not claimed.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    pub(crate) positions: Arc<Positions>,
+    pub(crate) records: std::vec::IntoIter<Record>,
+    /// The offset after the last.
+    pub(crate) end: Offset,
 }
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, queue: usize, with_events: bool) -> Self {
-        Self { shared, queue, with_events, open: None, set_aside: Vec::new() }
+        Self { shared, queue, with_events, open: None, set_aside: Vec::new(), event: None }
     }
 
     /// The next batch or event, waiting for it on this thread.
@@ -114,6 +129,9 @@ impl Reader {
 
     /// The next batch of the answer that is being decoded.
     fn take_opened(&mut self) -> Option<Taken> {
+        if let Some(event) = self.event.take() {
+            return Some(Taken::Event(event));
+        }
         if self.open.is_none() && !self.set_aside.is_empty() {
             self.set_aside.retain(|open| !open.positions.is_stopped());
             let ready = self.set_aside.iter().position(|open| !open.positions.is_paused());
@@ -126,6 +144,10 @@ impl Reader {
         if open.positions.is_paused() {
             self.set_aside.push(open);
             return None;
+        }
+        if let Some(rest) = open.rest.take() {
+            self.open = Some(open);
+            return Some(Taken::Rest(rest));
         }
         match open.decoder.next_batch() {
             Ok(Some(batch)) => {
@@ -143,10 +165,7 @@ impl Reader {
                 }
                 None
             }
-            Err(damage) => {
-                self.shared.damaged(&open.positions, damage);
-                None
-            }
+            Err(damage) => self.shared.damaged(&open.positions, damage).map(Taken::Event),
         }
     }
 
@@ -168,12 +187,25 @@ impl Reader {
                     let offset = last.unwrap_or_else(|| batch.first_offset());
                     self.open = None;
                     let (resume_at, why) = (Some(batch.next_offset()), error.to_string());
-                    self.shared.damaged(positions, Damage { offset, resume_at, why });
+                    self.event = self.shared.damaged(positions, Damage { offset, resume_at, why });
                     return (records, offset);
                 }
             }
         }
         (records, batch.next_offset())
+    }
+
+    /// Keeps decoded records of a paused partition until it goes on.
+    pub(crate) fn put_back(&mut self, rest: Rest) {
+        let open = self.open.take_if(|open| Arc::ptr_eq(&open.positions, &rest.positions));
+        let mut open = open.unwrap_or_else(|| Open {
+            positions: Arc::clone(&rest.positions),
+            next_offset: rest.end,
+            decoder: Decoder::new(rest.positions.partition.clone(), Vec::new(), rest.end, false),
+            rest: None,
+        });
+        open.rest = Some(rest);
+        self.set_aside.push(open);
     }
 
     /// The number of its queue.
@@ -231,6 +263,7 @@ impl Reader {
             decoder: Decoder::new(partition, fetched.chunks, fetched.from, check_crcs),
             positions: fetched.positions,
             next_offset: fetched.next_offset,
+            rest: None,
         }
     }
 }

@@ -20,3 +20,14 @@ pub(crate) fn batch_at(base: i64, count: usize, value: &str) -> Bytes {
     stamped[..proto::record::HEADER_LEN].copy_from_slice(&header.encode());
     stamped.freeze()
 }
+
+pub(crate) mod fake_broker;
+
+/// Waits until a condition holds, at most ten seconds.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "not within ten seconds: {what}");
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
+}
