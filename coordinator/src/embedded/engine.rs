@@ -166,7 +166,7 @@ impl Engine {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Connect { peer, request } => self.connect(peer, &request),
+            Command::Connect { peer, request } => self.connect(&peer, &request),
             Command::Request { from, frame, outstanding } => {
                 self.received += 1;
                 if let Some((peer, session)) = self.connections.get(&from).cloned() {
@@ -186,7 +186,7 @@ impl Engine {
         self.snapshot_if_due();
     }
 
-    fn connect(&mut self, peer: Arc<Peer>, request: &ConnectRequest) {
+    fn connect(&mut self, peer: &Arc<Peer>, request: &ConnectRequest) {
         if request.last_zxid > self.state.zxid {
             tracing::warn!(
                 last_zxid = request.last_zxid,
@@ -209,7 +209,7 @@ impl Engine {
         let Some((session, password)) = granted else {
             // A session that is gone is told so; one that cannot be made just gets no answer.
             let refusal = if request.session == 0 { Vec::new() } else { request.answer(None) };
-            self.hold(&peer, refusal, true, None);
+            self.hold(peer, refusal, true, None);
             return;
         };
         let not_before = Instant::now();
@@ -222,7 +222,7 @@ impl Engine {
         }
         self.connections.insert(peer.id, (peer.clone(), session));
         let answer = request.answer(Some((session, timeout_ms, &password)));
-        self.hold(&peer, answer, false, None);
+        self.hold(peer, answer, false, None);
     }
 
     fn create_session(&mut self, timeout_ms: i32) -> Option<(i64, Password)> {
@@ -293,7 +293,7 @@ impl Engine {
         let zxid = self.state.zxid;
         let held = Held { zxid, to: to.clone(), frame, close, _outstanding: permit };
         if self.progress.borrow().durable >= zxid {
-            self.send(held);
+            self.send(&held);
         } else {
             self.held.push_back(held);
         }
@@ -311,7 +311,7 @@ impl Engine {
         }
     }
 
-    fn send(&mut self, held: Held) {
+    fn send(&mut self, held: &Held) {
         self.sent += 1;
         held.to.outbox.push(&held.frame);
         if held.close {
@@ -328,7 +328,7 @@ impl Engine {
         self.budget.durable.store(durable, Ordering::Relaxed);
         while self.held.front().is_some_and(|held| held.zxid <= durable) {
             if let Some(held) = self.held.pop_front() {
-                self.send(held);
+                self.send(&held);
             }
         }
         match failed {

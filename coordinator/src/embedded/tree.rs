@@ -187,12 +187,13 @@ impl Tree {
 
     /// Sets or removes what is under a key, keeping the counts and the ephemerals' index true.
     fn replace(&mut self, key: Box<str>, node: Option<Node>) {
-        let cost = |node: &Node| key.len() + node.data_len() + NODE_OVERHEAD_BYTES;
+        let key_len = key.len();
+        let cost = |node: &Node| key_len + node.data_len() + NODE_OVERHEAD_BYTES;
         let added = node.as_ref().map_or(0, cost);
         let owner = node.as_ref().map_or(0, |node| node.owner);
         let path = key_to_path(&key);
         let old = match node {
-            Some(node) => self.nodes.insert(key.clone(), node),
+            Some(node) => self.nodes.insert(key, node),
             None => self.nodes.remove(&key),
         };
         let removed = old.as_ref().map_or(0, cost);

@@ -24,7 +24,7 @@ pub(crate) const RESERVE_BYTES: u64 = 2 << 20;
 const AHEAD_BYTES: u64 = RESERVE_BYTES + (1 << 20);
 /// With less than this left of the reserve, nothing is taken any more.
 const LAST_BYTES: u64 = 256 << 10;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// How often a full disk is looked at again.
 const RETRY: Duration = Duration::from_millis(250);
 
