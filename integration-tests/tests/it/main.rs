@@ -6,5 +6,6 @@ mod group_registries;
 mod hostile;
 mod lost_answers;
 mod registries;
+mod registry_differential;
 mod sessions;
 mod tidy;
