@@ -1,3 +1,8 @@
-//! The executable.
+//! The `coordinator` executable; everything is in [`coordinator::cli`].
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    coordinator::cli::main()
+}

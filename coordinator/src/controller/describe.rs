@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use futures_util::stream::{self, StreamExt};
 use proto::{BrokerId, v1};
 
 use super::decision::Refusal;
@@ -9,9 +10,12 @@ use super::outbox::{node, topic_message};
 use super::picture;
 use super::state::{Cluster, TopicState};
 use super::unknown_topic;
-use crate::registry::configs::Kind;
+use crate::registry::configs::{Kind, find, keys};
 use crate::registry::{RegistryError, cluster_id as registered_id};
 use crate::zk::Client;
+
+/// So many topics are read side by side.
+const TOPICS_AT_ONCE: usize = 16;
 
 /// What the picture has of the topics asked for.
 pub(crate) struct Seen {
@@ -47,23 +51,38 @@ pub(crate) async fn topics(
     seen: Seen,
 ) -> Result<Vec<v1::DescribedTopic>, RegistryError> {
     let Seen { topics, mut overrides, live } = seen;
-    let mut described = Vec::with_capacity(topics.len());
-    for (name, topic) in topics {
+    let described = topics.into_iter().map(|(name, topic)| {
         let configs = overrides.remove(&name).unwrap_or_default().into_iter().collect();
-        let message = match topic {
-            Ok(mut topic) => {
-                let replicas = topic.partitions.iter().map(|p| p.replicas.clone()).collect();
-                topic.partitions = picture::states(client, &name, replicas).await?;
-                for partition in &mut topic.partitions {
-                    partition.leader = partition.leader.filter(|id| live.contains(id));
-                }
-                topic_message(&name, &topic)
-            }
-            Err(Refusal(error)) => v1::Topic { name, error: Some(error), ..Default::default() },
-        };
-        described.push(v1::DescribedTopic { topic: Some(message), configs });
+        let live = &live;
+        async move {
+            let message = match topic {
+                Ok(topic) => exact(client, &name, topic, live).await?,
+                Err(Refusal(error)) => v1::Topic { name, error: Some(error), ..Default::default() },
+            };
+            Ok::<_, RegistryError>(v1::DescribedTopic { topic: Some(message), configs })
+        }
+    });
+    let mut described = stream::iter(described.collect::<Vec<_>>()).buffered(TOPICS_AT_ONCE);
+    let mut all = Vec::new();
+    while let Some(topic) = described.next().await {
+        all.push(topic?);
     }
-    Ok(described)
+    Ok(all)
+}
+
+/// A topic with the states its nodes have now; a leader that is not live is none.
+async fn exact(
+    client: &Client,
+    name: &str,
+    mut topic: TopicState,
+    live: &HashSet<BrokerId>,
+) -> Result<v1::Topic, RegistryError> {
+    let replicas = topic.partitions.iter().map(|p| p.replicas.clone()).collect();
+    topic.partitions = picture::states(client, name, replicas).await?;
+    for partition in &mut topic.partitions {
+        partition.leader = partition.leader.filter(|id| live.contains(id));
+    }
+    Ok(topic_message(name, &topic))
 }
 
 /// Describes the live brokers.
@@ -116,11 +135,19 @@ fn resource(cluster: &Cluster, kind: Kind, name: String) -> v1::DescribedConfigs
     let none = BTreeMap::new();
     let overrides = cluster.configs.get(&(kind, name.clone()));
     let overrides = overrides.map_or(&none, |overrides| &overrides.values);
-    let entries = overrides.iter().map(|(key, value)| v1::ConfigEntry {
+    let known = keys(kind).iter().map(|key| v1::ConfigEntry {
+        key: key.name.to_owned(),
+        value: overrides.get(key.name).map_or(key.default, String::as_str).to_owned(),
+        is_default: !overrides.contains_key(key.name),
+        documentation: key.doc.to_owned(),
+    });
+    // Written by a newer controller, perhaps.
+    let unknown = overrides.iter().filter(|(key, _)| find(kind, key).is_none());
+    let unknown = unknown.map(|(key, value)| v1::ConfigEntry {
         key: key.clone(),
         value: value.clone(),
         is_default: false,
         documentation: String::new(),
     });
-    v1::DescribedConfigs { name, error: None, entries: entries.collect() }
+    v1::DescribedConfigs { name, error: None, entries: known.chain(unknown).collect() }
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use proto::client::{Backoff, Connection, SocketOptions};
 use proto::v1::broker_control_client::BrokerControlClient;
 use proto::{BrokerId, v1};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -37,6 +37,7 @@ struct Link {
     incarnation: Uuid,
     outbox: Arc<Mutex<Outbox>>,
     news: Arc<Notify>,
+    acknowledged: watch::Receiver<u64>,
     task: AbortHandle,
 }
 
@@ -76,11 +77,18 @@ impl Links {
         }
     }
 
+    /// What brokers have been told up to now and did not acknowledge yet.
+    pub(crate) fn unheard(&self) -> Unheard {
+        let links = self.links.values();
+        Unheard(links.map(|l| (l.acknowledged.clone(), l.outbox.lock().added())).collect())
+    }
+
     fn start(&self, id: BrokerId, broker: &Broker, first: Delta) -> Link {
         let incarnation = broker.incarnation;
         let outbox = Outbox::new(self.sender.clone(), incarnation, first);
         let outbox = Arc::new(Mutex::new(outbox));
         let news = Arc::new(Notify::new());
+        let (acknowledgements, acknowledged) = watch::channel(0);
         let task = LinkTask {
             id,
             incarnation,
@@ -88,9 +96,33 @@ impl Links {
             outbox: Arc::clone(&outbox),
             news: Arc::clone(&news),
             events: self.events.clone(),
+            acknowledgements,
             connection: None,
         };
-        Link { incarnation, outbox, news, task: tokio::spawn(task.run()).abort_handle() }
+        Link {
+            incarnation,
+            outbox,
+            news,
+            acknowledged,
+            task: tokio::spawn(task.run()).abort_handle(),
+        }
+    }
+}
+
+/// Deltas under way to brokers.
+pub(crate) struct Unheard(Vec<(watch::Receiver<u64>, u64)>);
+
+impl Unheard {
+    /// Waits until every broker has acknowledged, or left, or the time is over.
+    pub(crate) async fn heard_within(self, limit: Duration) {
+        let heard = async {
+            for (mut acknowledged, added) in self.0 {
+                // An error means that the link ended: the broker left, or this term is over.
+                let _ = acknowledged.wait_for(|&done| done >= added).await;
+            }
+        };
+        // A broker that is slow or stopped is told all the same, later.
+        let _ = tokio::time::timeout(limit, heard).await;
     }
 }
 
@@ -101,6 +133,7 @@ struct LinkTask {
     outbox: Arc<Mutex<Outbox>>,
     news: Arc<Notify>,
     events: mpsc::Sender<Event>,
+    acknowledgements: watch::Sender<u64>,
     connection: Option<Connection>,
 }
 
@@ -187,7 +220,9 @@ impl LinkTask {
     ) -> Result<(), mpsc::error::SendError<Event>> {
         let (topics, epoch) = {
             let mut outbox = self.outbox.lock();
-            (outbox.acknowledged(response.applied), outbox.controller_epoch())
+            let topics = outbox.acknowledged(response.applied);
+            self.acknowledgements.send_replace(outbox.acknowledged_deltas());
+            (topics, outbox.controller_epoch())
         };
         if response.controller_epoch > epoch {
             self.events.send(Event::NewerController(response.controller_epoch)).await?;

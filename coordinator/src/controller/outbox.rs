@@ -142,12 +142,25 @@ pub(crate) struct Outbox {
     sequence: u64,
     under_way: Option<v1::UpdateClusterRequest>,
     pending: Delta,
+    /// So many deltas were added; with the one under way so many are told; are acknowledged.
+    added: u64,
+    told: u64,
+    acknowledged: u64,
 }
 
 impl Outbox {
     /// A queue whose first update carries `first`, in practice the live brokers.
     pub(crate) fn new(sender: Sender, incarnation: uuid::Uuid, first: Delta) -> Self {
-        Self { sender, incarnation, sequence: 0, under_way: None, pending: first }
+        Self {
+            sender,
+            incarnation,
+            sequence: 0,
+            under_way: None,
+            pending: first,
+            added: 1,
+            told: 0,
+            acknowledged: 0,
+        }
     }
 
     /// The fencing number of the sender.
@@ -158,6 +171,17 @@ impl Outbox {
     /// Adds to what the broker is to be told.
     pub(crate) fn add(&mut self, delta: &Delta) {
         self.pending.merge(delta);
+        self.added += 1;
+    }
+
+    /// How many deltas were added so far.
+    pub(crate) fn added(&self) -> u64 {
+        self.added
+    }
+
+    /// How many of them the broker has acknowledged.
+    pub(crate) fn acknowledged_deltas(&self) -> u64 {
+        self.acknowledged
     }
 
     /// The update to send now: the one under way again, or the next; `None`: all is acknowledged.
@@ -168,6 +192,9 @@ impl Outbox {
             }
             self.sequence += 1;
             let delta = self.pending.split_first();
+            if self.pending.is_empty() {
+                self.told = self.added;
+            }
             self.under_way = Some(self.request(delta));
         }
         self.under_way.clone()
@@ -178,6 +205,7 @@ impl Outbox {
         let Some(request) = self.under_way.take_if(|update| update.sequence <= applied) else {
             return Vec::new();
         };
+        self.acknowledged = self.told;
         let deleted = request.deleted.into_iter();
         deleted.filter_map(|d| Some((d.name, TopicId::from_slice(&d.topic_id)?))).collect()
     }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::commands::Defaults;
 use super::decision::{Decision, Refusal};
 use super::deletion;
-use super::event::{Command, Event};
+use super::event::{Command, Event, Reply};
 use super::fence::{CommitError, FencedWriter};
 use super::link::Links;
 use super::outbox::{Delta, Sender};
@@ -25,6 +25,8 @@ use crate::zk::Live;
 
 /// Before ZooKeeper is asked again after it failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long an answer waits for the brokers to hear of the change.
+const HEAR_MAX: Duration = Duration::from_millis(1_500);
 /// So often a request is decided anew after an unknown outcome.
 const ATTEMPTS: usize = 3;
 
@@ -128,17 +130,19 @@ impl Term {
     }
 
     async fn command(&mut self, id: &RequestId, command: Command) -> Result<(), TermEnd> {
-        // An answer that nobody waits for any more is dropped.
         match command {
             Command::CreateTopics(request, reply) => {
-                let _ = reply.send(self.create_topics(id, &request).await?);
+                let results = self.create_topics(id, &request).await?;
+                self.answer_when_heard(reply, results);
             }
             Command::DeleteTopics(request, reply) => self.delete_topics(id, request, reply).await?,
             Command::CreatePartitions(request, reply) => {
-                let _ = reply.send(self.create_partitions(id, &request).await?);
+                let results = self.create_partitions(id, &request).await?;
+                self.answer_when_heard(reply, results);
             }
             Command::AlterConfigs(kind, request, reply) => {
-                let _ = reply.send(self.alter_configs(id, kind, &request).await?);
+                let response = self.alter_configs(id, kind, &request).await?;
+                self.answer_when_heard(reply, response);
             }
             Command::DeleteGroup(request, reply) => {
                 let _ = reply.send(self.delete_group(id, &request).await?);
@@ -148,6 +152,17 @@ impl Term {
             }
         }
         Ok(())
+    }
+
+    /// Answers once the live brokers know: who creates a topic can use it at once. It is decided
+    /// whatever they say, so nobody waits for long.
+    fn answer_when_heard<T: Send + 'static>(&self, reply: Reply<T>, answer: T) {
+        let unheard = self.links.unheard();
+        tokio::spawn(async move {
+            unheard.heard_within(HEAR_MAX).await;
+            // An answer that nobody waits for any more is dropped.
+            let _ = reply.send(answer);
+        });
     }
 
     fn brokers_changed(&mut self, brokers: super::state::Brokers) {

@@ -8,7 +8,7 @@ use crate::controller::decision::{Decision, Refusal};
 use crate::controller::outbox::Delta;
 use crate::controller::state::{Cluster, Overrides, Step};
 use crate::controller::{subject, unknown_topic};
-use crate::registry::configs::Kind;
+use crate::registry::configs::{self, Kind};
 use crate::registry::fence::Change;
 use crate::zk::payload::{self, Payload};
 use crate::zk::{names, paths};
@@ -94,6 +94,8 @@ fn not_overridden(kind: Kind, name: &str, key: &str) -> Refusal {
     )
 }
 
-fn check(_kind: Kind, _key: &str, _value: &str) -> Result<(), Refusal> {
-    Ok(())
+fn check(kind: Kind, key: &str, value: &str) -> Result<(), Refusal> {
+    configs::validate(kind, key, value).map_err(|invalid| {
+        Refusal::new(ErrorCode::InvalidConfig, invalid.to_string(), invalid.remedy())
+    })
 }

@@ -42,7 +42,9 @@ fn an_update_is_resent_unchanged_and_later_changes_wait() {
     assert_eq!(outbox.next().unwrap(), first);
     outbox.acknowledged(0);
     assert_eq!(outbox.next().unwrap(), first);
+    assert_eq!((outbox.added(), outbox.acknowledged_deltas()), (2, 0));
     outbox.acknowledged(1);
+    assert_eq!(outbox.acknowledged_deltas(), 1);
     let second = outbox.next().unwrap();
     assert_eq!((second.sequence, second.topics.len()), (2, 1));
 }
@@ -81,7 +83,9 @@ fn a_large_backlog_goes_out_in_several_updates() {
     while let Some(update) = outbox.next() {
         assert!(update.topics.iter().map(|t| t.partitions.len()).sum::<usize>() < 6_001);
         seen.extend(update.topics.into_iter().map(|t| t.name));
+        assert!(outbox.acknowledged_deltas() < outbox.added());
         outbox.acknowledged(update.sequence);
     }
+    assert_eq!(outbox.acknowledged_deltas(), outbox.added());
     assert_eq!(seen, (0..30).map(|n| format!("t{n:02}")).collect::<Vec<_>>());
 }

@@ -1,0 +1,106 @@
+//! `coordinator brokers`
+
+use proto::v1;
+use serde_json::{Value, json};
+
+use super::admin::Admin;
+use super::args::{BrokersAction, BrokersArgs, Format};
+use super::failure::Failure;
+use super::output;
+
+/// Carries out the subcommand.
+pub(crate) async fn run(args: BrokersArgs) -> Result<(), Failure> {
+    let mut admin = Admin::new(&args.target);
+    let cluster = describe_cluster(&mut admin).await?;
+    match args.target.format {
+        Format::Json => output::json(&cluster_json(&cluster)),
+        Format::Text => {
+            let mut text = String::new();
+            if matches!(args.action, Some(BrokersAction::Describe)) {
+                text = format!(
+                    "ClusterId: {}\tController: {}\tControllerEpoch: {}\n",
+                    cluster.cluster_id, cluster.controller, cluster.controller_epoch
+                );
+            }
+            text.push_str(&table(&cluster.brokers));
+            output::write(text.as_bytes())
+        }
+    }
+}
+
+/// Asks for the live brokers.
+pub(crate) async fn describe_cluster(
+    admin: &mut Admin,
+) -> Result<v1::DescribeClusterResponse, Failure> {
+    let request = v1::DescribeClusterRequest {};
+    admin
+        .call(request, |mut client, request| async move { client.describe_cluster(request).await })
+        .await
+}
+
+fn table(brokers: &[v1::DescribedBroker]) -> String {
+    let rows: Vec<Vec<String>> = brokers
+        .iter()
+        .map(|broker| {
+            let node = broker.node.clone().unwrap_or_default();
+            let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+            vec![
+                node.id.to_string(),
+                format!("{}:{}", node.host, node.grpc_port),
+                or_dash(node.rack),
+                broker.partitions.to_string(),
+                broker.leaders.to_string(),
+                if broker.clean_start { "clean" } else { "unclean" }.to_owned(),
+            ]
+        })
+        .collect();
+    output::table(&["ID", "ADDRESS", "RACK", "PARTITIONS", "LEADERS", "START"], &rows)
+}
+
+fn cluster_json(cluster: &v1::DescribeClusterResponse) -> Value {
+    let brokers: Vec<Value> = cluster
+        .brokers
+        .iter()
+        .map(|broker| {
+            let node = broker.node.clone().unwrap_or_default();
+            json!({
+                "id": node.id,
+                "host": node.host,
+                "grpc_port": node.grpc_port,
+                "http_port": broker.http_port,
+                "kafka_port": broker.kafka_port,
+                "rack": node.rack,
+                "start_time_ms": broker.start_time_ms,
+                "clean_start": broker.clean_start,
+                "partitions": broker.partitions,
+                "leaders": broker.leaders,
+            })
+        })
+        .collect();
+    json!({
+        "cluster_id": cluster.cluster_id,
+        "controller": cluster.controller,
+        "controller_epoch": cluster.controller_epoch,
+        "brokers": brokers,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_a_row() {
+        let broker = v1::DescribedBroker {
+            node: Some(v1::Node { id: 1, host: "h".into(), grpc_port: 9094, rack: String::new() }),
+            partitions: 4,
+            leaders: 4,
+            clean_start: true,
+            ..Default::default()
+        };
+        let printed = table(&[broker]);
+        let row: Vec<&str> = printed.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row, ["1", "h:9094", "-", "4", "4", "clean"]);
+        assert_eq!(table(&[]), "");
+    }
+}
