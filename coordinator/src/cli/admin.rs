@@ -15,6 +15,8 @@ use crate::zk::{Session, SessionOptions, election};
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(150);
+/// Who refuses connections is asked again for so long only: most likely the address is wrong.
+const CONNECT_MAX: Duration = Duration::from_millis(800);
 /// An answer takes at most a little longer than the controller allows itself.
 const CALL_MAX: Duration = Duration::from_secs(6);
 
@@ -24,6 +26,7 @@ pub(crate) type Client = AdminClient<Connection>;
 /// The way to the controller.
 pub(crate) struct Admin {
     target: Target,
+    began: Instant,
     deadline: Instant,
     client: Option<Client>,
 }
@@ -31,8 +34,9 @@ pub(crate) struct Admin {
 impl Admin {
     /// Nothing is connected before the first call.
     pub(crate) fn new(target: &Target) -> Self {
-        let deadline = Instant::now() + Duration::from_millis(target.timeout_ms);
-        Self { target: target.clone(), deadline, client: None }
+        let began = Instant::now();
+        let deadline = began + Duration::from_millis(target.timeout_ms);
+        Self { target: target.clone(), began, deadline, client: None }
     }
 
     /// Makes a call, again while it may succeed later and time is left. The request is cloned with
@@ -46,8 +50,8 @@ impl Admin {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         loop {
-            let failure = match self.client().await {
-                Err(failure) => failure,
+            let (failure, until) = match self.client().await {
+                Err(failure) => (failure, self.deadline.min(self.began + CONNECT_MAX)),
                 Ok(client) => {
                     let answer = tokio::time::timeout(CALL_MAX, call(client, request.clone()));
                     let status = match answer.await {
@@ -59,10 +63,10 @@ impl Admin {
                     if !may_succeed_later(&status) {
                         return Err(Failure::refused(status.message()));
                     }
-                    Failure::unreachable(status.message())
+                    (Failure::unreachable(status.message()), self.deadline)
                 }
             };
-            if failure.code != 3 || Instant::now() + PAUSE > self.deadline {
+            if failure.code != 3 || Instant::now() + PAUSE > until {
                 return Err(failure);
             }
             tokio::time::sleep(PAUSE).await;

@@ -30,7 +30,7 @@ pub(crate) struct Candidate {
 
 /// The live brokers cannot carry the replicas asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a replication factor of {asked} needs {asked} live brokers, and {live} are live")]
+#[error("a replication factor of {asked} needs as many live brokers, and {live} are live")]
 pub(crate) struct TooFewBrokers {
     /// Replicas asked for.
     pub(crate) asked: usize,
