@@ -4,7 +4,7 @@ use futures_util::stream::{self, StreamExt};
 use zookeeper_client::{Client, Error, MultiWriteError, MultiWriteResult, MultiWriter};
 
 use super::{RegistryError, node};
-use crate::zk::paths;
+use crate::zk::{MAX_REQUEST_BYTES, PayloadError, paths};
 
 /// What makes a write fail once another controller has been elected: the version of
 /// `/controller_epoch` as this controller raised it. That node is never deleted, so its version
@@ -43,8 +43,8 @@ pub enum FencedError {
     Registry(#[from] RegistryError),
 }
 
-impl From<crate::zk::PayloadError> for FencedError {
-    fn from(error: crate::zk::PayloadError) -> Self {
+impl From<PayloadError> for FencedError {
+    fn from(error: PayloadError) -> Self {
         Self::Registry(error.into())
     }
 }
@@ -120,6 +120,11 @@ impl EpochFence {
     ) -> Result<Vec<i32>, FencedError> {
         let first = changes.first().map_or("", Change::path).to_owned();
         let failed = |error| RegistryError::from_client("transaction on", &first, error);
+        let bytes = changes.iter().map(Change::size).sum();
+        if bytes > MAX_REQUEST_BYTES {
+            // ZooKeeper would close the connection, which looks like a lost answer for ever.
+            return Err(PayloadError::TooLarge { what: "transaction", bytes }.into());
+        }
         let mut writer = client.new_multi_writer();
         writer.add_check_version(paths::CONTROLLER_EPOCH, self.version).map_err(&failed)?;
         for change in changes {

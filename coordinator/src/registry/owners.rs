@@ -65,7 +65,8 @@ pub enum ClaimOutcome {
 /// claimed anew, under the plan's generation and with a new fence.
 ///
 /// A lost answer is resolved by reading back the owner node, which tells our claim by its session
-/// and contents. Claims of many partitions can be made side by side.
+/// and contents. Claims of many partitions can be made side by side. A call that is dropped before
+/// it answers may have claimed: claim again, or release.
 pub async fn claim(client: &Client, claim: &Claim) -> Result<ClaimOutcome, RegistryError> {
     let path = paths::owner(&claim.group, &claim.topic, claim.partition);
     let owner = Owner {

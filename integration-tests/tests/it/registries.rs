@@ -38,7 +38,10 @@ async fn registries_on_embedded() -> Result<()> {
 async fn on(kind: RegistryKind, name: &str) -> Result<()> {
     let dir = scratch(name)?;
     let registry = Registry::start(kind, dir.path())?;
-    let connect = registry.connect();
+    all(registry.connect()).await
+}
+
+async fn all(connect: &str) -> Result<()> {
     one_cluster_id(connect).await.context("one_cluster_id")?;
     broker_ids(connect).await.context("broker_ids")?;
     one_controller(connect).await.context("one_controller")?;

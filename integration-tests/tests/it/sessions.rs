@@ -4,15 +4,18 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use coordinator::registry::{brokers, consumers};
+use coordinator::rebalance::TopicInput;
+use coordinator::registry::{brokers, consumers, offsets, plan};
 use coordinator::zk::payload::{Broker, Member, Subscription};
 use coordinator::zk::{Client, Live, Session, SessionOptions, SessionState, paths};
 use integration_tests::lossy::expire;
 use integration_tests::scratch;
 use integration_tests::zookeeper::{Registry, RegistryKind};
-use proto::BrokerId;
+use proto::{BrokerId, Offset, TopicId};
 use uuid::Uuid;
 use zookeeper_client::{Acls, CreateMode};
+
+use crate::group_registries::{claim_of, claimed, committed, plan_of, value};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -51,7 +54,10 @@ async fn sessions_on_embedded() -> Result<()> {
 async fn on(kind: RegistryKind, name: &str) -> Result<()> {
     let dir = scratch(name)?;
     let registry = Registry::start(kind, dir.path())?;
-    let connect = registry.connect();
+    all(registry.connect()).await
+}
+
+async fn all(connect: &str) -> Result<()> {
     makes_the_chroot(connect).await.context("makes_the_chroot")?;
     close_removes_ephemerals(connect).await.context("close_removes_ephemerals")?;
     drop_closes(connect).await.context("drop_closes")?;
@@ -211,6 +217,45 @@ async fn absence_of_the_ensemble() -> Result<()> {
     let next = tokio::time::timeout(TIMEOUT * 5, session.live()).await??;
     ensure!(next.number > first.number, "a long absence ends the session");
     ensure!(next.lease_valid(), "the new one has a lease");
+    session.close().await;
+    Ok(())
+}
+
+/// Three servers, and the one that leads them is killed under a stream of commits: the session
+/// stays, and every commit says truly what happened to it.
+#[tokio::test]
+async fn a_killed_leader_ends_no_session() -> Result<()> {
+    let dir = scratch("sessions-leader")?;
+    let registry = Registry::start(RegistryKind::ZooKeeper(3), dir.path())?;
+    let ensemble = registry.ensemble()?;
+    let options = options(&format!("{}/leader", registry.connect()))?.with_timeout(2 * TIMEOUT);
+    let session = Session::start(options).await?;
+    let live = session.live().await?;
+    let client = &live.client;
+    let input = TopicInput { topic_id: TopicId::random(), partitions: 1 };
+    plan::write(client, "g", &plan_of(&["a"], "t", input), None).await?;
+    let mut fence = claimed(client, &claim_of("a", input, 0, 0)).await?.fence;
+    let began = Instant::now();
+    let mut offset = 0;
+    let mut longest = Duration::ZERO;
+    for _ in 0..2 {
+        let leader = ensemble.leader()?;
+        ensemble.kill(leader)?;
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            offset += 1;
+            let sent = Instant::now();
+            let next = value(offset, input.topic_id, "a");
+            fence = committed(client, &next, 0, fence).await.context("a commit")?;
+            longest = longest.max(sent.elapsed());
+        }
+        ensemble.restart(leader)?;
+    }
+    let stored = offsets::read(client, "g", "t", 0).await?.context("committed")?;
+    ensure!(stored.value.offset == Some(Offset(offset)) && stored.version == fence);
+    ensure!(stored.version == i32::try_from(offset)?, "every commit was written once");
+    ensure!(session.live().await?.number == 1, "the session was lost");
+    println!("{offset} commits in {:?}, the longest took {longest:?}", began.elapsed());
     session.close().await;
     Ok(())
 }
