@@ -52,7 +52,7 @@ impl Sender {
             match link.in_flight.remove(&ack.request_id) {
                 Some(sent) => self.on_ack(sent.at, sent.ticket, ack),
                 None => {
-                    tracing::warn!(%broker, request = ack.request_id, "answer to nothing asked")
+                    tracing::warn!(%broker, request = ack.request_id, "answer to nothing asked");
                 }
             }
         }
