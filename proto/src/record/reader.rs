@@ -49,33 +49,35 @@ pub struct Records<'a> {
     count: i32,
     base_offset: Offset,
     base_timestamp: i64,
-    /// Holds for all records where the broker stamped the time.
-    log_append_time: Option<i64>,
+    /// All ones; zero where the broker stamped one time for all records, which is the base then.
+    timestamp_delta_mask: i64,
     last_offset_delta: i32,
     previous_delta: i32,
-    error: Option<RecordError>,
+    /// Why no record can be decoded; then `index` is `count` and `rest` is empty.
+    refused: Option<RecordError>,
 }
 
 impl<'a> Records<'a> {
     /// Over the bytes after the header.
     pub(super) fn new(header: &BatchHeader, bytes: &'a [u8]) -> Self {
         let offset = header.base_offset;
-        let error = match header.attributes.compression() {
+        let refused = match header.attributes.compression() {
             Ok(Compression::None) => None,
             Ok(codec) => Some(RecordError::UnsupportedCompression { offset, codec }),
             Err(unknown) => Some(unknown.into()),
         };
         let append_time = header.attributes.timestamp_type() == TimestampType::LogAppendTime;
+        let (rest, count) = if refused.is_none() { (bytes, header.record_count) } else { (&[][..], 0) };
         Self {
-            rest: bytes,
+            rest,
             index: 0,
-            count: header.record_count,
+            count,
             base_offset: offset,
-            base_timestamp: header.base_timestamp,
-            log_append_time: append_time.then_some(header.max_timestamp),
+            base_timestamp: if append_time { header.max_timestamp } else { header.base_timestamp },
+            timestamp_delta_mask: if append_time { 0 } else { -1 },
             last_offset_delta: header.last_offset_delta,
             previous_delta: -1,
-            error,
+            refused,
         }
     }
 
@@ -103,21 +105,15 @@ impl<'a> Records<'a> {
                 Headers::parse(count, body).ok_or("its headers do not fill it")?
             }
         };
-        let timestamp = self.base_timestamp.saturating_add(timestamp_delta);
+        let timestamp_delta = timestamp_delta & self.timestamp_delta_mask;
         Ok(RecordRef {
-            offset: self.base_offset.plus(i64::from(delta)),
-            timestamp: self.log_append_time.unwrap_or(timestamp),
+            // Does not overflow: the header was checked for its last offset.
+            offset: Offset(self.base_offset.0.wrapping_add(i64::from(delta))),
+            timestamp: self.base_timestamp.wrapping_add(timestamp_delta),
             key,
             value,
             headers,
         })
-    }
-
-    #[cold]
-    fn fail(&mut self, what: &'static str) -> RecordError {
-        let error = RecordError::Malformed { offset: self.base_offset, index: self.index, what };
-        self.end();
-        error
     }
 
     fn end(&mut self) {
@@ -126,28 +122,35 @@ impl<'a> Records<'a> {
     }
 }
 
+#[cold]
+fn malformed(offset: Offset, index: i32, what: &'static str) -> RecordError {
+    RecordError::Malformed { offset, index, what }
+}
+
 impl<'a> Iterator for Records<'a> {
     type Item = Result<RecordRef<'a>, RecordError>;
 
+    // Nothing here lends `self` to a function that is not inlined: it all stays in registers.
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.error.is_some() {
-            self.end();
-            return self.error.take().map(Err);
-        }
-        if self.index >= self.count {
-            if self.rest.is_empty() {
-                return None;
+        let what = if self.index < self.count {
+            match self.decode() {
+                Ok(record) => {
+                    self.index += 1;
+                    return Some(Ok(record));
+                }
+                Err(what) => what,
             }
-            return Some(Err(self.fail("the batch goes on after its last record")));
-        }
-        match self.decode() {
-            Ok(record) => {
-                self.index += 1;
-                Some(Ok(record))
-            }
-            Err(what) => Some(Err(self.fail(what))),
-        }
+        } else if let Some(error) = self.refused.take() {
+            return Some(Err(error));
+        } else if self.rest.is_empty() {
+            return None;
+        } else {
+            "the batch goes on after its last record"
+        };
+        let error = malformed(self.base_offset, self.index, what);
+        self.end();
+        Some(Err(error))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

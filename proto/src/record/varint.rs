@@ -51,21 +51,42 @@ pub fn push_varint(out: &mut Vec<u8>, value: i64) {
 /// Takes a 64-bit value off the front of `input`; `None` where it is cut off or too long.
 #[inline(always)]
 pub fn read_varlong(input: &mut &[u8]) -> Option<i64> {
-    match **input {
-        [a, ref rest @ ..] if a < 0x80 => {
-            *input = rest;
-            Some(unzigzag(u64::from(a)))
-        }
-        [a, b, ref rest @ ..] if b < 0x80 => {
-            *input = rest;
-            Some(unzigzag(u64::from(a & 0x7f) | u64::from(b) << 7))
-        }
-        _ => read_long_form(input),
+    let (value, rest) = split_varlong(input)?;
+    *input = rest;
+    Some(value)
+}
+
+/// By value, and with one code path for what is longer than two bytes: a slice whose address is
+/// never taken stays in registers.
+#[inline(always)]
+fn split_varlong(input: &[u8]) -> Option<(i64, &[u8])> {
+    match split_short_form(input) {
+        Some((value, rest)) => Some((i64::from(value), rest)),
+        None => split_long_form(input),
     }
 }
 
+#[inline(always)]
+fn split_varint(input: &[u8]) -> Option<(i32, &[u8])> {
+    split_short_form(input).or_else(|| {
+        let (value, rest) = split_long_form(input)?;
+        Some((i32::try_from(value).ok()?, rest))
+    })
+}
+
+/// A value of one or two bytes, as nearly all are; `None` for every other.
+#[inline(always)]
+fn split_short_form(input: &[u8]) -> Option<(i32, &[u8])> {
+    let (value, rest) = match input {
+        [a, rest @ ..] if *a < 0x80 => (u32::from(*a), rest),
+        [a, b, rest @ ..] if *b < 0x80 => (u32::from(*a & 0x7f) | u32::from(*b) << 7, rest),
+        _ => return None,
+    };
+    Some(((value >> 1) as i32 ^ -((value & 1) as i32), rest))
+}
+
 #[inline(never)]
-fn read_long_form(input: &mut &[u8]) -> Option<i64> {
+fn split_long_form(input: &[u8]) -> Option<(i64, &[u8])> {
     let mut value = 0u64;
     for (i, &byte) in input.iter().take(VARLONG_LEN_MAX).enumerate() {
         // The tenth byte has room for one bit.
@@ -74,8 +95,7 @@ fn read_long_form(input: &mut &[u8]) -> Option<i64> {
         }
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte < 0x80 {
-            *input = &input[i + 1..];
-            return Some(unzigzag(value));
+            return Some((unzigzag(value), &input[i + 1..]));
         }
     }
     None
@@ -84,7 +104,9 @@ fn read_long_form(input: &mut &[u8]) -> Option<i64> {
 /// Takes a 32-bit value off the front of `input`; `None` where it is cut off or does not fit.
 #[inline(always)]
 pub fn read_varint(input: &mut &[u8]) -> Option<i32> {
-    i32::try_from(read_varlong(input)?).ok()
+    let (value, rest) = split_varint(input)?;
+    *input = rest;
+    Some(value)
 }
 
 #[cfg(test)]
