@@ -8,14 +8,8 @@ use bytes::Bytes;
 use super::batch_header::{ATTRIBUTES_AT, Attributes, BatchHeader, HEADER_LEN, LENGTH_PREFIX};
 use super::crc::crc32c;
 use super::record::{Header, nullable_len};
-use super::varint::{push_varint, put_varint, varint_len};
+use super::varint::{VARLONG_LEN_MAX, push_varint, varint_len, zigzag};
 use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
-
-/// What is put at once before a record's key or value: length 5, attributes 1, timestamp 10,
-/// offset 5, key length 5, value length 5. Rounded up, because a copy of a fixed power of two is
-/// two instructions; what is too much is cut off again.
-const FRONT_LEN: usize = 32;
-const _: () = assert!(FRONT_LEN >= 5 + 1 + 10 + 5 + 5 + 5);
 
 /// The greatest size of a batch: its length field is an `i32`, and some room for what surrounds it.
 const BATCH_LEN_MAX: usize = i32::MAX as usize - (1 << 20);
@@ -75,7 +69,7 @@ impl BatchBuilder {
     pub fn with_buffer(mut buffer: Vec<u8>, capacity: usize) -> Self {
         let capacity = capacity.min(BATCH_LEN_MAX);
         buffer.clear();
-        buffer.reserve_exact(capacity.max(HEADER_LEN) + FRONT_LEN);
+        buffer.reserve_exact(capacity.max(HEADER_LEN) + Front::LEN_MAX);
         buffer.resize(HEADER_LEN, 0);
         Self { buffer, capacity, record_count: 0, base_timestamp: 0, max_timestamp: i64::MIN }
     }
@@ -96,21 +90,20 @@ impl BatchBuilder {
         let timestamp_delta = timestamp_ms.wrapping_sub(self.base_timestamp);
         let size = record_size(timestamp_delta, delta, key, value, headers);
         self.check_room(size.whole)?;
-        self.buffer.reserve(size.whole + FRONT_LEN);
+        self.buffer.reserve(size.whole + Front::LEN_MAX);
 
-        let mut front = [0; FRONT_LEN];
-        let mut at = put_varint(&mut front, 0, size.body as i64);
-        at += 1; // attributes
-        at = put_varint(&mut front, at, timestamp_delta);
-        at = put_varint(&mut front, at, i64::from(delta));
-        at = put_varint(&mut front, at, nullable_len(key));
+        let mut front = Front::default();
+        front.push_varint(&mut self.buffer, size.body as i64);
+        front.push_byte(0); // attributes
+        front.push_varint(&mut self.buffer, timestamp_delta);
+        front.push_varint(&mut self.buffer, i64::from(delta));
+        front.push_varint(&mut self.buffer, nullable_len(key));
         if let Some(key) = key {
-            self.put_front(&front, at);
+            front.flush(&mut self.buffer);
             self.buffer.extend_from_slice(key);
-            at = 0;
         }
-        at = put_varint(&mut front, at, nullable_len(value));
-        self.put_front(&front, at);
+        front.push_varint(&mut self.buffer, nullable_len(value));
+        front.flush(&mut self.buffer);
         if let Some(value) = value {
             self.buffer.extend_from_slice(value);
         }
@@ -192,13 +185,6 @@ impl BatchBuilder {
         Ok(())
     }
 
-    #[inline]
-    fn put_front(&mut self, front: &[u8; FRONT_LEN], len: usize) {
-        let end = self.buffer.len() + len;
-        self.buffer.extend_from_slice(front);
-        self.buffer.truncate(end);
-    }
-
     fn put_headers(&mut self, headers: &[Header<'_>]) {
         push_varint(&mut self.buffer, headers.len() as i64);
         for header in headers {
@@ -207,6 +193,48 @@ impl BatchBuilder {
             push_varint(&mut self.buffer, nullable_len(header.value()));
             self.buffer.extend_from_slice(header.value().unwrap_or_default());
         }
+    }
+}
+
+/// The small fields before a key or a value, gathered in a register and stored at once: bytes
+/// stored one by one and then copied as one piece would stall the copy.
+#[derive(Default)]
+struct Front {
+    bytes: u128,
+    used_bits: u32,
+}
+
+impl Front {
+    /// What is stored at once. Cut off again where less is used.
+    const LEN_MAX: usize = 16;
+
+    #[inline(always)]
+    fn push_varint(&mut self, buffer: &mut Vec<u8>, value: i64) {
+        if self.used_bits as usize + 8 * VARLONG_LEN_MAX > 8 * Self::LEN_MAX
+            && self.used_bits as usize + 8 * varint_len(value) > 8 * Self::LEN_MAX
+        {
+            self.flush(buffer);
+        }
+        let mut rest = zigzag(value);
+        while rest >= 0x80 {
+            self.push_byte(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.push_byte(rest as u8);
+    }
+
+    #[inline(always)]
+    fn push_byte(&mut self, byte: u8) {
+        self.bytes |= u128::from(byte) << self.used_bits;
+        self.used_bits += 8;
+    }
+
+    #[inline(always)]
+    fn flush(&mut self, buffer: &mut Vec<u8>) {
+        let end = buffer.len() + self.used_bits as usize / 8;
+        buffer.extend_from_slice(&self.bytes.to_le_bytes());
+        buffer.truncate(end);
+        *self = Self::default();
     }
 }
 

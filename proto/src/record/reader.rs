@@ -67,7 +67,8 @@ impl<'a> Records<'a> {
             Err(unknown) => Some(unknown.into()),
         };
         let append_time = header.attributes.timestamp_type() == TimestampType::LogAppendTime;
-        let (rest, count) = if refused.is_none() { (bytes, header.record_count) } else { (&[][..], 0) };
+        let (rest, count) =
+            if refused.is_none() { (bytes, header.record_count) } else { (&[][..], 0) };
         Self {
             rest,
             index: 0,
