@@ -30,6 +30,9 @@ mod run;
 mod service;
 mod subject;
 mod term;
+#[cfg(feature = "embedded")]
+#[cfg(test)]
+mod tests;
 mod topic_calls;
 mod unknown;
 mod waiting;

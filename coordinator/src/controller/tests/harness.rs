@@ -1,0 +1,230 @@
+//! A registry, controllers and brokers on one current-thread runtime.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use proto::BrokerId;
+use proto::client::{Connection, SocketOptions};
+use proto::v1;
+use proto::v1::admin_client::AdminClient;
+use proto::v1::broker_control_server::{BrokerControl, BrokerControlServer};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::controller::{Controller, ControllerOptions};
+use crate::embedded::{EmbeddedOptions, Server};
+use crate::registry::brokers;
+use crate::zk::payload::Broker;
+use crate::zk::{Live, Session, SessionOptions};
+
+pub(super) const SESSION: Duration = Duration::from_millis(1_000);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs a test on its own runtime.
+pub(super) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    runtime.block_on(local.run_until(async {
+        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs");
+    }));
+}
+
+pub(super) struct Registry {
+    address: SocketAddr,
+    _data: tempfile::TempDir,
+    task: JoinHandle<()>,
+}
+
+impl Registry {
+    pub(super) fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let options = EmbeddedOptions::new(data.path(), "127.0.0.1:0".parse().unwrap());
+        let server = Server::bind(options).unwrap();
+        let address = server.local_addr();
+        let task = tokio::task::spawn_local(async move {
+            server.run(std::future::pending()).await.unwrap();
+        });
+        Self { address, _data: data, task }
+    }
+
+    pub(super) fn stop(self) {
+        self.task.abort();
+    }
+
+    pub(super) fn options(&self) -> SessionOptions {
+        let connect = format!("{}/ottla", self.address).parse().unwrap();
+        SessionOptions::new(connect).with_timeout(SESSION)
+    }
+
+    pub(super) async fn session(&self) -> (Session, Live) {
+        let session = Session::start(self.options()).await.unwrap();
+        let live = session.live().await.unwrap();
+        (session, live)
+    }
+
+    pub(super) async fn controller(&self) -> RunningController {
+        let controller = Controller::start(ControllerOptions::new(self.options())).await.unwrap();
+        let address = controller.address().to_owned();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::task::spawn_local(controller.run(async {
+            let _ = stopped.await;
+        }));
+        RunningController { address, stop, task }
+    }
+}
+
+pub(super) struct RunningController {
+    pub(super) address: String,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl RunningController {
+    pub(super) async fn admin(&self) -> AdminClient<Connection> {
+        let connection = Connection::connect(&self.address, &SocketOptions::default()).await;
+        AdminClient::new(connection.unwrap())
+    }
+
+    /// Waits until it is active.
+    pub(super) async fn active(&self) -> AdminClient<Connection> {
+        let mut admin = self.admin().await;
+        until(async || admin.list_groups(v1::ListGroupsRequest {}).await.is_ok()).await;
+        admin
+    }
+
+    pub(super) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap();
+    }
+}
+
+/// Waits for a condition.
+pub(super) async fn until(mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "the condition did not come true");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What a broker was told; whether it answers.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) updates: Vec<v1::UpdateClusterRequest>,
+    pub(super) silent: bool,
+}
+
+impl Told {
+    pub(super) fn topics(&self) -> Vec<String> {
+        let topics = self.updates.iter().flat_map(|update| &update.topics);
+        topics.map(|topic| topic.name.clone()).collect()
+    }
+
+    pub(super) fn deleted(&self) -> Vec<String> {
+        let deleted = self.updates.iter().flat_map(|update| &update.deleted);
+        deleted.map(|topic| topic.name.clone()).collect()
+    }
+}
+
+#[derive(Clone, Default)]
+pub(super) struct FakeBroker(pub(super) Arc<Mutex<Told>>);
+
+#[tonic::async_trait]
+impl BrokerControl for FakeBroker {
+    async fn update_cluster(
+        &self,
+        request: Request<v1::UpdateClusterRequest>,
+    ) -> Result<Response<v1::UpdateClusterResponse>, Status> {
+        let request = request.into_inner();
+        let mut told = self.0.lock();
+        if told.silent {
+            return Err(Status::unavailable("silent"));
+        }
+        let (applied, controller_epoch) = (request.sequence, request.controller_epoch);
+        told.updates.push(request);
+        let response =
+            v1::UpdateClusterResponse { applied, controller_epoch, ..Default::default() };
+        Ok(Response::new(response))
+    }
+}
+
+/// A registered broker; leaves when its session is closed.
+pub(super) struct RunningBroker {
+    pub(super) told: Arc<Mutex<Told>>,
+    session: Session,
+}
+
+impl RunningBroker {
+    pub(super) async fn start(registry: &Registry, id: i32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let broker = FakeBroker::default();
+        let told = Arc::clone(&broker.0);
+        tokio::spawn(serve(listener, broker));
+        let (session, live) = registry.session().await;
+        let payload = Broker {
+            host: "127.0.0.1".to_owned(),
+            grpc_port: port,
+            kafka_port: None,
+            http_port: None,
+            rack: String::new(),
+            incarnation: Uuid::new_v4(),
+            start_time_ms: 0,
+            clean: true,
+        };
+        brokers::register(&live.client, BrokerId(id), &payload, &[], PATIENCE).await.unwrap();
+        Self { told, session }
+    }
+
+    pub(super) async fn stop(self) {
+        self.session.close().await;
+    }
+}
+
+async fn serve(listener: TcpListener, broker: FakeBroker) {
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        let server = BrokerControlServer::new(broker.clone());
+        let calls = hyper::service::service_fn(move |request| {
+            let mut server = server.clone();
+            async move { tonic::codegen::Service::call(&mut server, request).await }
+        });
+        tokio::spawn(async move {
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let io = hyper_util::rt::TokioIo::new(socket);
+            let served = hyper::server::conn::http2::Builder::new(executor);
+            // Ends with its peer.
+            let _ = served.serve_connection(io, calls).await;
+        });
+    }
+}
+
+/// A request id.
+pub(super) fn request(n: u8) -> bytes::Bytes {
+    bytes::Bytes::from(vec![n; 16])
+}
+
+pub(super) fn create(n: u8, name: &str, partitions: i32) -> v1::CreateTopicsRequest {
+    v1::CreateTopicsRequest {
+        request_id: request(n),
+        topics: vec![v1::NewTopic { name: name.to_owned(), partitions, ..Default::default() }],
+        ..Default::default()
+    }
+}
+
+pub(super) fn delete(n: u8, name: &str) -> v1::DeleteTopicsRequest {
+    let topics = vec![name.to_owned()];
+    v1::DeleteTopicsRequest { request_id: request(n), topics, if_exists: false }
+}
+
+/// The one error of the results, as its code; 0: none.
+pub(super) fn code(response: Response<v1::TopicResults>) -> i32 {
+    let results = response.into_inner().results;
+    assert_eq!(results.len(), 1);
+    results[0].error.as_ref().map_or(0, |error| error.code)
+}
