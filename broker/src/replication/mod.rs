@@ -7,6 +7,8 @@
 mod append_queue;
 mod partition;
 mod partition_set;
+#[cfg(test)]
+pub(crate) mod tests;
 mod waiting;
 mod writer;
 

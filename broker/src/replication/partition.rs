@@ -133,6 +133,11 @@ impl Partition {
         &self.log
     }
 
+    #[cfg(test)]
+    pub(super) fn writer(&self) -> &DirectoryWriter {
+        &self.writer
+    }
+
     /// The epoch this broker leads in, if it does.
     pub fn leading(&self) -> Option<LeaderEpoch> {
         match self.leading.load(Ordering::Acquire) {

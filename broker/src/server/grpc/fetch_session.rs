@@ -158,7 +158,7 @@ impl FetchSession {
         }
         for partition in request.add {
             let number = partition.handle;
-            if let Err(refusal) = self.add(partition) {
+            if let Err(refusal) = self.add(&partition) {
                 round.hurry = true;
                 self.metrics.fetch_errors.one();
                 out.message(&refused(round.request_id, number, &refusal))?;
@@ -168,7 +168,7 @@ impl FetchSession {
         Ok(())
     }
 
-    fn add(&mut self, partition: v1::FetchPartition) -> Result<(), Refusal> {
+    fn add(&mut self, partition: &v1::FetchPartition) -> Result<(), Refusal> {
         let number = partition.handle;
         if self.handles.contains_key(&number) {
             return Err(Refusal::invalid_request(format!(

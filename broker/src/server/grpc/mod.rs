@@ -24,6 +24,8 @@ mod produce;
 mod produce_stream;
 mod requests;
 mod services;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod wire;
 

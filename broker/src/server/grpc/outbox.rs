@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(frames.len(), 3);
         assert_eq!(frames[1].as_ptr(), large.as_ptr());
 
-        let mut assembler = proto::grpc::Assembler::new(1 << 20);
+        let mut assembler = grpc::Assembler::new(1 << 20);
         let mut handles = Vec::new();
         for frame in frames {
             assembler.push(frame);

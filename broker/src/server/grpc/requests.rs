@@ -17,6 +17,9 @@ use super::wire;
 /// Largest request that is not a produce request.
 pub(crate) const SMALL_REQUEST_MAX: usize = 4 << 20;
 
+/// A message, and its place in the budget where it is counted.
+pub(crate) type Taken = (Message, Option<Reservation>);
+
 /// Reads the messages of a request body.
 pub(crate) struct Requests {
     body: Incoming,
@@ -63,7 +66,7 @@ impl Requests {
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<(Message, Option<Reservation>), Status>>> {
+    ) -> Poll<Option<Result<Taken, Status>>> {
         loop {
             let next = match self.held.take() {
                 Some(message) => Some(message),

@@ -1,0 +1,5 @@
+//! Partitions over a real log in a scratch directory.
+
+pub(crate) mod rig;
+
+mod partition;

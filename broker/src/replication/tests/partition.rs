@@ -1,0 +1,150 @@
+//! Appends, epochs, visibility, waking.
+
+use proto::Offset;
+use proto::record::ProducerStamp;
+
+use super::super::*;
+use super::rig::*;
+use crate::storage::{Cursor, Expose, FlushPolicy, LogConfig, ReadLimits, Wait};
+use proto::LeaderEpoch;
+use std::sync::Arc;
+
+fn append(partition: &Arc<Partition>, records: usize) -> Outcome {
+    let (job, outcome) = job(batch(records, 10, ProducerStamp::NONE), LeaderEpoch::UNKNOWN);
+    partition.queue(job);
+    partition.drive();
+    outcome
+}
+
+fn base_offset(outcome: &Outcome) -> i64 {
+    outcome.lock().as_ref().unwrap().as_ref().unwrap().base_offset.0
+}
+
+#[test]
+fn appends_get_dense_offsets_and_are_visible_at_once() {
+    let rig = Rig::new();
+    let partition = rig.lead("t", 0, LogConfig::default());
+    let outcomes: Vec<_> = [3, 1, 2].into_iter().map(|n| append(&partition, n)).collect();
+    assert_eq!(outcomes.iter().map(base_offset).collect::<Vec<_>>(), [0, 3, 4]);
+    assert_eq!(partition.visible_end(), Offset(6));
+    assert_eq!(rig.metrics.produce_records.get(), 6);
+}
+
+#[test]
+fn what_is_queued_together_is_written_together() {
+    let rig = Rig::new();
+    let partition = rig.lead("t", 0, LogConfig::default());
+    let outcomes: Vec<_> = (0..100)
+        .map(|_| {
+            let (job, outcome) = job(batch(1, 10, ProducerStamp::NONE), LeaderEpoch(0));
+            partition.queue(job);
+            outcome
+        })
+        .collect();
+    partition.drive();
+    assert_eq!(rig.metrics.appends.get(), 1);
+    assert!(outcomes.iter().enumerate().all(|(i, outcome)| base_offset(outcome) == i as i64));
+}
+
+#[test]
+fn another_epoch_is_fenced_and_a_partition_that_does_not_lead_refuses() {
+    let rig = Rig::new();
+    let partition = rig.lead("t", 0, LogConfig::default());
+    partition.lead(LeaderEpoch(3)).unwrap();
+    let refused = |epoch| {
+        let (job, outcome) = job(batch(1, 1, ProducerStamp::NONE), LeaderEpoch(epoch));
+        partition.queue(job);
+        partition.drive();
+        let outcome = outcome.lock().take().unwrap();
+        outcome.unwrap_err()
+    };
+    assert!(matches!(refused(2), PartitionError::Fenced { current: LeaderEpoch(3), .. }));
+    assert!(matches!(refused(4), PartitionError::UnknownEpoch { .. }));
+    partition.stop_leading();
+    assert!(matches!(refused(3), PartitionError::NotLeader));
+    assert_eq!(partition.log().log_end(), Offset(0));
+}
+
+#[test]
+fn before_ack_answers_and_shows_after_the_flush_only() {
+    let rig = Rig::new();
+    let config = LogConfig { flush: FlushPolicy::BeforeAck, ..LogConfig::default() };
+    let partition = rig.lead("t", 0, config);
+    let outcomes: Vec<_> = (0..5).map(|_| append(&partition, 2)).collect();
+    eventually("the flush", || outcomes.iter().all(|outcome| outcome.lock().is_some()));
+    assert!(partition.log().flushed() >= Offset(10));
+    eventually("visibility", || partition.visible_end() == Offset(10));
+}
+
+#[test]
+fn exposing_flushed_records_only_hides_the_rest_but_acknowledges_it() {
+    let rig = Rig::new();
+    let config =
+        LogConfig { flush: FlushPolicy::Os, expose: Expose::Flushed, ..LogConfig::default() };
+    let partition = rig.lead("t", 0, config);
+    let outcome = append(&partition, 4);
+    assert_eq!(base_offset(&outcome), 0);
+    assert_eq!(partition.visible_end(), Offset(0));
+    let limits =
+        ReadLimits { max_bytes: 1 << 20, upto: partition.visible_end(), first_batch_whole: true };
+    let read = partition.log().read(Cursor::at(Offset(0)), limits, Wait::Allowed).unwrap();
+    assert!(read.is_empty());
+    partition.log().flush().unwrap();
+    eventually("visibility", || partition.visible_end() == Offset(4));
+}
+
+#[test]
+fn parked_readers_are_told_once_of_an_append_and_of_a_lost_leadership() {
+    let rig = Rig::new();
+    let partition = rig.lead("t", 0, LogConfig::default());
+    let rings = Arc::new(Rings::default());
+    partition.park(rings.clone(), 1);
+    append(&partition, 1);
+    append(&partition, 1);
+    assert_eq!(*rings.0.lock(), [1]);
+    partition.park(rings.clone(), 2);
+    partition.stop_leading();
+    assert_eq!(*rings.0.lock(), [1, 2]);
+}
+
+#[test]
+fn many_threads_append_and_every_record_gets_its_own_offset() {
+    let rig = Rig::new();
+    let partition = rig.lead("t", 0, LogConfig::default());
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let partition = Arc::clone(&partition);
+            std::thread::spawn(move || (0..200).map(|_| append(&partition, 1)).collect::<Vec<_>>())
+        })
+        .collect();
+    let outcomes: Vec<_> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
+    // The holder of the token may still be at the last ones of another thread.
+    eventually("every answer", || outcomes.iter().all(|outcome| outcome.lock().is_some()));
+    let mut offsets: Vec<_> = outcomes.iter().map(base_offset).collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, (0..800).collect::<Vec<_>>());
+}
+
+#[test]
+fn while_the_directory_is_slow_its_own_thread_appends() {
+    let rig = Rig::new();
+    let partition = rig.lead("t", 0, LogConfig::default());
+    partition.writer().took(std::time::Duration::from_millis(50));
+    let outcomes: Vec<_> = (0..50).map(|_| append(&partition, 1)).collect();
+    eventually("every answer", || outcomes.iter().all(|outcome| outcome.lock().is_some()));
+    assert_eq!(outcomes.iter().map(base_offset).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_partition_of_another_topic_id_is_not_found_and_deleted_ones_go() {
+    let rig = Rig::new();
+    let partition = rig.lead("t", 0, LogConfig::default());
+    let (name, id) = (partition.name().clone(), partition.topic_id());
+    let found = rig.partitions.find("t", topic_id("other"), 0);
+    assert_eq!(found.err(), Some(Missing::OtherTopic));
+    assert_eq!(rig.partitions.find("t", id, 1).err(), Some(Missing::NotHere));
+    rig.partitions.delete(&name, id).unwrap();
+    assert_eq!(rig.partitions.find("t", id, 0).err(), Some(Missing::NotHere));
+    assert!(partition.leading().is_none());
+    assert!(rig.partitions.stored().is_empty());
+}

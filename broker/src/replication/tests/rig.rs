@@ -1,0 +1,97 @@
+//! Partitions without a cluster: what the tests of this layer and of those above start from.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use proto::record::{BatchBuilder, ProducerStamp, check_chunks};
+use proto::{LeaderEpoch, TopicId, TopicPartition};
+use tempfile::TempDir;
+
+use crate::metrics::Metrics;
+use crate::replication::{AppendJob, Partition, PartitionError, PartitionSet, Wake};
+use crate::storage::disk::RealDisk;
+use crate::storage::{Appended, LogConfig, LogSet, LogSetConfig, SystemClock};
+
+/// A set of partitions; its directory goes with it.
+pub(crate) struct Rig {
+    pub(crate) partitions: Arc<PartitionSet>,
+    pub(crate) metrics: Arc<Metrics>,
+    _dir: TempDir,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LogSetConfig::new(vec![dir.path().to_owned()]);
+        let (logs, _) =
+            LogSet::open(config, Arc::new(RealDisk), Arc::new(SystemClock::new())).unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let partitions = Arc::new(PartitionSet::new(logs, Arc::clone(&metrics)));
+        Self { partitions, metrics, _dir: dir }
+    }
+
+    /// A partition that leads in epoch 0.
+    pub(crate) fn lead(&self, topic: &str, partition: i32, config: LogConfig) -> Arc<Partition> {
+        let name = TopicPartition::new(topic, partition);
+        let partition = self.partitions.open(&name, topic_id(topic), config).unwrap();
+        partition.lead(LeaderEpoch(0)).unwrap();
+        partition
+    }
+}
+
+/// The id of a test topic follows from its name.
+pub(crate) fn topic_id(topic: &str) -> TopicId {
+    let mut bytes = [7; 16];
+    for (to, from) in bytes.iter_mut().zip(topic.bytes()) {
+        *to = from;
+    }
+    TopicId::from_slice(&bytes).unwrap()
+}
+
+/// A batch of `records` records of `value_len` bytes each.
+pub(crate) fn batch(records: usize, value_len: usize, stamp: ProducerStamp) -> Bytes {
+    let mut builder = BatchBuilder::new(64 << 20);
+    for _ in 0..records {
+        builder.append(1_000, None, Some(&vec![b'x'; value_len]), &[]).unwrap();
+    }
+    builder.finish(stamp)
+}
+
+/// Where the outcome of an append goes.
+pub(crate) type Outcome = Arc<Mutex<Option<Result<Appended, PartitionError>>>>;
+
+/// A job for a batch, and where its outcome will be.
+pub(crate) fn job(batch: Bytes, leader_epoch: LeaderEpoch) -> (AppendJob, Outcome) {
+    let outcome = Outcome::default();
+    let told = Arc::clone(&outcome);
+    let chunks = vec![batch];
+    let job = AppendJob {
+        headers: check_chunks(&chunks).unwrap(),
+        chunks,
+        leader_epoch,
+        window: 5,
+        hold: None,
+        done: Box::new(move |result| *told.lock() = Some(result)),
+    };
+    (job, outcome)
+}
+
+/// Counts its rings.
+#[derive(Default)]
+pub(crate) struct Rings(pub(crate) Mutex<Vec<u32>>);
+
+impl Wake for Rings {
+    fn wake(&self, token: u32) {
+        self.0.lock().push(token);
+    }
+}
+
+/// Waits for something another thread does, for at most ten seconds.
+pub(crate) fn eventually(what: &str, done: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !done() {
+        assert!(start.elapsed().as_secs() < 10, "{what} did not happen");
+        std::thread::park_timeout(std::time::Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,8 @@
+//! The server on a real socket, over partitions in a scratch directory and without a cluster.
+
+mod rig;
+
+mod fetch;
+mod hostile;
+mod produce;
+mod unmodified_client;

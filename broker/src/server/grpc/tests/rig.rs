@@ -1,0 +1,161 @@
+//! A server with a few partitions, and a client.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coordinator::zk::{Session, SessionOptions};
+use proto::client::{Connection, SocketOptions, StreamReceiver, StreamSender};
+use proto::record::ProducerStamp;
+use proto::{BrokerId, LeaderEpoch, v1};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use super::super::{DataThreads, Services};
+use crate::api::Api;
+use crate::cluster::controller_link::ControllerLink;
+use crate::cluster::metadata::{
+    BrokerImage, ClusterDelta, MetadataCache, PartitionImage, TopicImage,
+};
+use crate::cluster::producer_ids::ProducerIds;
+use crate::config::{BrokerConfig, Values};
+use crate::metrics::Metrics;
+use crate::replication::tests::rig;
+use crate::storage::LogConfig;
+
+pub(super) use crate::replication::tests::rig::{batch, topic_id};
+
+/// A running server. It stops when this drops.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    pub(super) rig: rig::Rig,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) metadata: Arc<MetadataCache>,
+    stop: watch::Sender<bool>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+    }
+}
+
+impl Server {
+    /// With settings as `KEY=VALUE`.
+    pub(super) async fn start(settings: &[&str]) -> Self {
+        let mut values = Values::default();
+        values.read_assignment("num.network.threads=2").unwrap();
+        for setting in settings {
+            values.read_assignment(setting).unwrap();
+        }
+        let config = BrokerConfig::new(&values, 1 << 30, 2);
+        let rig = rig::Rig::new();
+        let metrics = Arc::clone(&rig.metrics);
+        let metadata = Arc::new(MetadataCache::default());
+        // Nobody is there, and nobody waits for it.
+        let nowhere = SessionOptions::new("127.0.0.1:1/none".parse().unwrap());
+        let session = Session::start(nowhere).await.unwrap();
+        let api = Api::new(
+            Arc::clone(&rig.partitions),
+            Arc::clone(&metadata),
+            Arc::new(ProducerIds::fixed()),
+            Arc::clone(&metrics),
+            config.requests.clone(),
+            "zookeeper:2181/ottla".to_owned(),
+        );
+        let controller = ControllerLink::new(session, Arc::clone(&metadata), Handle::current());
+        let (updates, _) = mpsc::channel(1);
+        let services = Services::new(
+            Arc::new(api),
+            config.grpc,
+            Arc::clone(&metrics),
+            controller,
+            updates,
+            false,
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let threads = DataThreads::start(services, &stopping).unwrap();
+        tokio::spawn(async move { threads.accept(listener, stopping).await });
+        Self { address, rig, metrics, metadata, stop }
+    }
+
+    /// A topic led here, known to metadata.
+    pub(super) fn topic(&self, name: &str, partitions: i32, config: &LogConfig) {
+        for partition in 0..partitions {
+            self.rig.lead(name, partition, config.clone());
+        }
+        let me = BrokerId(1);
+        let state = PartitionImage {
+            leader: Some(me),
+            leader_epoch: LeaderEpoch(0),
+            replicas: vec![me],
+            isr: vec![me],
+        };
+        let topic = TopicImage {
+            name: name.into(),
+            id: topic_id(name),
+            partitions: vec![state; partitions as usize],
+        };
+        let broker = BrokerImage {
+            id: me,
+            host: "localhost".to_owned(),
+            grpc_port: self.address.port(),
+            rack: String::new(),
+        };
+        self.metadata.update(|image| {
+            image.apply(ClusterDelta {
+                topics: vec![topic],
+                brokers: Some(vec![broker]),
+                ..ClusterDelta::default()
+            });
+        });
+    }
+
+    pub(super) async fn connect(&self) -> Connection {
+        let address = self.address.to_string();
+        Connection::connect(&address, &SocketOptions::default()).await.unwrap()
+    }
+
+    /// A raw stream of a method of `Log`.
+    pub(super) async fn stream(&self, path: &'static str) -> (StreamSender, StreamReceiver) {
+        self.connect().await.open_stream(path, 64, 64 << 20)
+    }
+
+    /// Appends without a socket.
+    pub(super) fn append(&self, topic: &str, partition: i32, records: usize, value_len: usize) {
+        let partition = self.rig.partitions.find(topic, topic_id(topic), partition).unwrap();
+        let batch = batch(records, value_len, ProducerStamp::NONE);
+        let (job, outcome) = rig::job(batch, LeaderEpoch::UNKNOWN);
+        partition.queue(job);
+        partition.drive();
+        rig::eventually("the append", || outcome.lock().is_some());
+        outcome.lock().take().unwrap().unwrap();
+    }
+}
+
+/// A request with one batch.
+pub(super) fn produce(topic: &str, request_id: u64, records: Bytes) -> v1::ProduceRequest {
+    v1::ProduceRequest {
+        request_id,
+        topic: topic.to_owned(),
+        topic_id: topic_id(topic).to_bytes(),
+        leader_epoch: -1,
+        records,
+        ..Default::default()
+    }
+}
+
+/// A handle for partition 0 of a topic, from the start.
+pub(super) fn handle(number: u32, topic: &str, offset: i64) -> v1::FetchPartition {
+    v1::FetchPartition {
+        handle: number,
+        topic: topic.to_owned(),
+        topic_id: topic_id(topic).to_bytes(),
+        offset,
+        leader_epoch: -1,
+        ..Default::default()
+    }
+}

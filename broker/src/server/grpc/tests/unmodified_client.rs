@@ -1,0 +1,111 @@
+//! tonic's own transport and generated code: what is framed by hand here is plain gRPC there.
+
+use proto::record::{Batches, ProducerStamp};
+use proto::v1;
+use proto::v1::log_client::LogClient;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use super::rig::{Server, batch, handle, produce};
+use crate::storage::LogConfig;
+
+async fn client(server: &Server) -> LogClient<Channel> {
+    let address = format!("http://{}", server.address);
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    LogClient::new(channel)
+}
+
+#[tokio::test]
+async fn an_unmodified_client_produces_and_fetches() {
+    let server = Server::start(&[]).await;
+    server.topic("t", 1, &LogConfig::default());
+    let mut client = client(&server).await;
+
+    let sent = batch(100, 200, ProducerStamp::NONE);
+    let ack = client.produce(produce("t", 5, sent.clone())).await.unwrap().into_inner();
+    assert_eq!((ack.request_id, ack.error, ack.base_offset), (5, None, 0));
+
+    let requests: Vec<_> = (0..20).map(|id| produce("t", id, sent.clone())).collect();
+    let answers = client.produce_stream(tokio_stream::iter(requests)).await.unwrap();
+    let mut answers = answers.into_inner();
+    let mut acks = Vec::new();
+    while let Some(answer) = answers.message().await.unwrap() {
+        acks.extend(answer.acks);
+    }
+    assert_eq!(acks.len(), 20);
+    assert!(acks.iter().all(|ack| ack.base_offset == (ack.request_id as i64 + 1) * 100));
+
+    let request =
+        v1::FetchRequest { request_id: 9, add: vec![handle(1, "t", 0)], ..Default::default() };
+    let mut answers = client.fetch(tokio_stream::iter([request])).await.unwrap().into_inner();
+    let mut records = 0;
+    let mut ended = false;
+    while let Some(answer) = answers.message().await.unwrap() {
+        assert_eq!((answer.request_id, answer.error), (9, None));
+        ended = answer.end;
+        for batch in Batches::new(&answer.records) {
+            records += batch.unwrap().records().inspect(|record| assert!(record.is_ok())).count();
+        }
+    }
+    assert!(ended);
+    assert_eq!(records, 2_100);
+}
+
+#[tokio::test]
+async fn the_small_calls_answer_an_unmodified_client() {
+    let server = Server::start(&[]).await;
+    server.topic("t", 2, &LogConfig::default());
+    server.append("t", 1, 3, 10);
+    let mut client = client(&server).await;
+
+    let request =
+        v1::MetadataRequest { topics: vec!["t".into(), "x".into()], ..Default::default() };
+    let answer = client.metadata(request).await.unwrap().into_inner();
+    assert_eq!(answer.zookeeper, "zookeeper:2181/ottla");
+    assert_eq!((answer.topics[0].partitions.len(), answer.brokers.len()), (2, 1));
+    assert_eq!(answer.topics[1].error.as_ref().unwrap().code, 3);
+
+    let query = |timestamp_ms| v1::OffsetQuery {
+        topic: "t".into(),
+        partition: 1,
+        timestamp_ms,
+        ..Default::default()
+    };
+    let queries = vec![query(-2), query(-1), query(1_000), query(2_000), query(-7)];
+    let answer = client.list_offsets(v1::ListOffsetsRequest { queries }).await.unwrap();
+    let offsets: Vec<i64> = answer.into_inner().answers.iter().map(|a| a.offset).collect();
+    assert_eq!(offsets, [0, 3, 0, -1, -1]);
+
+    let ids = [
+        client.init_producer_id(v1::InitProducerIdRequest::default()).await,
+        client.init_producer_id(v1::InitProducerIdRequest::default()).await,
+    ];
+    let ids = ids.map(|answer| answer.unwrap().into_inner().producer_id);
+    assert_eq!(ids, [0, 1]);
+}
+
+#[tokio::test]
+async fn a_metadata_stream_answers_at_once_and_after_each_change() {
+    let server = Server::start(&[]).await;
+    server.topic("t", 1, &LogConfig::default());
+    let mut client = client(&server).await;
+    let request = v1::MetadataRequest { topics: vec!["later".into()], ..Default::default() };
+    let mut answers = client.watch_metadata(request).await.unwrap().into_inner();
+    let first = answers.message().await.unwrap().unwrap();
+    assert!(first.topics[0].error.is_some());
+    server.topic("other", 1, &LogConfig::default());
+    server.topic("later", 3, &LogConfig::default());
+    let second = answers.message().await.unwrap().unwrap();
+    assert_eq!(second.topics[0].partitions.len(), 3);
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_a_status_with_a_cause() {
+    let server = Server::start(&["socket.request.max.bytes=10000"]).await;
+    server.topic("t", 1, &LogConfig::default());
+    let mut client = client(&server).await;
+    let large = batch(1, 20_000, ProducerStamp::NONE);
+    let status = client.produce(produce("t", 0, large)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("the limit is 10000"), "{}", status.message());
+}
