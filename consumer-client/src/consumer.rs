@@ -1,19 +1,24 @@
 //! The consumer: its own thread (or task), and taking records by poll.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use coordinator::zk::names;
+use proto::TopicPartition;
 use proto::client::Cluster;
-use proto::{Offset, TopicPartition};
 use tokio::sync::mpsc;
 
 use crate::config::ConsumerConfig;
 use crate::control::Control;
-use crate::error::ConsumerError;
+use crate::error::{ConfigError, ConsumerError};
 use crate::event::Event;
+use crate::membership::streams::Streams;
 use crate::positions::Positions;
 use crate::record::{Record, RecordBatch};
 use crate::shared::{Reader, Rest, Shared, StartAt, Taken, Wait};
+use crate::stream::MessageStream;
+use crate::subscription::Subscription;
 use crate::worker::{self, Command};
 
 /// Whole batches of one poll are taken up to so many bytes.
@@ -59,12 +64,18 @@ pub struct Consumer {
     handed: Vec<Arc<Positions>>,
     thread: Option<std::thread::JoinHandle<()>>,
     mode: Mode,
+    joined: Option<Streams>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Unassigned,
+    /// By [`Consumer::assign`].
     Assigned,
+    /// A member of a group that polls.
+    Subscribed,
+    /// A member of a group whose partitions flow into message streams.
+    Streams,
 }
 
 impl Consumer {
@@ -113,6 +124,7 @@ impl Consumer {
             handed: Vec::new(),
             thread,
             mode: Mode::Unassigned,
+            joined: None,
         }
     }
 
@@ -127,7 +139,7 @@ impl Consumer {
         &mut self,
         partitions: impl IntoIterator<Item = (TopicPartition, StartAt)>,
     ) -> Result<(), ConsumerError> {
-        self.mode = Mode::Assigned;
+        self.enter(Mode::Assigned, "assign")?;
         self.settle();
         let queue = self.reader_queue();
         let wanted: Vec<_> = partitions.into_iter().collect();
@@ -136,9 +148,96 @@ impl Consumer {
         given_up.retain(|partition| wanted.iter().all(|(wanted, _)| wanted != partition));
         shared.stop(&given_up);
         for (partition, start) in wanted {
-            shared.start(partition, None, start, queue);
+            shared.start(partition, None, Some(start), queue);
         }
         Ok(())
+    }
+
+    /// Joins the group of `group.id` and polls its share of these topics. Called again, it changes what
+    /// is read.
+    pub fn subscribe(&mut self, subscription: &Subscription) -> Result<(), ConsumerError> {
+        self.enter(Mode::Subscribed, "subscribe")?;
+        let queue = self.reader_queue();
+        self.join(Streams::one(subscription, queue));
+        Ok(())
+    }
+
+    /// The paper's call: joins the group, and gives `count` streams that share this member's part of
+    /// the topic's partitions between them. Each is an iterator that blocks when there is nothing and
+    /// ends only when the consumer is closed. Several topics can be read by several calls.
+    pub fn create_message_streams(
+        &mut self,
+        topic: &str,
+        count: u32,
+    ) -> Result<Vec<MessageStream>, ConsumerError> {
+        names::check_topic(topic).map_err(|error| ConfigError::InvalidValue {
+            name: "topic",
+            value: topic.to_owned(),
+            reason: error.to_string(),
+        })?;
+        self.message_streams(&Subscription::topics([topic]), count)
+    }
+
+    /// The same over every topic, present or future, whose whole name matches.
+    pub fn create_message_streams_by_filter(
+        &mut self,
+        pattern: &str,
+        count: u32,
+    ) -> Result<Vec<MessageStream>, ConsumerError> {
+        self.message_streams(&Subscription::pattern(pattern)?, count)
+    }
+
+    fn message_streams(
+        &mut self,
+        subscription: &Subscription,
+        count: u32,
+    ) -> Result<Vec<MessageStream>, ConsumerError> {
+        self.enter(Mode::Streams, "create_message_streams")?;
+        let shared = &self.control.shared;
+        let queues: Vec<usize> = (0..count.max(1)).map(|_| shared.add_queue()).collect();
+        let streams = queues.iter().map(|queue| MessageStream::new(Arc::clone(shared), *queue));
+        let streams = streams.collect();
+        let wanted = Streams::of(subscription, &queues);
+        let wanted = match &self.joined {
+            None => wanted,
+            Some(before) => before.and(&wanted).ok_or(ConsumerError::WrongMode {
+                call: "create_message_streams",
+                reason: "a pattern takes all the streams of a consumer",
+            })?,
+        };
+        self.join(wanted);
+        Ok(streams)
+    }
+
+    fn enter(&mut self, mode: Mode, call: &'static str) -> Result<(), ConsumerError> {
+        let reason = match self.mode {
+            Mode::Unassigned => "",
+            now if now == mode => "",
+            Mode::Assigned => "partitions were assigned explicitly",
+            Mode::Subscribed => "the consumer is subscribed",
+            Mode::Streams => "the consumer feeds message streams",
+        };
+        if !reason.is_empty() {
+            return Err(ConsumerError::WrongMode { call, reason });
+        }
+        if mode != Mode::Assigned {
+            let config = &self.control.shared.config;
+            let group = config.group_id.as_deref().ok_or(ConsumerError::NoGroup { call })?;
+            names::check_group(group).map_err(|error| ConfigError::InvalidValue {
+                name: "group.id",
+                value: group.to_owned(),
+                reason: error.to_string(),
+            })?;
+            self.control.shared.grouped.store(true, Ordering::Relaxed);
+        }
+        self.mode = mode;
+        Ok(())
+    }
+
+    fn join(&mut self, streams: Streams) {
+        self.joined = Some(streams.clone());
+        // Where the worker is gone, the next poll says so.
+        let _ = self.control.commands.send(Command::Subscribe { streams });
     }
 
     /// The queue of [`Consumer::poll`].

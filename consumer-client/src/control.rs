@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::{Offset, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
@@ -85,6 +85,45 @@ impl Control {
     /// Takes the events that happened since the last call and that no poll has returned.
     pub fn take_events(&self) -> Vec<Event> {
         self.shared.take_events()
+    }
+
+    /// The same, waiting at most so long for one.
+    pub fn wait_for_events(&self, limit: Duration) -> Vec<Event> {
+        self.shared.wait_for_events(limit)
+    }
+
+    /// Commits the position of every partition this member owns, and waits until it is written.
+    ///
+    /// While the registry cannot be reached, the newest positions are kept and written later; the call
+    /// fails after `default.api.timeout.ms`.
+    pub fn commit(&self) -> Result<(), ConsumerError> {
+        self.wait(self.commit_async())
+    }
+
+    /// See [`Control::commit`]. The positions are those of this call; the future need not be awaited.
+    pub fn commit_async(&self) -> impl Future<Output = Result<(), ConsumerError>> + use<> {
+        let positions = self.shared.all_positions();
+        let positions = positions
+            .into_iter()
+            .filter_map(|(positions, _)| Some((positions.partition.clone(), positions.next()?)));
+        self.commit_offsets_async(positions)
+    }
+
+    /// Commits these offsets: each the next one to read.
+    pub fn commit_offsets(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, Offset)>,
+    ) -> Result<(), ConsumerError> {
+        self.wait(self.commit_offsets_async(offsets))
+    }
+
+    /// See [`Control::commit_offsets`].
+    pub fn commit_offsets_async<I: IntoIterator<Item = (TopicPartition, Offset)>>(
+        &self,
+        offsets: I,
+    ) -> impl Future<Output = Result<(), ConsumerError>> + use<I> {
+        let offsets = offsets.into_iter().collect();
+        self.ask(move |reply| Command::Commit { offsets, reply })
     }
 
     /// The oldest offset of each partition, assigned or not.

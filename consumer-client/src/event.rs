@@ -56,6 +56,12 @@ pub enum Event {
         /// The topic there is now.
         topic_id: TopicId,
     },
+    /// The group has no offset for the partition and `auto.offset.reset` is `none`: it waits for a
+    /// seek.
+    NoPosition {
+        /// The partition.
+        partition: TopicPartition,
+    },
     /// The partition could not be fetched for this long; it is tried on without end.
     Stalled {
         /// The partition.
@@ -119,6 +125,7 @@ impl Event {
             | Self::StoredOffsetIgnored { partition, .. }
             | Self::Stalled { partition, .. }
             | Self::Resumed { partition }
+            | Self::NoPosition { partition }
             | Self::Damaged { partition, .. }
             | Self::CommitFailed { partition, .. } => Some(partition),
             _ => None,
@@ -159,6 +166,10 @@ impl fmt::Display for Event {
             Self::Stalled { partition, why, since } => {
                 write!(f, "{partition}: nothing fetched for {} ms: {why}", since.as_millis())
             }
+            Self::NoPosition { partition } => write!(
+                f,
+                "{partition}: no committed offset; the partition waits for a seek (auto.offset.reset=none)"
+            ),
             Self::Resumed { partition } => write!(f, "{partition}: fetched again"),
             Self::Damaged { partition, offset, resume_at, why } => {
                 write!(f, "{partition}: damaged at offset {offset}: {why}; the partition waits for a seek")?;

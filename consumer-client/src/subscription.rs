@@ -18,6 +18,8 @@ pub enum Subscription {
         regex: Regex,
         /// As it was given.
         text: String,
+        /// As it is registered: `|` between the alternatives.
+        expression: String,
         /// Message streams over all matching topics.
         streams: u32,
     },
@@ -41,7 +43,7 @@ impl Subscription {
             let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
             ConsumerError::InvalidPattern { pattern: text.to_owned(), reason: reason.to_owned() }
         })?;
-        Ok(Self::Pattern { regex, text: text.to_owned(), streams })
+        Ok(Self::Pattern { regex, text: text.to_owned(), expression: alternatives, streams })
     }
 
     /// Streams wanted of a topic, `None` where it is not wanted. Topics of the system (`__…`) match

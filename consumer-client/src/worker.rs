@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use proto::client::{Cluster, ClusterOptions};
 use proto::{Offset, TopicPartition};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::ConsumerConfig;
-use crate::error::{ConfigError, ConsumerError};
+use crate::error::{CommitError, ConfigError, ConsumerError};
 use crate::fetcher::{Fetcher, lookup};
+use crate::membership::commits::Wish;
+use crate::membership::streams::Streams;
+use crate::membership::{GroupCommand, join};
 use crate::shared::{Shared, StartAt};
 
 type Reply<T> = oneshot::Sender<Result<T, ConsumerError>>;
@@ -30,6 +33,14 @@ pub(crate) enum Command {
     },
     Topics {
         reply: Reply<Vec<String>>,
+    },
+    /// Join the group, or change what is read as a member of it.
+    Subscribe {
+        streams: Streams,
+    },
+    Commit {
+        offsets: BTreeMap<TopicPartition, Offset>,
+        reply: Reply<()>,
     },
     Close {
         reply: Reply<()>,
@@ -56,27 +67,77 @@ pub(crate) async fn run(
     cluster: Cluster,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
-    let mut tasks = JoinSet::new();
-    let fetcher = Fetcher::new(Arc::clone(&shared), cluster.clone());
-    tasks.spawn(fetcher.run());
+    let mut worker = Worker { shared, cluster, tasks: JoinSet::new(), group: None };
+    let fetcher = Fetcher::new(Arc::clone(&worker.shared), worker.cluster.clone());
+    worker.tasks.spawn(fetcher.run());
     let mut closing = None;
     while let Some(command) = commands.recv().await {
-        while tasks.try_join_next().is_some() {}
+        while worker.tasks.try_join_next().is_some() {}
         match command {
             Command::Close { reply } => {
                 closing = Some(reply);
                 break;
             }
+            Command::Subscribe { streams } => worker.subscribe(streams),
+            Command::Commit { offsets, reply } => worker.commit(offsets, reply),
             other => {
-                tasks.spawn(answer(Arc::clone(&shared), cluster.clone(), other));
+                let (shared, cluster) = (Arc::clone(&worker.shared), worker.cluster.clone());
+                worker.tasks.spawn(answer(shared, cluster, other));
             }
         }
     }
-    tasks.shutdown().await;
-    shared.close();
+    if let Some(group) = worker.group.take() {
+        let _ = group.commands.send(GroupCommand::Close);
+        // A panic there was reported there.
+        let _ = group.task.await;
+    }
+    worker.tasks.shutdown().await;
+    worker.shared.close();
     if let Some(reply) = closing {
         // Nobody may wait for it.
         let _ = reply.send(Ok(()));
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    cluster: Cluster,
+    tasks: JoinSet<()>,
+    group: Option<Membership>,
+}
+
+struct Membership {
+    streams: watch::Sender<Streams>,
+    commands: mpsc::UnboundedSender<GroupCommand>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    fn subscribe(&mut self, streams: Streams) {
+        if let Some(group) = &self.group {
+            group.streams.send_replace(streams);
+            return;
+        }
+        let Some(group) = self.shared.config.group_id.clone() else { return };
+        let (streams, subscribed) = watch::channel(streams);
+        let (commands, received) = mpsc::unbounded_channel();
+        let (shared, cluster) = (Arc::clone(&self.shared), self.cluster.clone());
+        let task = tokio::spawn(join(shared, cluster, group, subscribed, received));
+        self.group = Some(Membership { streams, commands, task });
+    }
+
+    fn commit(&mut self, offsets: BTreeMap<TopicPartition, Offset>, reply: Reply<()>) {
+        let Some(group) = &self.group else {
+            let _ = reply.send(Err(ConsumerError::NoGroup { call: "commit" }));
+            return;
+        };
+        let (written, answer) = oneshot::channel();
+        let offsets = offsets.into_iter().map(|(p, offset)| (p, Wish::at(offset))).collect();
+        let _ = group.commands.send(GroupCommand::Commit { offsets, reply: written });
+        self.tasks.spawn(async move {
+            let answer = answer.await.unwrap_or(Err(CommitError::Closed));
+            let _ = reply.send(answer.map_err(ConsumerError::Commit));
+        });
     }
 }
 
@@ -93,6 +154,6 @@ async fn answer(shared: Arc<Shared>, cluster: Cluster, command: Command) {
         Command::Topics { reply } => {
             let _ = reply.send(lookup::topics(&cluster, limit).await);
         }
-        Command::Close { .. } => {}
+        Command::Subscribe { .. } | Command::Commit { .. } | Command::Close { .. } => {}
     }
 }

@@ -411,7 +411,9 @@ impl Member {
                 _ => {}
             }
         }
-        not_given.iter().for_each(|partition| drop(self.held.remove(partition)));
+        for partition in not_given {
+            self.held.remove(&partition);
+        }
         if following {
             for (partition, &share) in &self.mine {
                 if !self.held.contains_key(partition) {

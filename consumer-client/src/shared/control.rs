@@ -29,21 +29,23 @@ impl Shared {
         self.wants_changed();
     }
 
-    /// Begins delivery of a partition into a queue. Positions of before are stopped.
+    /// Begins delivery of a partition into a queue; without a start it waits for a seek. Positions of
+    /// before are stopped.
     pub(crate) fn start(
         &self,
         partition: TopicPartition,
         topic_id: Option<TopicId>,
-        start: StartAt,
+        start: Option<StartAt>,
         queue: usize,
     ) {
         let positions = Arc::new(Positions::new(partition.clone()));
         let fetch = match start {
-            StartAt::Offset(offset) => {
+            Some(StartAt::Offset(offset)) => {
                 positions.begin_at(offset);
                 FetchFrom::At(offset)
             }
-            other => FetchFrom::Unresolved(other),
+            Some(other) => FetchFrom::Unresolved(other),
+            None => FetchFrom::Halted,
         };
         let assigned = Assigned {
             positions,
@@ -117,7 +119,7 @@ impl Shared {
                 .ok_or_else(|| ConsumerError::NotAssigned(partition.clone()))?;
             (assigned.topic_id, assigned.queue, assigned.positions.is_paused())
         };
-        self.start(partition.clone(), topic_id, start, queue);
+        self.start(partition.clone(), topic_id, Some(start), queue);
         if paused {
             self.set_paused(std::slice::from_ref(partition), true)?;
         }
@@ -192,8 +194,15 @@ impl Shared {
         self.state.lock().take_events()
     }
 
-    /// The consumer was closed.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state.lock().closed
+    /// The same, waiting for one; empty after `limit`, or when the consumer is closed.
+    pub(crate) fn wait_for_events(&self, limit: Duration) -> Vec<Event> {
+        let deadline = Instant::now() + limit;
+        let mut state = self.state.lock();
+        while state.events.is_empty() && !state.closed {
+            if self.readable.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        state.take_events()
     }
 }

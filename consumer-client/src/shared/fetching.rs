@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -342,7 +343,9 @@ impl Shared {
             return None;
         }
         let since = *assigned.missing_since.get_or_insert(now);
-        let known = assigned.topic_id.is_some() && assigned.fetch != FetchFrom::Halted;
+        let known = assigned.topic_id.is_some()
+            && assigned.fetch != FetchFrom::Halted
+            && !self.grouped.load(Ordering::Relaxed);
         if !known || now.duration_since(since) < MISSING_IS_DELETED {
             return None;
         }
@@ -355,6 +358,11 @@ impl Shared {
         assigned.missing_since = None;
         let mut event = None;
         if assigned.topic_id.is_some_and(|known| known != topic.id) {
+            if self.grouped.load(Ordering::Relaxed) {
+                let why = "the topic was created anew, and the group's plan does not say so yet";
+                self.note_problem(assigned, why.to_owned(), now);
+                return None;
+            }
             let partition = assigned.positions.partition.clone();
             assigned.positions.stop();
             assigned.positions = Arc::new(Positions::new(partition.clone()));

@@ -14,6 +14,7 @@ mod reader;
 mod state;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Records, events or the close of the consumer: blocked readers look again.
     readable: Condvar,
+    /// The partitions are given by a group's plan, which also follows the deletion of topics.
+    pub(crate) grouped: AtomicBool,
     /// Partitions to look after (leader, start, problem): the fetcher's driver looks again.
     pub(crate) work: Notify,
     /// What may be fetched has changed: the broker sessions look again.
@@ -60,6 +63,7 @@ impl Shared {
             config,
             state: Mutex::new(State::default()),
             readable: Condvar::new(),
+            grouped: AtomicBool::new(false),
             work: Notify::new(),
             wants: tokio::sync::watch::Sender::new(0),
             drained: Notify::new(),

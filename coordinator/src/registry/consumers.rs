@@ -107,7 +107,9 @@ async fn read_all(
     group: &str,
     ids: Vec<String>,
 ) -> Result<BTreeMap<String, Member>, RegistryError> {
-    let found = node::read_many(client, ids.iter().map(|id| paths::member(group, id))).await?;
+    // A list, no iterator: the future can then be shown to be `Send`.
+    let nodes: Vec<String> = ids.iter().map(|id| paths::member(group, id)).collect();
+    let found = node::read_many(client, nodes).await?;
     // One that went between the listing and the reading is left out; the watch has fired for it.
     Ok(ids.into_iter().zip(found).filter_map(|(id, found)| Some((id, found?.value))).collect())
 }

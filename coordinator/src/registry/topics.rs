@@ -64,7 +64,9 @@ async fn read_all(
     client: &Client,
     names: Vec<String>,
 ) -> Result<BTreeMap<String, Versioned<Topic>>, RegistryError> {
-    let found = node::read_many(client, names.iter().map(|name| paths::topic(name))).await?;
+    // A list, no iterator: the future can then be shown to be `Send`.
+    let nodes: Vec<String> = names.iter().map(|name| paths::topic(name)).collect();
+    let found = node::read_many(client, nodes).await?;
     Ok(names.into_iter().zip(found).filter_map(|(name, found)| Some((name, found?))).collect())
 }
 
