@@ -11,7 +11,6 @@ use parking_lot::{Condvar, Mutex};
 use super::config::{Background, LogSetConfig};
 use super::log::Log;
 use super::log_set::{DOOMED_AT_START, Inner, LogSet};
-use super::start;
 
 /// When things are due; shared with the thread.
 #[derive(Clone)]
@@ -164,7 +163,7 @@ fn checkpoint(inner: &Inner) {
         }
     }
     for open in &inner.dirs {
-        if let Err(error) = start::write_checkpoint(inner, open) {
+        if let Err(error) = open.dir.write_checkpoint(&*inner.context.disk) {
             tracing::warn!(dir = %open.dir.path.display(), %error, "checkpoint not written");
         }
     }

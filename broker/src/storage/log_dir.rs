@@ -1,13 +1,18 @@
-//! One of the folders in `log.dirs`: its flusher, its logs, and whether it still works.
+//! One of the folders in `log.dirs`: its flusher, its logs, their checkpoint, and whether it still
+//! works.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
+use proto::TopicPartition;
 
 use super::clock::Clock;
+use super::disk::{Disk, replace_file};
 use super::flush::Flusher;
 use super::log::Log;
+use super::positions_checkpoint::{self, Positions};
 
 /// A log directory. Once failed it stays so until the broker starts anew.
 #[derive(Debug)]
@@ -16,6 +21,10 @@ pub(super) struct LogDir {
     pub(super) flusher: Flusher,
     failed: OnceLock<String>,
     logs: Mutex<Vec<Weak<Log>>>,
+    /// Lines of partitions that could not be opened: kept for the day they can.
+    kept: Mutex<Vec<(TopicPartition, Positions)>>,
+    /// The checkpoint as last written.
+    checkpoint: Mutex<String>,
 }
 
 impl LogDir {
@@ -25,7 +34,38 @@ impl LogDir {
             flusher: Flusher::new(clock),
             failed: OnceLock::new(),
             logs: Mutex::default(),
+            kept: Mutex::default(),
+            checkpoint: Mutex::default(),
         })
+    }
+
+    /// Keeps the line of a partition that could not be opened.
+    pub(super) fn keep(&self, partition: TopicPartition, positions: Positions) {
+        self.kept.lock().push((partition, positions));
+    }
+
+    /// Lets a log go, which is deleted, set aside or replaced.
+    pub(super) fn release(&self, log: &Log) {
+        self.logs.lock().retain(|other| !Weak::ptr_eq(other, &log.me));
+    }
+
+    /// Writes down what the logs have flushed and committed, if that says something new.
+    pub(super) fn write_checkpoint(&self, disk: &dyn Disk) -> io::Result<()> {
+        if self.failed().is_some() {
+            return Ok(());
+        }
+        // Held from reading the positions to writing them: an older text never follows a newer.
+        let mut written = self.checkpoint.lock();
+        let logs: Vec<_> = self.logs.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut all = self.kept.lock().clone();
+        all.extend(logs.iter().map(|log| (log.partition().clone(), log.positions())));
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let text = positions_checkpoint::encode(&all);
+        if *written != text {
+            replace_file(disk, &self.path.join(positions_checkpoint::FILE_NAME), text.as_bytes())?;
+            *written = text;
+        }
+        Ok(())
     }
 
     /// Takes a log in, so that it goes offline with the directory.

@@ -57,8 +57,6 @@ pub(super) struct Inner {
 pub(super) struct OpenDir {
     pub(super) dir: Arc<LogDir>,
     pub(super) _lock: Box<dyn Send + Sync>,
-    /// The checkpoint as last written.
-    pub(super) checkpoint: Mutex<String>,
 }
 
 /// Figures over all logs, for metrics.
@@ -236,6 +234,7 @@ impl LogSet {
         disk.rename(&from, &to).map_err(io)?;
         *log.folder.write() = to.clone();
         self.inner.logs.write().remove(partition);
+        log.dir.release(log);
         disk.sync_dir(&log.dir.path).map_err(io)?;
         Ok(to)
     }
@@ -256,7 +255,7 @@ impl LogSet {
             folder: log.folder(),
             partition: partition.clone(),
             topic_id: log.topic_id(),
-            positions: Some(start::positions_of(&log)),
+            positions: Some(log.positions()),
             clean: false,
             config: &log.config(),
         };
@@ -266,6 +265,7 @@ impl LogSet {
             what: "opening it anew",
             cause,
         })?;
+        log.dir.release(&log);
         self.inner.logs.write().insert(partition.clone(), fresh.clone());
         Ok(fresh)
     }

@@ -23,6 +23,14 @@ pub(super) struct Positions {
     pub(super) high_watermark: Offset,
 }
 
+impl Positions {
+    /// Of a log that has flushed nothing.
+    pub(super) fn new(topic_id: TopicId) -> Self {
+        let zero = Offset::ZERO;
+        Self { topic_id, log_start: zero, recovery_point: zero, high_watermark: zero }
+    }
+}
+
 /// The file's text, in the order given.
 pub(super) fn encode(all: &[(TopicPartition, Positions)]) -> String {
     let lines: Vec<_> =

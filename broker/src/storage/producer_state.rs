@@ -54,6 +54,13 @@ pub(super) struct Producer {
 }
 
 impl Producer {
+    /// Whether the batch follows the last one. One that does not (found so in the log) makes what
+    /// was before useless for telling retries.
+    fn is_next(&self, header: &BatchHeader) -> bool {
+        let next = |last: &ProducerBatch| last.last_sequence.wrapping_add(1) & i32::MAX;
+        self.batches.back().is_none_or(|last| next(last) == header.base_sequence)
+    }
+
     fn bytes(&self) -> u64 {
         PRODUCER_BYTES + BATCH_BYTES * self.batches.len() as u64
     }
@@ -188,7 +195,9 @@ impl ProducerState {
             last_used_ms: now_ms,
         };
         match self.producers.get_mut(&id) {
-            Some(producer) if producer.epoch == header.producer_epoch => {
+            Some(producer)
+                if producer.epoch == header.producer_epoch && producer.is_next(header) =>
+            {
                 let last_used_ms = producer.last_used_ms;
                 self.journal.push(Undo::Pushed { id, window: producer.window, last_used_ms });
                 producer.window = window;
@@ -284,6 +293,11 @@ impl ProducerState {
         let mut all: Vec<_> = self.producers.iter().map(|(&id, producer)| (id, producer)).collect();
         all.sort_unstable_by_key(|&(id, _)| id);
         all
+    }
+
+    /// Whether anything is remembered of a producer.
+    pub(super) fn knows(&self, id: ProducerId) -> bool {
+        self.producers.contains_key(&id)
     }
 
     /// How many producers are remembered.

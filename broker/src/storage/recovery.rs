@@ -68,7 +68,7 @@ pub(super) fn open(
     let epochs_known = opening.load_epochs();
     opening.load_damage();
     opening.open_segments(&bases)?;
-    let (parts, epochs_changed) = opening.finish(epochs_known)?;
+    let (parts, epochs_changed) = opening.finish(&bases, epochs_known)?;
     let report = opening.report;
     if report.cut_bytes > 0 || !report.damaged.is_empty() {
         tracing::warn!(
@@ -79,6 +79,13 @@ pub(super) fn open(
     }
     let log = Log::new(context.clone(), dir.clone(), source.config.clone(), parts);
     dir.adopt(&log);
+    if !source.clean && log.producer_count() > 0 {
+        // Retention may delete the batches they were found in.
+        let (snapshot, window) = log.encode_producers();
+        if let Err(error) = log.write_snapshot(log.log_end(), &snapshot, &window) {
+            tracing::warn!(partition = %source.partition, %error, "producer snapshot not written");
+        }
+    }
     if epochs_changed {
         // Kept dirty and tried again when it fails.
         let _ = log.write_epochs(&mut log.writer.lock());
@@ -103,8 +110,11 @@ impl Opening<'_> {
         self.source.folder.join(name)
     }
 
-    fn recovery_point(&self) -> Offset {
-        self.source.positions.map_or(Offset::ZERO, |positions| positions.recovery_point)
+    /// All below was on stable storage once. Where that was not written down, or cannot be read,
+    /// closed segments are taken to be: a bad batch in one of them must not end the log.
+    fn recovery_point(&self, bases: &[Offset]) -> Offset {
+        let last = bases.last().copied().unwrap_or(Offset::ZERO);
+        self.source.positions.map_or(last, |positions| positions.recovery_point)
     }
 
     /// Removes what a crash left half done; returns the base offsets of segments, in order.
@@ -147,15 +157,17 @@ impl Opening<'_> {
 
     fn open_segments(&mut self, bases: &[Offset]) -> io::Result<()> {
         let now_ms = self.context.clock.now_ms();
+        let recovery_point = self.recovery_point(bases);
         for (number, &base) in bases.iter().enumerate() {
             let segment = Segment::open(self.context, &self.source.folder, base)?;
             let expected = Expectation {
-                recovery_point: self.recovery_point(),
+                recovery_point,
                 next_base: bases.get(number + 1).copied(),
                 index_interval: self.source.config.index_interval_bytes,
             };
             let below = expected.next_base.is_some_and(|next| next <= expected.recovery_point);
-            let believed = (self.source.clean || below)
+            let written_down = self.source.positions.is_some();
+            let believed = (self.source.clean || (below && written_down))
                 && segment_recovery::resume_by_index(&segment, expected, now_ms)?;
             let mut cut = None;
             if !believed || !self.reaches(&segment, expected) {
@@ -167,6 +179,11 @@ impl Opening<'_> {
                     self.cut_file(&segment, position)?;
                 }
                 segment.sync(self.context, &self.source.folder)?;
+                if expected.next_base.is_some()
+                    && let Err(error) = segment.close_indexes()
+                {
+                    tracing::warn!(partition = %self.source.partition, %error, "indexes not written");
+                }
             }
             self.list.push(Arc::new(segment));
             if cut.is_some() {
@@ -220,10 +237,10 @@ impl Opening<'_> {
     }
 
     /// Puts positions, epochs and producers together. Also says whether the epochs changed.
-    fn finish(&mut self, epochs_known: bool) -> io::Result<(LogParts, bool)> {
+    fn finish(&mut self, bases: &[Offset], epochs_known: bool) -> io::Result<(LogParts, bool)> {
         if self.list.is_empty() {
             // Offsets that were once given away are not given away again.
-            let base = self.recovery_point();
+            let base = self.recovery_point(bases);
             let segment = Segment::create(self.context, &self.source.folder, base)?;
             self.list.push(Arc::new(segment));
         }
@@ -234,7 +251,7 @@ impl Opening<'_> {
         let before = self.epochs.clone();
         self.epochs.cut_end(log_end);
         self.epochs.cut_start(log_start);
-        let from = if epochs_known { self.recovery_point() } else { log_start };
+        let from = if epochs_known { self.recovery_point(bases) } else { log_start };
         let (list, damaged, epochs) = (&self.list, &self.report.damaged, &mut self.epochs);
         if !self.source.clean || !epochs_known {
             replay::each_header(list, damaged, from, |header| {

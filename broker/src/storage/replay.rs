@@ -23,6 +23,9 @@ const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
 
 /// Fills `producers` with what it was when the log ended at `log_end`, and deletes snapshots of
 /// later offsets: what they tell of is gone.
+///
+/// A window file has all there is to remember up to its offset. Without one, the log is read from
+/// an older snapshot on than need be, so that more batches than the last one are known.
 pub(super) fn load_producers(
     context: &Context,
     folder: &Path,
@@ -33,49 +36,51 @@ pub(super) fn load_producers(
 ) -> io::Result<()> {
     producers.clear();
     let now_ms = context.clock.now_ms();
-    let mut snapshots = Vec::new();
+    let (mut windows, mut snapshots) = (Vec::new(), Vec::new());
     for entry in context.disk.list(folder)? {
         match parse_file_name(&entry.name) {
             Some((offset, "snapshot" | "window")) if offset > log_end => {
                 context.disk.remove_file(&folder.join(&entry.name))?;
             }
             Some((offset, "snapshot")) => snapshots.push(offset),
+            Some((offset, "window")) => windows.push(offset),
             _ => {}
         }
     }
-    snapshots.sort_unstable();
-    let mut from = list.first().map_or(log_end, |first| first.base_offset);
-    for &offset in snapshots.iter().rev() {
-        if load_snapshot(context, folder, offset, now_ms, producers) {
-            from = from.max(offset);
-            break;
-        }
-        tracing::warn!(folder = %folder.display(), offset = offset.0, "unreadable producer snapshot");
+    windows.sort_unstable_by_key(|&offset| std::cmp::Reverse(offset));
+    snapshots.sort_unstable_by_key(|&offset| std::cmp::Reverse(offset));
+    let read = |offset, extension| {
+        let path = folder.join(file_name(offset, extension));
+        disk::read_file(&*context.disk, &path, SNAPSHOT_BYTES_MAX).ok()
+    };
+    let window = |&offset: &Offset| {
+        Some((offset, sequence_window::decode(&read(offset, "window")?)?))
+    };
+    let snapshot = |&offset: &Offset| {
+        Some((offset, producer_snapshot::decode(&read(offset, "snapshot")?, now_ms)?))
+    };
+    let log_start = list.first().map_or(log_end, |first| first.base_offset);
+    let known = windows.iter().find_map(window).or_else(|| {
+        let older = snapshots.iter().skip(1).take_while(|&&offset| offset >= log_start);
+        older.into_iter().find_map(snapshot)
+    });
+    let mut from = log_start;
+    if let Some((offset, all)) = known {
+        from = from.max(offset);
+        all.into_iter().for_each(|(id, producer)| producers.restore(id, producer));
     }
     each_header(list, damage, from, |header| {
         producers.push(header, WINDOW_MAX, now_ms);
         producers.commit();
-    })
-}
-
-fn load_snapshot(
-    context: &Context,
-    folder: &Path,
-    offset: Offset,
-    now_ms: i64,
-    producers: &mut ProducerState,
-) -> bool {
-    let read = |extension| {
-        let path = folder.join(file_name(offset, extension));
-        disk::read_file(&*context.disk, &path, SNAPSHOT_BYTES_MAX).ok()
-    };
-    let window = read("window").and_then(|bytes| sequence_window::decode(&bytes));
-    let snapshot = || read("snapshot").and_then(|bytes| producer_snapshot::decode(&bytes, now_ms));
-    let Some(all) = window.or_else(snapshot) else { return false };
-    for (id, producer) in all {
-        producers.restore(id, producer);
+    })?;
+    // Who wrote only before the log start is in the snapshots alone.
+    let newest = snapshots.iter().find_map(snapshot).map(|(_, all)| all);
+    for (id, producer) in newest.unwrap_or_default() {
+        if !producers.knows(id) {
+            producers.restore(id, producer);
+        }
     }
-    true
+    Ok(())
 }
 
 /// Calls `each` with the header of every good batch that begins at or after `from`.

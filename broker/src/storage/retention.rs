@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use proto::Offset;
 
 use super::config::LogConfig;
+use super::flush::Reach;
 use super::log::Log;
 use super::segment::Segment;
 
@@ -24,11 +25,11 @@ pub(super) struct Age {
 }
 
 /// How many of the oldest segments may go. `segments` is all but the active one, oldest first;
-/// `active_size` counts against `retention.bytes` too.
+/// `active_size` counts against `retention.bytes` too; above `settled` nothing goes.
 pub(super) fn expired(
     segments: &[Age],
     active_size: u64,
-    high_watermark: Offset,
+    settled: Offset,
     config: &LogConfig,
     now_ms: i64,
 ) -> usize {
@@ -39,7 +40,7 @@ pub(super) fn expired(
             u64::try_from(now_ms.saturating_sub(segment.newest_ms)).is_ok_and(|age| age > keep)
         });
         let too_much = config.retention_bytes.is_some_and(|keep| total - segment.size >= keep);
-        if segment.end_offset > high_watermark || !(too_old || too_much) {
+        if segment.end_offset > settled || !(too_old || too_much) {
             break;
         }
         total -= segment.size;
@@ -63,16 +64,20 @@ impl Log {
         }
         let now_ms = self.context.clock.now_ms();
         let config = self.config();
+        if self.active_expired(&config, now_ms) {
+            self.roll()?;
+        }
+        if !self.flush.closing.lock().is_empty() && self.flush_reach(Reach::Closed).is_err() {
+            return Ok(0);
+        }
         let removed = {
             let mut writer = self.writer.lock();
-            if self.active_expired(&config, now_ms) {
-                self.roll_locked(&mut writer)?;
-            }
             let list = self.segments.load();
             let Some((active, closed)) = list.split_last() else { return Ok(0) };
             let ages: Vec<_> = closed.iter().map(|segment| age_of(segment)).collect();
-            let hw = self.high_watermark();
-            let count = expired(&ages, active.tip().size, hw, &config, now_ms);
+            // What is not flushed yet has no producer snapshot behind it either.
+            let settled = self.high_watermark().min(self.flushed());
+            let count = expired(&ages, active.tip().size, settled, &config, now_ms);
             if count == 0 {
                 return Ok(0);
             }

@@ -24,7 +24,7 @@ const CLOSING_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct Closing {
     segment: Arc<Segment>,
-    end_offset: Offset,
+    pub(super) end_offset: Offset,
     snapshot: Vec<u8>,
     window: Vec<u8>,
 }
@@ -87,6 +87,12 @@ impl Log {
         {
             tracing::warn!(partition = %self.partition, %error, "producer snapshot not written");
         }
+    }
+
+    /// The producers' state at the log end, as their two files.
+    pub(super) fn encode_producers(&self) -> (Vec<u8>, Vec<u8>) {
+        let writer = self.writer.lock();
+        (producer_snapshot::encode(&writer.producers), sequence_window::encode(&writer.producers))
     }
 
     /// Writes the producers' state at `offset`.

@@ -72,7 +72,8 @@ pub(super) struct Segment {
     marks: Mutex<Marks>,
     handed_out: AtomicU64,
     retired: AtomicBool,
-    /// Whether the file's name is known to be durable.
+    /// Whether the file's name is known to be durable (a killed process may have left one that is
+    /// not, so opening proves nothing).
     name_synced: AtomicBool,
     /// When the first batch was appended, by the clock; `i64::MAX` while empty.
     first_append_ms: AtomicI64,
@@ -116,9 +117,7 @@ impl Segment {
 
     /// Opens the files; the tip is still at the beginning (see [`Segment::resume`]).
     pub(super) fn open(context: &Context, folder: &Path, base_offset: Offset) -> io::Result<Self> {
-        let segment = Self::open_files(context, folder, base_offset, OpenMode::Create)?;
-        segment.name_synced.store(true, Ordering::Relaxed);
-        Ok(segment)
+        Self::open_files(context, folder, base_offset, OpenMode::Create)
     }
 
     fn open_files(

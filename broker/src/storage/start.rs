@@ -26,10 +26,8 @@ use super::log_set::{DELETE_SUFFIX, Inner, LogSet, OpenDir, STRAY_SUFFIX, lock_d
 use super::maps::MapBudget;
 use super::partition_metadata;
 use super::positions_checkpoint::{self, Positions};
-use super::producer_snapshot;
 use super::producer_state::ProducerBudget;
 use super::recovery::{self, RecoveryReport, Source};
-use super::sequence_window;
 
 const CLEAN_STOP: &str = "clean-stop";
 const BOOT: &str = "boot";
@@ -63,7 +61,8 @@ struct FoundDir {
     open: OpenDir,
     clean: bool,
     same_boot: bool,
-    positions: HashMap<TopicPartition, Positions>,
+    /// The checkpoint, if it could be read.
+    positions: Option<HashMap<TopicPartition, Positions>>,
     partitions: Vec<TopicPartition>,
     doomed: Vec<PathBuf>,
 }
@@ -97,6 +96,9 @@ pub(super) fn open(
         report.unsynced_lost |= !found.clean && !found.same_boot;
         doomed.append(&mut found.doomed);
         open_partitions(&context, &config, &found, &mut logs, &mut report);
+        if let Err(error) = found.open.dir.write_checkpoint(&*context.disk) {
+            tracing::warn!(dir = %path.display(), %error, "checkpoint not written");
+        }
         dirs.push(found.open);
     }
     if dirs.is_empty() {
@@ -138,8 +140,7 @@ fn open_dir(context: &Context, path: &Path) -> std::io::Result<Option<FoundDir>>
     replace_file(disk, &path.join(BOOT), checked_text::encode(&[&boot_id]).as_bytes())?;
     disk.sync_dir(path)?;
     let dir = LogDir::new(path, context.clock.clone());
-    let open = OpenDir { dir, _lock: lock, checkpoint: Mutex::default() };
-    let positions = positions.unwrap_or_default();
+    let open = OpenDir { dir, _lock: lock };
     Ok(Some(FoundDir { open, clean, same_boot, positions, partitions, doomed }))
 }
 
@@ -189,6 +190,9 @@ fn open_partitions(
             }
             Err(error) => {
                 tracing::error!(%partition, %error, "partition cannot be opened");
+                if let Some(positions) = found.positions.as_ref().and_then(|all| all.get(&partition)) {
+                    found.open.dir.keep(partition.clone(), *positions);
+                }
                 report.failed.push((partition, error.to_string()));
             }
         }
@@ -205,7 +209,7 @@ fn open_partition(
     let disk = &*context.disk;
     let dir = &found.open.dir;
     let folder = dir.path.join(partition.to_string());
-    let positions = found.positions.get(partition).copied();
+    let positions = found.positions.as_ref().and_then(|all| all.get(partition)).copied();
     let path = folder.join(partition_metadata::FILE_NAME);
     let stored = disk::read_file(disk, &path, SMALL_FILE_MAX).ok();
     let stored = stored.and_then(|bytes| partition_metadata::decode(&bytes));
@@ -215,11 +219,14 @@ fn open_partition(
     if stored.is_none() {
         replace_file(disk, &path, partition_metadata::encode(topic_id).as_bytes())?;
     }
+    // No line in a checkpoint that can be read: the partition is younger than the checkpoint.
+    let positions = positions.filter(|positions| positions.topic_id == topic_id);
+    let young = found.positions.is_some().then_some(Positions::new(topic_id));
     let source = Source {
         folder,
         partition: partition.clone(),
         topic_id,
-        positions: positions.filter(|positions| positions.topic_id == topic_id),
+        positions: positions.or(young),
         clean: found.clean,
         config: &config.log,
     };
@@ -239,40 +246,6 @@ fn without_id(disk: &dyn Disk, folder: &Path, partition: &TopicPartition) -> Ope
     Ok(None)
 }
 
-/// What the checkpoint says of a log.
-pub(super) fn positions_of(log: &Log) -> Positions {
-    Positions {
-        topic_id: log.topic_id(),
-        log_start: log.log_start(),
-        recovery_point: log.flushed(),
-        high_watermark: log.high_watermark(),
-    }
-}
-
-/// Writes a directory's checkpoint if it says something new.
-pub(super) fn write_checkpoint(inner: &Inner, open: &OpenDir) -> std::io::Result<()> {
-    if open.dir.failed().is_some() {
-        return Ok(());
-    }
-    let logs = inner.logs.read();
-    let mut all: Vec<_> = logs
-        .iter()
-        .filter(|(_, log)| Arc::ptr_eq(&log.dir, &open.dir))
-        .map(|(partition, log)| (partition.clone(), positions_of(log)))
-        .collect();
-    drop(logs);
-    all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    let text = positions_checkpoint::encode(&all);
-    let mut written = open.checkpoint.lock();
-    if *written == text {
-        return Ok(());
-    }
-    let path = open.dir.path.join(positions_checkpoint::FILE_NAME);
-    replace_file(&*inner.context.disk, &path, text.as_bytes())?;
-    *written = text;
-    Ok(())
-}
-
 /// Closes all logs and marks the directories where everything could be written.
 pub(super) fn close(inner: &Inner) {
     let logs: Vec<Arc<Log>> = inner.logs.read().values().cloned().collect();
@@ -281,7 +254,7 @@ pub(super) fn close(inner: &Inner) {
         for log in logs.iter().filter(|log| Arc::ptr_eq(&log.dir, &open.dir)) {
             clean &= log.offline().is_none() && log.close();
         }
-        let marked = write_checkpoint(inner, open).and_then(|()| match clean {
+        let marked = open.dir.write_checkpoint(&*inner.context.disk).and_then(|()| match clean {
             true => {
                 let text = checked_text::encode::<&str>(&[]);
                 let path = open.dir.path.join(CLEAN_STOP);
@@ -296,18 +269,19 @@ pub(super) fn close(inner: &Inner) {
 }
 
 impl Log {
+    /// What the checkpoint says of the log.
+    pub(super) fn positions(&self) -> Positions {
+        // The recovery point last: the log start never passes it.
+        let (log_start, high_watermark) = (self.log_start(), self.high_watermark());
+        let recovery_point = self.flushed().max(log_start);
+        Positions { topic_id: self.topic_id, log_start, recovery_point, high_watermark }
+    }
+
     /// Flushes, writes the producers down and ends the log. True when all of it was written.
     fn close(&self) -> bool {
         let flushed = self.flush().is_ok();
-        let (snapshot, window, log_end) = {
-            let writer = self.writer.lock();
-            let producers = &writer.producers;
-            (
-                producer_snapshot::encode(producers),
-                sequence_window::encode(producers),
-                self.log_end(),
-            )
-        };
+        let log_end = self.log_end();
+        let (snapshot, window) = self.encode_producers();
         self.end("the broker is stopping");
         let indexes = self.segments.active().map_or(Ok(()), |active| active.close_indexes());
         let written = indexes.and_then(|()| self.write_snapshot(log_end, &snapshot, &window));

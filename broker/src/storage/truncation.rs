@@ -47,18 +47,25 @@ impl Log {
         let at = position_of(&list, offset);
         let (kept, gone) = list.split_at(at);
         let mut kept = kept.to_vec();
-        let cut = self.cut_segment(gone, offset)?;
-        let log_end = cut.tip().end_offset;
-        kept.push(Arc::new(cut));
+        let Some(first) = gone.first() else {
+            return Err(io::Error::other("a log without segments"));
+        };
+        let cut = self.cut_at(first, offset)?;
+        let log_end = cut.end_offset;
+        // Written down first: a recovery point above the cut would make the next start take what
+        // was cut for damage.
+        self.flushed.fetch_min(log_end.0, Ordering::AcqRel);
+        self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
+        self.dir.write_checkpoint(&*self.context.disk)?;
+        let segment = self.cut_segment(first, &gone[1..], cut)?;
+        kept.push(Arc::new(segment));
         let log_start = kept.first().map_or(log_end, |first| first.base_offset);
         self.log_start.store(log_start.0, Ordering::Release);
         self.log_end.store(log_end.0, Ordering::Release);
-        self.flushed.fetch_min(log_end.0, Ordering::AcqRel);
-        self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
         self.high_watermark.fetch_max(log_start.0, Ordering::AcqRel);
         writer.written_back = kept.last().map_or(0, |last| last.tip().size);
         self.segments.replace(kept.clone());
-        self.flush.closing.lock().clear();
+        self.flush.closing.lock().retain(|closing| closing.end_offset <= log_end);
         if writer.epochs.cut_end(log_end) {
             self.write_epochs(writer).map_err(io::Error::other)?;
         }
@@ -68,28 +75,36 @@ impl Log {
             .map(|()| log_end)
     }
 
-    /// Cuts the first of `gone`, deletes the others from the newest back.
-    fn cut_segment(&self, gone: &[Arc<Segment>], offset: Offset) -> io::Result<Segment> {
+    /// Where the segment is to end; before its beginning when all of the log goes.
+    fn cut_at(&self, first: &Segment, offset: Offset) -> io::Result<Tip> {
+        if offset < first.base_offset {
+            return Ok(Tip { end_offset: offset, size: 0 });
+        }
+        let damaged = self.damage.load();
+        let skip = |position| damage::skip(&damaged, first.base_offset, position);
+        first.locate(offset, first.tip(), &skip, Wait::Allowed).map_err(io::Error::other)
+    }
+
+    /// Deletes the later segments from the newest back, then cuts the first.
+    fn cut_segment(
+        &self,
+        first: &Arc<Segment>,
+        later: &[Arc<Segment>],
+        cut: Tip,
+    ) -> io::Result<Segment> {
         let folder = self.folder();
         let disk = &*self.context.disk;
-        let Some((first, later)) = gone.split_first() else {
-            return Err(io::Error::other("a log without segments"));
-        };
         for segment in later.iter().rev() {
             segment.retire();
             self.remove_files(std::slice::from_ref(segment))?;
         }
-        if offset < first.base_offset {
+        if cut.end_offset < first.base_offset {
             first.retire();
             self.remove_files(std::slice::from_ref(first))?;
-            let segment = Segment::create(&self.context, &folder, offset)?;
+            let segment = Segment::create(&self.context, &folder, cut.end_offset)?;
             segment.sync(&self.context, &folder)?;
             return Ok(segment);
         }
-        let tip = first.tip();
-        let damaged = self.damage.load();
-        let skip = |position| damage::skip(&damaged, first.base_offset, position);
-        let cut = first.locate(offset, tip, &skip, Wait::Allowed).map_err(io::Error::other)?;
         let handed_out = first.retire();
         if handed_out <= cut.size {
             first.file.set_len(cut.size)?;

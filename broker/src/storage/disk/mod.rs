@@ -7,6 +7,9 @@
 #[allow(unsafe_code)]
 mod real;
 
+#[cfg(test)]
+pub(crate) mod faulty;
+
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::Path;
