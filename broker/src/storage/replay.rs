@@ -37,15 +37,21 @@ pub(super) fn load_producers(
     producers.clear();
     let now_ms = context.clock.now_ms();
     let (mut windows, mut snapshots) = (Vec::new(), Vec::new());
+    let mut removed = false;
     for entry in context.disk.list(folder)? {
         match parse_file_name(&entry.name) {
             Some((offset, "snapshot" | "window")) if offset > log_end => {
                 context.disk.remove_file(&folder.join(&entry.name))?;
+                removed = true;
             }
             Some((offset, "snapshot")) => snapshots.push(offset),
             Some((offset, "window")) => windows.push(offset),
             _ => {}
         }
+    }
+    if removed {
+        // A crash must not bring them back when the log has grown to their offset again.
+        context.disk.sync_dir(folder)?;
     }
     windows.sort_unstable_by_key(|&offset| std::cmp::Reverse(offset));
     snapshots.sort_unstable_by_key(|&offset| std::cmp::Reverse(offset));
@@ -53,9 +59,8 @@ pub(super) fn load_producers(
         let path = folder.join(file_name(offset, extension));
         disk::read_file(&*context.disk, &path, SNAPSHOT_BYTES_MAX).ok()
     };
-    let window = |&offset: &Offset| {
-        Some((offset, sequence_window::decode(&read(offset, "window")?)?))
-    };
+    let window =
+        |&offset: &Offset| Some((offset, sequence_window::decode(&read(offset, "window")?)?));
     let snapshot = |&offset: &Offset| {
         Some((offset, producer_snapshot::decode(&read(offset, "snapshot")?, now_ms)?))
     };

@@ -190,7 +190,9 @@ fn open_partitions(
             }
             Err(error) => {
                 tracing::error!(%partition, %error, "partition cannot be opened");
-                if let Some(positions) = found.positions.as_ref().and_then(|all| all.get(&partition)) {
+                if let Some(positions) =
+                    found.positions.as_ref().and_then(|all| all.get(&partition))
+                {
                     found.open.dir.keep(partition.clone(), *positions);
                 }
                 report.failed.push((partition, error.to_string()));

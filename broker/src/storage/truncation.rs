@@ -121,6 +121,9 @@ impl Log {
         let segment = Segment::open(&self.context, &folder, first.base_offset)?;
         segment.index.truncate_to(cut.size)?;
         segment.times.truncate_to(cut.end_offset)?;
+        // Entries of before must not come back beside new ones; the log is right without them.
+        segment.index.sync()?;
+        segment.times.sync()?;
         let newest = newest_of(&segment, cut)?;
         segment.resume(cut, newest, self.context.clock.now_ms());
         Ok(segment)

@@ -15,7 +15,7 @@ use crate::storage::disk::faulty::FaultyDisk;
 const SEEDS: u64 = 300;
 const STEPS: usize = 60;
 /// Seeds that once found a fault.
-const REGRESSIONS: &[u64] = &[];
+const REGRESSIONS: &[u64] = &[372, 641];
 const PRODUCER: i64 = 42;
 const WINDOW: u16 = 8;
 
@@ -106,14 +106,34 @@ impl Story {
         let (set, log) = world.open_log();
         let model = Model::default();
         let slices = Vec::new();
-        Self { random, disk, world, set: Some(set), log, model, written: 0, slices, full: false, went_back: false, truncated: false }
+        Self {
+            random,
+            disk,
+            world,
+            set: Some(set),
+            log,
+            model,
+            written: 0,
+            slices,
+            full: false,
+            went_back: false,
+            truncated: false,
+        }
     }
 
     fn run(mut self) {
         for _ in 0..STEPS {
             let step = self.random.u8(0..100);
             if std::env::var_os("OTTLA_MODEL_TRACE").is_some() {
-                eprintln!("{step} {:?} {:?}", self.log, self.disk.list(&self.log.folder()).map(|l| l.into_iter().filter(|e| !e.name.contains("index")).map(|e| (e.name, e.len)).collect::<Vec<_>>()));
+                eprintln!(
+                    "{step} {:?} {:?}",
+                    self.log,
+                    self.disk.list(&self.log.folder()).map(|l| l
+                        .into_iter()
+                        .filter(|e| !e.name.contains("index"))
+                        .map(|e| (e.name, e.len))
+                        .collect::<Vec<_>>())
+                );
             }
             match step {
                 0..40 => self.append(),
@@ -287,6 +307,7 @@ impl Story {
             self.log.flush_to(self.log.log_end(), done);
             self.set.as_ref().unwrap().run_due();
             receiver.try_recv().expect("called by now").unwrap();
+            self.follow_start();
         }
         self.model.flushed = self.model.end;
     }
