@@ -4,13 +4,14 @@
 //! claimed is in [`crate::registry`], when it is computed is the member's business. Everything
 //! here is deterministic: equal inputs give equal plans on every machine.
 
+pub mod pattern;
 pub mod plan;
 pub mod range;
 pub mod sticky;
 mod subscribed;
 
+pub use pattern::TopicPattern;
 pub use plan::{InvalidPlan, Members, Owned, Plan, Strategy, TopicInput, Topics};
-pub use subscribed::{check_pattern, leader};
 
 #[cfg(test)]
 mod tests;

@@ -2,30 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
-
-use super::{Members, TopicInput, Topics};
+use super::{Members, TopicInput, TopicPattern, Topics};
 use crate::zk::payload::Subscription;
-
-/// The member that computes the next plan: the lowest live id. Others only do when it is slow.
-pub fn leader(members: &Members) -> Option<&str> {
-    members.keys().next().map(String::as_str)
-}
-
-/// Checks a pattern as a subscription uses it: it must match a topic's whole name.
-pub fn check_pattern(pattern: &str) -> Result<(), regex::Error> {
-    anchored(pattern).map(|_| ())
-}
-
-fn anchored(pattern: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&format!("^(?:{pattern})$"))
-}
 
 /// A subscription ready to be asked.
 enum Wanted<'a> {
     Topics(&'a BTreeMap<String, u32>),
     /// `None`: a pattern that this program cannot read matches nothing.
-    Pattern(Option<Regex>, u32),
+    Pattern(Option<TopicPattern>, u32),
 }
 
 /// The subscriptions of all members, ready to be asked; members are known by their rank.
@@ -36,7 +20,7 @@ impl<'a> Subscribed<'a> {
         let wanted = members.values().map(|subscription| match subscription {
             Subscription::Topics(topics) => Wanted::Topics(topics),
             Subscription::Pattern { regex, streams } => {
-                Wanted::Pattern(anchored(regex).ok(), *streams)
+                Wanted::Pattern(TopicPattern::new(regex).ok(), *streams)
             }
         });
         Self(wanted.collect())
@@ -49,7 +33,7 @@ impl<'a> Subscribed<'a> {
     pub(super) fn streams(&self, rank: usize, name: &str, topic: &TopicInput) -> u32 {
         let streams = match &self.0[rank] {
             Wanted::Topics(topics) => topics.get(name).copied().unwrap_or(0),
-            Wanted::Pattern(Some(regex), streams) if regex.is_match(name) => *streams,
+            Wanted::Pattern(Some(pattern), streams) if pattern.matches(name) => *streams,
             Wanted::Pattern(..) => 0,
         };
         streams.min(topic.partitions)

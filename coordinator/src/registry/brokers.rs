@@ -79,11 +79,6 @@ pub async fn register(
     }
 }
 
-/// Takes the registration back before the session ends; another's is left alone.
-pub async fn deregister(client: &Client, id: BrokerId) -> Result<(), RegistryError> {
-    node::delete_own_ephemeral(client, &paths::broker(id)).await
-}
-
 /// One broker's registration.
 pub async fn read(
     client: &Client,

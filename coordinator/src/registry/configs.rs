@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use zookeeper_client::{Client, OneshotWatcher};
+use zookeeper_client::Client;
 
-use super::fence::{Change, is_applied};
+use super::RegistryError;
 use super::node::{self, Versioned};
-use super::{EpochFence, FencedError, RegistryError};
+use crate::zk::paths;
 use crate::zk::payload::Overrides;
-use crate::zk::{Payload, paths};
 
 mod keys;
 
@@ -57,15 +56,6 @@ pub async fn read(
     node::read(client, &paths::config(kind.plural(), name)).await
 }
 
-/// The overrides of one resource, and a watch for their change.
-pub async fn read_and_watch(
-    client: &Client,
-    kind: Kind,
-    name: &str,
-) -> Result<(Option<Versioned<Overrides>>, OneshotWatcher), RegistryError> {
-    node::read_and_watch(client, &paths::config(kind.plural(), name)).await
-}
-
 /// All resources of a kind that have overrides.
 pub async fn list(
     client: &Client,
@@ -76,26 +66,4 @@ pub async fn list(
     let found = node::read_many::<Overrides>(client, paths).await?;
     let all = names.into_iter().zip(found);
     Ok(all.filter_map(|(name, found)| Some((name, found?.value))).collect())
-}
-
-/// Writes the overrides of one resource, whole. `expected` is the version that was read, `None`
-/// when there were none. [`FencedError::Conflict`] or [`FencedError::Exists`]: read again.
-pub async fn set(
-    client: &Client,
-    fence: EpochFence,
-    kind: Kind,
-    name: &str,
-    overrides: &Overrides,
-    expected: Option<i32>,
-) -> Result<(), FencedError> {
-    let path = paths::config(kind.plural(), name);
-    let bytes = overrides.encode()?;
-    match expected {
-        Some(version) => fence.set(client, path, bytes, version).await.map(|_| ()),
-        None => {
-            let change = [Change::create(path, bytes)];
-            let applied = async |first: &Change| is_applied(client, first).await;
-            fence.commit_in_parts(client, &change, applied).await
-        }
-    }
 }

@@ -8,7 +8,7 @@ use zookeeper_client::{Client, Error, OneshotWatcher};
 use super::RegistryError;
 use super::node::{self, Created};
 use crate::zk::payload::Member;
-use crate::zk::{Fault, Payload, paths};
+use crate::zk::{Payload, paths};
 
 /// A member could not join.
 #[derive(Debug, thiserror::Error)]
@@ -74,16 +74,6 @@ pub async fn leave(client: &Client, group: &str, consumer: &str) -> Result<(), R
     node::delete_own_ephemeral(client, &paths::member(group, consumer)).await
 }
 
-/// The names of all groups.
-pub async fn groups(client: &Client) -> Result<Vec<String>, RegistryError> {
-    node::children(client, paths::CONSUMERS).await
-}
-
-/// True when the group exists, with members or without.
-pub async fn exists(client: &Client, group: &str) -> Result<bool, RegistryError> {
-    Ok(node::bytes(client, &paths::group(group)).await?.is_some())
-}
-
 /// The live members of a group.
 pub async fn members(
     client: &Client,
@@ -112,48 +102,4 @@ async fn read_all(
     let found = node::read_many(client, nodes).await?;
     // One that went between the listing and the reading is left out; the watch has fired for it.
     Ok(ids.into_iter().zip(found).filter_map(|(id, found)| Some((id, found?.value))).collect())
-}
-
-/// What became of a group that was to be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// It is gone, with its offsets.
-    Removed,
-    /// It has live members and stays.
-    HasMembers,
-    /// There was none.
-    NotFound,
-}
-
-/// Removes a group without live members, and its offsets. Idempotent: goes on where an earlier
-/// attempt ended. A member that joins meanwhile makes the group anew.
-pub async fn remove(client: &Client, group: &str) -> Result<Removal, RegistryError> {
-    if !exists(client, group).await? {
-        return Ok(Removal::NotFound);
-    }
-    // The members' parent goes first: ZooKeeper refuses that while there is one, so the check and
-    // the act are one.
-    let members = paths::members(group);
-    loop {
-        match client.delete(&members, None).await {
-            Ok(()) | Err(Error::NoNode) => break,
-            Err(Error::NotEmpty) => return Ok(Removal::HasMembers),
-            Err(error) if Fault::of(&error) == Fault::AnswerLost => {
-                tokio::time::sleep(node::RETRY_PAUSE).await;
-            }
-            Err(error) => return Err(RegistryError::from_client("delete", &members, error)),
-        }
-    }
-    for parent in [paths::owners(group), paths::offsets(group)] {
-        for topic in node::children(client, &parent).await? {
-            let topic = format!("{parent}/{topic}");
-            let names = node::children(client, &topic).await?;
-            let leaves = names.iter().map(|name| format!("{topic}/{name}"));
-            node::delete_all(client, leaves.collect()).await?;
-            node::delete_all(client, vec![topic]).await?;
-        }
-        node::delete_all(client, vec![parent]).await?;
-    }
-    node::delete_all(client, vec![paths::plan(group), paths::group(group)]).await?;
-    Ok(Removal::Removed)
 }

@@ -1,6 +1,5 @@
 //! Controller writes: every one checks the controller epoch's version in the same transaction.
 
-use futures_util::stream::{self, StreamExt};
 use zookeeper_client::{Client, Error, MultiWriteError, MultiWriteResult, MultiWriter};
 
 use super::{RegistryError, node};
@@ -146,39 +145,6 @@ impl EpochFence {
         })
     }
 
-    /// Writes a value where the node's version is `expected`: the new version, or
-    /// [`FencedError::Conflict`]. A lost answer is resolved by reading back.
-    pub async fn set(
-        self,
-        client: &Client,
-        path: String,
-        bytes: Vec<u8>,
-        expected: i32,
-    ) -> Result<i32, FencedError> {
-        let change = [Change::Set { path, bytes, version: Some(expected) }];
-        let mut in_doubt = false;
-        loop {
-            match self.commit(client, &change).await {
-                Ok(versions) => return Ok(versions.first().copied().unwrap_or_default()),
-                Err(FencedError::Conflict { .. }) if in_doubt => {}
-                Err(FencedError::Registry(RegistryError::AnswerLost { .. })) => in_doubt = true,
-                Err(error) => return Err(error),
-            }
-            let Change::Set { path, bytes, .. } = &change[0] else { continue };
-            match node::bytes(client, path).await? {
-                Some((_, stat)) if stat.version == expected => {
-                    tokio::time::sleep(node::RETRY_PAUSE).await;
-                }
-                Some((found, stat))
-                    if stat.version == expected.wrapping_add(1) && found == *bytes =>
-                {
-                    return Ok(stat.version);
-                }
-                _ => return Err(FencedError::Conflict { path: path.clone() }),
-            }
-        }
-    }
-
     /// Applies changes in as many transactions as the limit of a request asks for, in order. When
     /// this fails, the first ones may be in place. `applied` says after a lost answer whether a
     /// transaction took effect, from its first change.
@@ -204,13 +170,6 @@ impl EpochFence {
         }
         Ok(())
     }
-}
-
-/// Runs many fenced writes side by side; answers in order.
-pub(crate) async fn side_by_side<T, F: Future<Output = T>>(
-    writes: impl IntoIterator<Item = F>,
-) -> Vec<T> {
-    stream::iter(writes).buffered(node::PIPELINE).collect().await
 }
 
 fn new_version(result: &MultiWriteResult) -> i32 {

@@ -293,20 +293,3 @@ pub(crate) async fn gone_within(
         Err(_) => Ok(false),
     }
 }
-
-/// Deletes nodes whatever their version, side by side; not there, or not empty (in use again), is
-/// fine.
-pub(crate) async fn delete_all(client: &Client, paths: Vec<String>) -> Result<(), RegistryError> {
-    let deletes = stream::iter(&paths).map(|path| async move {
-        repeat("delete", path, async || match client.delete(path, None).await {
-            Err(Error::NoNode | Error::NotEmpty) => Ok(()),
-            other => other,
-        })
-        .await
-    });
-    let mut deletes = deletes.buffered(PIPELINE);
-    while let Some(deleted) = deletes.next().await {
-        deleted?;
-    }
-    Ok(())
-}

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use proto::Partition;
-use zookeeper_client::{Client, Error, MultiWriteError};
+use zookeeper_client::Client;
 
+use super::RegistryError;
 use super::node::{self, Versioned};
-use super::{RegistryError, owners};
-use crate::zk::payload::{CommittedOffset, Owner};
-use crate::zk::{Fault, Payload, paths};
+use crate::zk::paths;
+use crate::zk::payload::CommittedOffset;
 
 /// What became of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,61 +70,4 @@ pub async fn list(
         all.insert(topic, stored.collect());
     }
     Ok(all)
-}
-
-/// What became of a reset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ResetOutcome {
-    /// The group begins there next time.
-    Reset,
-    /// A member owns the partition; nothing was changed.
-    Owned {
-        /// Who; `None` when it was released meanwhile.
-        by: Option<Owner>,
-    },
-}
-
-/// Sets where a group begins next time, for the operator. Refused while a member owns the
-/// partition: the owner node is made and removed in the same transaction, so the check and the act
-/// are one.
-pub async fn reset(
-    client: &Client,
-    group: &str,
-    topic: &str,
-    partition: Partition,
-    value: &CommittedOffset,
-) -> Result<ResetOutcome, RegistryError> {
-    owners::prepare(client, group, topic).await?;
-    let owner = paths::owner(group, topic, partition);
-    let path = paths::offset(group, topic, partition);
-    let bytes = value.encode()?;
-    loop {
-        let before = read(client, group, topic, partition).await?;
-        let failed = |error| RegistryError::from_client("reset", &path, error);
-        let mut writer = client.new_multi_writer();
-        writer.add_create(&owner, b"", &node::EPHEMERAL).map_err(failed)?;
-        match &before {
-            None => writer.add_create(&path, &bytes, &node::PERSISTENT),
-            Some(before) => writer.add_set_data(&path, &bytes, Some(before.version)),
-        }
-        .map_err(failed)?;
-        writer.add_delete(&owner, None).map_err(failed)?;
-        match writer.commit().await {
-            Ok(_) => return Ok(ResetOutcome::Reset),
-            Err(MultiWriteError::OperationFailed { index: 0, source: Error::NodeExists }) => {
-                let by = owners::read(client, group, topic, partition).await?;
-                return Ok(ResetOutcome::Owned { by: by.map(|by| by.value) });
-            }
-            // Changed meanwhile, or the answer was lost: doing it again has the same effect.
-            Err(error) => match Error::from(error) {
-                Error::BadVersion | Error::NodeExists | Error::NoNode => {
-                    owners::prepare(client, group, topic).await?;
-                }
-                error if Fault::of(&error) == Fault::AnswerLost => {
-                    tokio::time::sleep(node::RETRY_PAUSE).await;
-                }
-                error => return Err(failed(error)),
-            },
-        }
-    }
 }

@@ -5,13 +5,12 @@
 //! only with their topic.
 
 use proto::Partition;
-use zookeeper_client::{Client, OneshotWatcher};
+use zookeeper_client::Client;
 
-use super::fence::side_by_side;
+use super::RegistryError;
 use super::node::{self, Versioned};
-use super::{EpochFence, FencedError, RegistryError};
+use crate::zk::paths;
 use crate::zk::payload::PartitionState;
-use crate::zk::{Payload, paths};
 
 /// The state of one partition.
 pub async fn read(
@@ -20,15 +19,6 @@ pub async fn read(
     partition: Partition,
 ) -> Result<Option<Versioned<PartitionState>>, RegistryError> {
     node::read(client, &paths::partition_state(topic, partition)).await
-}
-
-/// The state of one partition, and a watch for its change.
-pub async fn read_and_watch(
-    client: &Client,
-    topic: &str,
-    partition: Partition,
-) -> Result<(Option<Versioned<PartitionState>>, OneshotWatcher), RegistryError> {
-    node::read_and_watch(client, &paths::partition_state(topic, partition)).await
 }
 
 /// The states of the partitions 0 to `count` - 1 of a topic, in order.
@@ -52,31 +42,4 @@ pub async fn set(
     expected: i32,
 ) -> Result<Option<i32>, RegistryError> {
     node::set(client, &paths::partition_state(topic, partition), state, expected).await
-}
-
-/// A state that the controller wants to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateUpdate {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: Partition,
-    /// The new state.
-    pub state: PartitionState,
-    /// The version that was read.
-    pub expected: i32,
-}
-
-/// The controller's writes, side by side, each on its own: the answers in order, each the new
-/// version, or [`FencedError::Conflict`] where the leader has written meanwhile.
-pub async fn set_fenced(
-    client: &Client,
-    fence: EpochFence,
-    updates: &[StateUpdate],
-) -> Vec<Result<i32, FencedError>> {
-    side_by_side(updates.iter().map(|update| async move {
-        let path = paths::partition_state(&update.topic, update.partition);
-        fence.set(client, path, update.state.encode()?, update.expected).await
-    }))
-    .await
 }

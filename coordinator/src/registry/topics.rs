@@ -9,22 +9,11 @@ use std::collections::BTreeMap;
 use proto::Partition;
 use zookeeper_client::{Client, OneshotWatcher};
 
-use super::fence::{Change, PART_BYTES, is_applied};
+use super::fence::{Change, is_applied};
 use super::node::{self, Versioned};
 use super::{EpochFence, FencedError, RegistryError};
-use crate::zk::payload::{Overrides, PartitionState, Topic};
-use crate::zk::{Payload, paths};
-
-/// A topic to be created.
-#[derive(Debug, Clone)]
-pub struct NewTopic {
-    /// Its id and the replicas of each partition.
-    pub topic: Topic,
-    /// The first state of each partition, as many as the topic has.
-    pub states: Vec<PartitionState>,
-    /// Its configuration overrides; may be empty.
-    pub overrides: Overrides,
-}
+use crate::zk::paths;
+use crate::zk::payload::{PartitionState, Topic};
 
 /// The names of all topics, also of those being made or unmade.
 pub async fn names(client: &Client) -> Result<Vec<String>, RegistryError> {
@@ -70,73 +59,6 @@ async fn read_all(
     Ok(names.into_iter().zip(found).filter_map(|(name, found)| Some((name, found?))).collect())
 }
 
-/// Creates a topic with its partitions' states and its overrides.
-///
-/// [`FencedError::Exists`] when there is one of the name, or one is being made or unmade: what an
-/// earlier attempt left is recognised by [`read`] answering `None`; take it away with [`remove`].
-/// A lost answer is resolved by reading back.
-pub async fn create(
-    client: &Client,
-    fence: EpochFence,
-    name: &str,
-    new: &NewTopic,
-) -> Result<(), FencedError> {
-    // Nobody but the controller of this epoch creates topics, so after this look a node that is
-    // there is our own, also when the answer to its creation was lost.
-    if node::bytes(client, &paths::topic(name)).await?.is_some() {
-        return Err(FencedError::Exists { path: paths::topic(name) });
-    }
-    let value = new.topic.encode()?;
-    let config = paths::config("topics", name);
-    let has_config = node::bytes(client, &config).await?.is_some();
-    let mut frame = vec![
-        Change::create(paths::partitions(name), Vec::new()),
-        Change::create(paths::stored_parent(name), Vec::new()),
-    ];
-    let overrides = new.overrides.encode()?;
-    match (has_config, new.overrides.values.is_empty()) {
-        // Left by a topic before this one.
-        (true, _) => frame.push(Change::Set { path: config, bytes: overrides, version: None }),
-        (false, false) => frame.push(Change::create(config, overrides)),
-        (false, true) => {}
-    }
-    let states = state_changes(name, 0, &new.states)?;
-    let size: usize = value.len() + frame.iter().chain(&states).map(Change::size).sum::<usize>();
-    let at_once = size < PART_BYTES;
-    let first_value = if at_once { value.clone() } else { Vec::new() };
-    let mut changes = vec![Change::create(paths::topic(name), first_value)];
-    changes.extend(frame);
-    changes.extend(states);
-    if !at_once {
-        changes.push(Change::Set { path: paths::topic(name), bytes: value, version: Some(0) });
-    }
-    fence.commit_in_parts(client, &changes, async |first| is_applied(client, first).await).await
-}
-
-/// Adds partitions to a topic: `grown` is its new value, `states` those of the added ones. The
-/// states come first, so nobody sees a partition without one.
-pub async fn grow(
-    client: &Client,
-    fence: EpochFence,
-    name: &str,
-    old: &Versioned<Topic>,
-    grown: &Topic,
-    states: &[PartitionState],
-) -> Result<(), FencedError> {
-    let before = old.value.partitions.len();
-    // An earlier attempt may have left some of the states.
-    let left = node::children(client, &paths::partitions(name)).await?;
-    let stale: Vec<Partition> = left
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .filter(|&partition: &Partition| partition as usize >= before)
-        .collect();
-    let mut changes = removal_of_partitions(client, name, &stale).await?;
-    changes.extend(state_changes(name, before, states)?);
-    fence.commit_in_parts(client, &changes, async |first| is_applied(client, first).await).await?;
-    fence.set(client, paths::topic(name), grown.encode()?, old.version).await.map(|_| ())
-}
-
 /// Removes a topic, its partitions' states, its overrides and its deletion mark. Idempotent:
 /// goes on where an earlier attempt ended. From the first step on readers take it for absent.
 pub async fn remove(client: &Client, fence: EpochFence, name: &str) -> Result<(), FencedError> {
@@ -175,19 +97,6 @@ pub async fn remove(client: &Client, fence: EpochFence, name: &str) -> Result<()
             other => return other,
         }
     }
-}
-
-fn state_changes(
-    name: &str,
-    first: usize,
-    states: &[PartitionState],
-) -> Result<Vec<Change>, RegistryError> {
-    let mut changes = Vec::with_capacity(2 * states.len());
-    for (partition, state) in (first as Partition..).zip(states) {
-        changes.push(Change::create(paths::partition(name, partition), Vec::new()));
-        changes.push(Change::create(paths::partition_state(name, partition), state.encode()?));
-    }
-    Ok(changes)
 }
 
 async fn removal_of_partitions(

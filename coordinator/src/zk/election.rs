@@ -82,14 +82,6 @@ pub async fn read(client: &Client) -> Result<Option<Controller>, RegistryError> 
     Ok(node::read(client, paths::CONTROLLER).await?.map(|found| found.value))
 }
 
-/// The active controller, and a watch for its change; for a broker that forwards to it.
-pub async fn read_and_watch(
-    client: &Client,
-) -> Result<(Option<Controller>, OneshotWatcher), RegistryError> {
-    let (found, watcher) = node::read_and_watch(client, paths::CONTROLLER).await?;
-    Ok((found.map(|found| found.value), watcher))
-}
-
 async fn fence_of(
     client: &Client,
     controller: &Controller,

@@ -206,9 +206,10 @@ pub struct ControllerEpoch {
 pub enum Subscription {
     /// Topics by name, each with the number of streams this member reads it with (at least 1).
     Topics(BTreeMap<String, u32>),
-    /// Every topic whose whole name matches, each with so many streams.
+    /// Every topic that a [`TopicPattern`](crate::rebalance::TopicPattern) matches, each with so many
+    /// streams.
     Pattern {
-        /// A regular expression, anchored at both ends when it is used.
+        /// The pattern, as the member was given it.
         regex: String,
         /// Streams of each matching topic (at least 1).
         streams: u32,

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use coordinator::rebalance::{Members, Plan, Strategy, TopicInput, Topics};
-use coordinator::registry::consumers::{self, JoinError, Removal};
-use coordinator::registry::offsets::{self, CommitOutcome, ResetOutcome};
+use coordinator::registry::consumers::{self, JoinError};
+use coordinator::registry::offsets::{self, CommitOutcome};
 use coordinator::registry::owners::{self, Claim, ClaimOutcome, Claimed};
 use coordinator::registry::{RegistryError, plan};
 use coordinator::zk::Client;
@@ -23,7 +23,6 @@ pub(crate) async fn all(connect: &str) -> Result<()> {
     claims_and_commits(connect).await.context("claims_and_commits")?;
     a_late_commit_is_refused(connect).await.context("a_late_commit_is_refused")?;
     offsets_of_a_deleted_topic(connect).await.context("offsets_of_a_deleted_topic")?;
-    resets(connect).await.context("resets")?;
     a_burst_of_claims(connect).await.context("a_burst_of_claims")
 }
 
@@ -90,10 +89,8 @@ pub(crate) async fn committed(
 }
 
 async fn membership(connect: &str) -> Result<()> {
-    let (one, two) = (session(connect, "members").await?, session(connect, "members").await?);
-    let (one, two) = (one.live().await?, two.live().await?);
-    ensure!(consumers::groups(&one.client).await?.is_empty());
-    ensure!(consumers::remove(&one.client, "g").await? == Removal::NotFound);
+    let (first, second) = (session(connect, "members").await?, session(connect, "members").await?);
+    let (one, two) = (first.live().await?, second.live().await?);
     let (none, watch) = consumers::members_and_watch(&two.client, "g").await?;
     ensure!(none.is_empty(), "a group that does not exist can be watched");
     consumers::join(&one.client, "g", "c1", &member("t"), PATIENCE).await?;
@@ -104,14 +101,15 @@ async fn membership(connect: &str) -> Result<()> {
     ensure!(matches!(taken, Err(JoinError::Taken { .. })), "{taken:?}");
     let members = consumers::members(&one.client, "g").await?;
     ensure!(members.len() == 2 && members["c2"] == member("u"), "{members:?}");
-    ensure!(consumers::groups(&one.client).await? == ["g"]);
-    ensure!(consumers::remove(&one.client, "g").await? == Removal::HasMembers);
     consumers::leave(&one.client, "g", "c2").await?;
     ensure!(consumers::members(&one.client, "g").await?.len() == 2, "another's is left alone");
-    consumers::leave(&one.client, "g", "c1").await?;
-    consumers::leave(&two.client, "g", "c2").await?;
-    ensure!(consumers::remove(&one.client, "g").await? == Removal::Removed);
-    ensure!(consumers::groups(&one.client).await?.is_empty());
+    // Gone at the latest when the other's session is.
+    let again = member("u");
+    let waiting = consumers::join(&two.client, "g", "c1", &again, PATIENCE * 20);
+    let (joined, ()) = tokio::join!(waiting, first.close());
+    joined?;
+    let members = consumers::members(&two.client, "g").await?;
+    ensure!(members.len() == 2 && members["c1"] == member("u"), "{members:?}");
     Ok(())
 }
 
@@ -235,23 +233,6 @@ async fn offsets_of_a_deleted_topic(connect: &str) -> Result<()> {
     owners::release(client, "g", "t", 0).await?;
     let third = claimed(client, &claim_of("a", new, 0, 0)).await?;
     ensure!(third.committed.is_some() && third.void.is_none());
-    Ok(())
-}
-
-async fn resets(connect: &str) -> Result<()> {
-    let session = session(connect, "resets").await?;
-    let client = &session.live().await?.client;
-    let input = TopicInput { topic_id: TopicId::random(), partitions: 1 };
-    let to = |offset| value(offset, input.topic_id, "operator");
-    ensure!(offsets::reset(client, "g", "t", 0, &to(3)).await? == ResetOutcome::Reset);
-    ensure!(offsets::reset(client, "g", "t", 0, &to(4)).await? == ResetOutcome::Reset);
-    plan::write(client, "g", &plan_of(&["a"], "t", input), None).await?;
-    let mine = claimed(client, &claim_of("a", input, 0, 0)).await?;
-    ensure!(mine.committed == Some(to(4)), "{mine:?}");
-    let refused = offsets::reset(client, "g", "t", 0, &to(5)).await?;
-    ensure!(matches!(refused, ResetOutcome::Owned { by: Some(_) }), "{refused:?}");
-    owners::release(client, "g", "t", 0).await?;
-    ensure!(offsets::reset(client, "g", "t", 0, &to(5)).await? == ResetOutcome::Reset);
     Ok(())
 }
 

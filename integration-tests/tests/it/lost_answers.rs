@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use coordinator::rebalance::TopicInput;
-use coordinator::registry::configs::{self, Kind};
-use coordinator::registry::{brokers, consumers, owners, partitions, plan, producer_ids, topics};
+use coordinator::registry::fence::Change;
+use coordinator::registry::{
+    FencedError, RegistryError, brokers, consumers, owners, partitions, plan, producer_ids, topics,
+};
 use coordinator::zk::election::{self, Election};
-use coordinator::zk::payload::{Member, Overrides};
-use coordinator::zk::{Client, Live};
+use coordinator::zk::payload::Member;
+use coordinator::zk::{Client, Live, Payload, paths};
 use integration_tests::lossy::{Fault, Lossy};
 use proto::{BrokerId, TopicId};
 use uuid::Uuid;
 
 use crate::group_registries::{claim_of, claimed, committed, plan_of, reads, value};
-use crate::registries::{elected, new_topic, session, state};
+use crate::registries::{create_topic, elected, session, state};
 use crate::sessions::some_broker;
 
 const FAULTS: [Fault; 3] = [Fault::None, Fault::LoseAnswer, Fault::LoseRequest];
@@ -91,36 +93,27 @@ async fn controller_writes(lossy: &Lossy, fault: Fault, client: &Client) -> Resu
         anyhow::bail!("nobody else is there");
     };
     ensure!(fence.epoch == 2, "elected once: {fence:?}");
-    let small = new_topic(2);
-    hit(lossy, fault, "create", topics::create(client, fence, "small", &small)).await?;
-    let large = new_topic(1500);
-    hit(lossy, fault, "create", topics::create(client, fence, "large", &large)).await?;
-    ensure!(topics::read(client, "large").await?.context("created")?.value == large.topic);
-    let states = partitions::read_all(client, "large", 1500).await?;
-    ensure!(states.iter().all(Option::is_some));
-
+    create_topic(client, fence, "small", 2).await?;
+    create_topic(client, fence, "large", 1500).await?;
     let next = state(1);
     let call = partitions::set(client, "small", 0, &next, 0);
     ensure!(hit(lossy, fault, "state", call).await? == Some(1));
-    let update = partitions::StateUpdate {
-        topic: "small".into(),
-        partition: 0,
-        state: state(2),
-        expected: 1,
-    };
+    // The controller reads everything anew where this says that the answer was lost.
+    let (path, bytes) = (paths::partition_state("small", 0), state(2).encode()?);
+    let change = Change::Set { path, bytes, version: Some(1) };
     lossy.arm(fault);
-    let written = partitions::set_fenced(client, fence, std::slice::from_ref(&update)).await;
-    ensure!(matches!(written[..], [Ok(2)]), "{written:?}");
-    let some = Overrides { values: [("k".to_owned(), "v".to_owned())].into() };
-    let call = configs::set(client, fence, Kind::Topic, "small", &some, None);
-    hit(lossy, fault, "overrides", call).await?;
-
-    let found = topics::read(client, "small").await?.context("created")?;
-    let mut grown = found.value.clone();
-    grown.partitions.resize(4, vec![BrokerId(1)]);
-    let added = [state(0), state(0)];
-    let call = topics::grow(client, fence, "small", &found, &grown, &added);
-    hit(lossy, fault, "grow", call).await?;
+    let written = fence.commit(client, &[change]).await;
+    let version = partitions::read(client, "small", 0).await?.context("a state")?.version;
+    match fault {
+        Fault::None => ensure!(matches!(written.as_deref(), Ok([2])), "{written:?}"),
+        _ => {
+            let lost = |error: &FencedError| {
+                matches!(error, FencedError::Registry(RegistryError::AnswerLost { .. }))
+            };
+            ensure!(written.as_ref().is_err_and(lost), "{written:?}");
+        }
+    }
+    ensure!(version == if fault == Fault::LoseRequest { 1 } else { 2 });
     hit(lossy, fault, "remove", topics::remove(client, fence, "small")).await?;
     hit(lossy, fault, "remove", topics::remove(client, fence, "large")).await?;
     ensure!(topics::names(client).await?.is_empty());

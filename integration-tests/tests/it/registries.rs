@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use coordinator::registry::brokers::{self, RegisterError};
 use coordinator::registry::configs::{self, Kind};
-use coordinator::registry::topics::{self, NewTopic};
+use coordinator::registry::fence::Change;
 use coordinator::registry::{
-    EpochFence, FencedError, cluster_id, deletions, partitions, producer_ids,
+    EpochFence, FencedError, RegistryError, cluster_id, deletions, partitions, producer_ids, topics,
 };
 use coordinator::zk::election::{self, Election};
 use coordinator::zk::payload::{Deletion, Overrides, PartitionState, Stored, Topic};
-use coordinator::zk::{Client, Session, SessionOptions};
+use coordinator::zk::{Client, Payload, Session, SessionOptions, paths};
 use futures_util::future::join_all;
 use integration_tests::lossy::expire;
 use integration_tests::scratch;
@@ -48,7 +48,6 @@ async fn all(connect: &str) -> Result<()> {
     topic_life(connect).await.context("topic_life")?;
     large_topic(connect).await.context("large_topic")?;
     partition_states(connect).await.context("partition_states")?;
-    overrides(connect).await.context("overrides")?;
     producer_id_blocks(connect).await.context("producer_id_blocks")?;
     group_registries::all(connect).await?;
     lost_answers::all(connect).await
@@ -69,15 +68,33 @@ pub(crate) async fn elected(client: &Client) -> Result<EpochFence> {
     }
 }
 
-pub(crate) fn new_topic(partitions: usize) -> NewTopic {
-    NewTopic {
-        topic: Topic {
-            topic_id: TopicId::random(),
-            partitions: vec![vec![BrokerId(1)]; partitions],
-        },
-        states: vec![state(0); partitions],
-        overrides: Overrides::default(),
+/// Registers a topic as the controller does: its own node last, so that readers see it whole.
+pub(crate) async fn create_topic(
+    client: &Client,
+    fence: EpochFence,
+    name: &str,
+    count: usize,
+) -> Result<Topic, FencedError> {
+    let create = |path: String, bytes: Vec<u8>| Change::Create { path, bytes };
+    let topic = Topic { topic_id: TopicId::random(), partitions: vec![vec![BrokerId(1)]; count] };
+    let mut changes = vec![
+        create(paths::topic(name), Vec::new()),
+        create(paths::partitions(name), Vec::new()),
+        create(paths::stored_parent(name), Vec::new()),
+    ];
+    for partition in 0.. {
+        if partition as usize == count {
+            break;
+        }
+        changes.push(create(paths::partition(name, partition), Vec::new()));
+        changes.push(create(paths::partition_state(name, partition), state(0).encode()?));
     }
+    let (path, bytes) = (paths::topic(name), topic.encode()?);
+    changes.push(Change::Set { path, bytes, version: Some(0) });
+    for part in changes.chunks(1000) {
+        fence.commit(client, part).await?;
+    }
+    Ok(topic)
 }
 
 pub(crate) fn state(epoch: i32) -> PartitionState {
@@ -124,13 +141,13 @@ async fn broker_ids(connect: &str) -> Result<()> {
     let waiting = brokers::register(&theirs.client, id, &other, &[], patience * 20);
     let leaving = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        brokers::deregister(&mine.client, id).await
+        one.close().await;
     };
-    let (waited, left) = tokio::join!(waiting, leaving);
+    let (waited, ()) = tokio::join!(waiting, leaving);
     waited?;
-    left?;
-    // What is another's is left alone; what is provably dead is taken over at once.
-    brokers::deregister(&mine.client, id).await?;
+    // What is provably dead is taken over at once.
+    let three = session(connect, "brokers").await?;
+    let mine = three.live().await?;
     ensure!(brokers::list(&mine.client).await?[&id] == other);
     let began = Instant::now();
     let dead = [other.incarnation];
@@ -155,7 +172,7 @@ async fn one_controller(connect: &str) -> Result<()> {
         anyhow::bail!("two controllers");
     };
     ensure!(controller.address == "a:1");
-    topics::create(&first.client, fence, "before", &new_topic(1)).await?;
+    create_topic(&first.client, fence, "before", 1).await?;
 
     expire(connect, &first).await?;
     tokio::time::timeout(Duration::from_secs(4), watcher.changed()).await.context("the watch")?;
@@ -163,7 +180,7 @@ async fn one_controller(connect: &str) -> Result<()> {
     ensure!(next.epoch == 2, "the epoch is raised");
     // The first one, with a new session and its old epoch, can change nothing.
     let late = one.live_after(first.number).await?;
-    let refused = topics::create(&late.client, fence, "late", &new_topic(1)).await;
+    let refused = create_topic(&late.client, fence, "late", 1).await;
     ensure!(matches!(refused, Err(FencedError::Fenced { epoch: 1 })), "{refused:?}");
     ensure!(topics::read(&late.client, "late").await?.is_none());
     election::resign(&late.client).await?;
@@ -179,45 +196,45 @@ async fn topic_life(connect: &str) -> Result<()> {
     let fence = elected(client).await?;
     let (none, names, watch) = topics::list_and_watch(client).await?;
     ensure!(none.is_empty() && names.is_empty());
-    let mut new = new_topic(3);
-    new.overrides.values.insert("segment.bytes".into(), "4096".into());
-    topics::create(client, fence, "logs", &new).await?;
+    let topic = create_topic(client, fence, "logs", 3).await?;
     watch.changed().await;
-    let again = topics::create(client, fence, "logs", &new_topic(1)).await;
+    let again = create_topic(client, fence, "logs", 1).await;
     ensure!(matches!(again, Err(FencedError::Exists { .. })), "{again:?}");
-    let found = topics::read(client, "logs").await?.context("created")?;
-    ensure!(found.value == new.topic);
+    let (found, watch) = topics::read_and_watch(client, "logs").await?;
+    ensure!(found.is_some_and(|found| found.value == topic));
     let states = partitions::read_all(client, "logs", 3).await?;
     ensure!(states.iter().flatten().all(|found| found.value == state(0)) && states.len() == 3);
-    let config = configs::read(client, Kind::Topic, "logs").await?.context("overrides")?;
-    ensure!(config.value == new.overrides);
 
-    let mut grown = new.topic.clone();
-    grown.partitions.resize(5, vec![BrokerId(1)]);
-    let added = vec![state(7); 2];
-    topics::grow(client, fence, "logs", &found, &grown, &added).await?;
-    let stale = topics::grow(client, fence, "logs", &found, &grown, &added).await;
-    ensure!(stale.is_err(), "grown from a version that is gone");
-    ensure!(topics::read(client, "logs").await?.context("still there")?.value == grown);
-    let states = partitions::read_all(client, "logs", 5).await?;
-    ensure!(states[4].as_ref().context("added")?.value == state(7));
-    // A second growth meets what the refused one left.
-    let found = topics::read(client, "logs").await?.context("still there")?;
-    grown.partitions.resize(6, vec![BrokerId(1)]);
-    topics::grow(client, fence, "logs", &found, &grown, &[state(8)]).await?;
-
+    let some = Overrides { values: [("segment.bytes".to_owned(), "4096".to_owned())].into() };
+    let deletion = Deletion { topic_id: topic.topic_id, accepted_ms: 1 };
+    let (config, mark) = (paths::config("topics", "logs"), paths::admin_delete("logs"));
+    let changes = [
+        Change::Create { path: config, bytes: some.encode()? },
+        Change::Create { path: mark, bytes: deletion.encode()? },
+    ];
+    fence.commit(client, &changes).await?;
+    ensure!(configs::list(client, Kind::Topic).await?["logs"] == some);
+    ensure!(deletions::list(client).await?["logs"] == deletion);
     let stored = Stored { partitions: vec![0, 1] };
     brokers::set_stored(client, "logs", BrokerId(1), &stored).await?;
-    let deletion = Deletion { topic_id: grown.topic_id, accepted_ms: 1 };
-    deletions::mark(client, fence, "logs", &deletion).await?;
-    deletions::mark(client, fence, "logs", &deletion).await.context("idempotent")?;
-    ensure!(deletions::list(client).await?["logs"] == deletion);
+
     topics::remove(client, fence, "logs").await?;
+    watch.changed().await;
     topics::remove(client, fence, "logs").await.context("idempotent")?;
     ensure!(topics::names(client).await?.is_empty() && deletions::list(client).await?.is_empty());
-    ensure!(configs::read(client, Kind::Topic, "logs").await?.is_none());
+    ensure!(configs::list(client, Kind::Topic).await?.is_empty());
     brokers::set_stored(client, "logs", BrokerId(1), &stored).await.context("topic is gone")?;
-    topics::create(client, fence, "logs", &new_topic(2)).await.context("created again")
+    create_topic(client, fence, "logs", 2).await.context("created again")?;
+
+    // What a creation that ended half-way leaves is no topic, and can be cleared up.
+    let half = Change::Create { path: paths::topic("half"), bytes: Vec::new() };
+    fence.commit(client, &[half]).await?;
+    ensure!(topics::read(client, "half").await?.is_none());
+    ensure!(topics::names(client).await? == ["half", "logs"]);
+    ensure!(topics::list(client).await?.keys().eq(["logs"]));
+    topics::remove(client, fence, "half").await?;
+    ensure!(topics::names(client).await? == ["logs"]);
+    Ok(())
 }
 
 /// More partitions than one request may carry.
@@ -225,17 +242,20 @@ async fn large_topic(connect: &str) -> Result<()> {
     let session = session(connect, "large").await?;
     let client = &session.live().await?.client;
     let fence = elected(client).await?;
-    let new = new_topic(4000);
+    let topic = create_topic(client, fence, "large", 4000).await?;
+    ensure!(topics::read(client, "large").await?.context("created")?.value == topic);
     let began = Instant::now();
-    topics::create(client, fence, "large", &new).await?;
-    println!("topic of 4,000 partitions created in {:?}", began.elapsed());
-    ensure!(topics::read(client, "large").await?.context("created")?.value == new.topic);
     let states = partitions::read_all(client, "large", 4000).await?;
+    println!("4,000 partition states read in {:?}", began.elapsed());
     ensure!(states.iter().all(Option::is_some));
     let began = Instant::now();
     topics::remove(client, fence, "large").await?;
     println!("and removed in {:?}", began.elapsed());
     ensure!(topics::names(client).await?.is_empty());
+    // What no request may carry is refused before it closes the connection.
+    let huge = Change::Create { path: "/huge".into(), bytes: vec![0; 1 << 20] };
+    let refused = fence.commit(client, &[huge]).await;
+    ensure!(matches!(refused, Err(FencedError::Registry(RegistryError::Payload(_)))));
     Ok(())
 }
 
@@ -243,47 +263,24 @@ async fn partition_states(connect: &str) -> Result<()> {
     let session = session(connect, "states").await?;
     let client = &session.live().await?.client;
     let fence = elected(client).await?;
-    topics::create(client, fence, "t", &new_topic(2)).await?;
-    let (read, watch) = partitions::read_and_watch(client, "t", 0).await?;
-    let read = read.context("a state")?;
+    create_topic(client, fence, "t", 2).await?;
+    let read = partitions::read(client, "t", 0).await?.context("a state")?;
     let version = partitions::set(client, "t", 0, &state(1), read.version).await?;
     let version = version.context("nobody else wrote")?;
-    watch.changed().await;
     let late = partitions::set(client, "t", 0, &state(2), read.version).await?;
     ensure!(late.is_none(), "a version that is gone");
-    let update = |partition, epoch, expected| partitions::StateUpdate {
-        topic: "t".into(),
-        partition,
-        state: state(epoch),
-        expected,
+    let none = partitions::set(client, "t", 7, &state(2), 0).await?;
+    ensure!(none.is_none(), "a partition that is not there");
+    let change = |epoch, version| -> Result<Change> {
+        let (path, bytes) = (paths::partition_state("t", 0), state(epoch).encode()?);
+        Ok(Change::Set { path, bytes, version: Some(version) })
     };
-    let updates = [update(0, 3, version), update(1, 3, 9), update(7, 3, 0)];
-    let written = partitions::set_fenced(client, fence, &updates).await;
-    ensure!(matches!(written[0], Ok(new) if new == version + 1), "{:?}", written[0]);
-    ensure!(matches!(written[1], Err(FencedError::Conflict { .. })), "{:?}", written[1]);
-    ensure!(matches!(written[2], Err(FencedError::Conflict { .. })), "{:?}", written[2]);
-    let old = EpochFence { version: fence.version - 1, ..fence };
-    let fenced = partitions::set_fenced(client, old, &[update(0, 4, version + 1)]).await;
-    ensure!(matches!(fenced[0], Err(FencedError::Fenced { .. })), "{:?}", fenced[0]);
-    Ok(())
-}
-
-async fn overrides(connect: &str) -> Result<()> {
-    let session = session(connect, "configs").await?;
-    let client = &session.live().await?.client;
-    let fence = elected(client).await?;
-    let some = |value: &str| Overrides { values: [("k".to_owned(), value.to_owned())].into() };
-    let (none, watch) = configs::read_and_watch(client, Kind::Broker, "1").await?;
-    ensure!(none.is_none());
-    configs::set(client, fence, Kind::Broker, "1", &some("a"), None).await?;
-    watch.changed().await;
-    let raced = configs::set(client, fence, Kind::Broker, "1", &some("b"), None).await;
-    ensure!(matches!(raced, Err(FencedError::Exists { .. })), "{raced:?}");
-    configs::set(client, fence, Kind::Broker, "1", &some("b"), Some(0)).await?;
-    let raced = configs::set(client, fence, Kind::Broker, "1", &some("c"), Some(0)).await;
+    ensure!(fence.commit(client, &[change(3, version)?]).await? == [version + 1]);
+    let raced = fence.commit(client, &[change(4, version)?]).await;
     ensure!(matches!(raced, Err(FencedError::Conflict { .. })), "{raced:?}");
-    ensure!(configs::list(client, Kind::Broker).await?["1"] == some("b"));
-    ensure!(configs::list(client, Kind::Client).await?.is_empty());
+    let old = EpochFence { version: fence.version - 1, ..fence };
+    let fenced = old.commit(client, &[change(4, version + 1)?]).await;
+    ensure!(matches!(fenced, Err(FencedError::Fenced { .. })), "{fenced:?}");
     Ok(())
 }
 
