@@ -79,7 +79,6 @@ metrics! {
     parked_fetches: Gauge, "ottla_parked_fetches", "Fetch rounds waiting for records.";
     partitions: Gauge, "ottla_partitions", "Partitions stored here.";
     partitions_led: Gauge, "ottla_partitions_led", "Partitions led by this broker.";
-    partitions_offline: Gauge, "ottla_partitions_offline", "Partitions whose log failed.";
     sessions: Counter, "ottla_zookeeper_sessions_total", "Sessions made with the registry.";
     session_connected: Gauge, "ottla_zookeeper_connected", "1 while the session with the registry is connected.";
     cluster_updates: Counter, "ottla_cluster_updates_total", "Updates taken from the controller.";

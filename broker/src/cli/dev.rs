@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use coordinator::controller::{Controller, ControllerOptions};
@@ -15,6 +16,8 @@ use super::args::DevOptions;
 use super::run;
 use crate::broker::Broker;
 
+/// After a kill -9 the next run's controller waits this long for the dead one's session to end.
+const CONTROLLER_SESSION: Duration = Duration::from_secs(2);
 /// The chroot of the cluster in the registry.
 const CHROOT: &str = "/ottla";
 
@@ -121,7 +124,8 @@ fn controller(
     let (listen, zookeeper) = (options.listen_controller.clone(), zookeeper.to_owned());
     move |started, mut stop| {
         Box::pin(async move {
-            let mut options = ControllerOptions::new(SessionOptions::new(zookeeper.parse()?));
+            let session = SessionOptions::new(zookeeper.parse()?).with_timeout(CONTROLLER_SESSION);
+            let mut options = ControllerOptions::new(session);
             options.listen = listen;
             let controller = Controller::start(options).await?;
             let _ = started.send(controller.address().to_owned());

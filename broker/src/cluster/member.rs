@@ -28,6 +28,9 @@ use crate::metrics::Metrics;
 use crate::replication::PartitionSet;
 use crate::storage::disk::Disk;
 
+/// Before what the disk refused is tried again: at first, and after many failures.
+const TEND_FIRST: Duration = Duration::from_secs(1);
+const TEND_LAST: Duration = Duration::from_secs(60);
 /// Before the registry is asked again after it failed.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -140,6 +143,8 @@ pub struct Member {
     numbering: Numbering,
     /// The session joined last; 0 before the first.
     joined: u64,
+    /// Until what the disk refused is tried again.
+    tend_after: Duration,
 }
 
 impl Member {
@@ -152,7 +157,9 @@ impl Member {
                 metadata: parts.metadata,
                 defaults: parts.defaults,
                 metrics: Arc::clone(&parts.metrics),
+                unsettled: Arc::default(),
             },
+            tend_after: TEND_FIRST,
             session: parts.session,
             identity: parts.identity,
             registration: parts.registration,
@@ -202,6 +209,7 @@ impl Member {
                     Some(update) => self.update(update).await,
                     None => return Ok(()),
                 },
+                () = tokio::time::sleep(self.tend_after) => self.tend().await,
             }
         }
     }
@@ -285,6 +293,25 @@ impl Member {
         self.settler.metadata.update(|known| known.replace(image));
         self.settler.settle(&live.client, &states, deleted, epochs).await?;
         Ok(())
+    }
+
+    /// Tries again what the disk refused, and opens anew what went offline; less and less often
+    /// while that fails.
+    async fn tend(&mut self) {
+        let reopened = self.settler.reopen_offline().await;
+        if !reopened && !self.settler.is_unsettled() {
+            let offline = !self.settler.partitions.offline().is_empty();
+            self.tend_after =
+                if offline { (self.tend_after * 2).min(TEND_LAST) } else { TEND_FIRST };
+            return;
+        }
+        let Some(live) = self.session.connected() else { return };
+        let states = HashMap::new();
+        // What is offline no more had led: its epoch is raised, for the log knows it.
+        let settled =
+            self.settler.settle(&live.client, &states, Vec::new(), Epochs::OfThisRun).await;
+        let again = settled.is_err() || self.settler.is_unsettled();
+        self.tend_after = if again { (self.tend_after * 2).min(TEND_LAST) } else { TEND_FIRST };
     }
 
     async fn update(&mut self, update: Update) {

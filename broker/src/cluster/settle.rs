@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coordinator::registry::{RegistryError, Versioned, partitions};
 use coordinator::zk::Client;
@@ -29,6 +30,8 @@ pub(super) struct Settler {
     pub(super) metadata: Arc<MetadataCache>,
     pub(super) defaults: TopicDefaults,
     pub(super) metrics: Arc<Metrics>,
+    /// Something could not be done on the disk: settle again after a while.
+    pub(super) unsettled: Arc<AtomicBool>,
 }
 
 /// What may be known of the epochs that the registry records.
@@ -49,6 +52,7 @@ impl Settler {
         deleted: Marks,
         epochs: Epochs,
     ) -> Result<(), RegistryError> {
+        self.unsettled.store(false, Ordering::Relaxed);
         let image = self.metadata.image();
         let actions = placement::plan(&image, &self.here(), &deleted, self.me);
         let (lead, other): (Vec<_>, Vec<_>) =
@@ -72,6 +76,36 @@ impl Settler {
         }
         self.lead(ready).await;
         Ok(())
+    }
+
+    /// Whether something is to be done again.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.unsettled.load(Ordering::Relaxed)
+    }
+
+    /// Opens offline partitions anew; true when one came back and is to be led again.
+    pub(super) async fn reopen_offline(&self) -> bool {
+        let offline = self.partitions.offline();
+        if offline.is_empty() {
+            return false;
+        }
+        let partitions = Arc::clone(&self.partitions);
+        let reopening = tokio::task::spawn_blocking(move || {
+            let mut any = false;
+            for partition in offline {
+                match partitions.reopen(partition.name(), partition.topic_id()) {
+                    Ok(()) => {
+                        tracing::warn!(partition = %partition.name(), "opened anew and checked");
+                        any = true;
+                    }
+                    Err(error) => {
+                        tracing::warn!(partition = %partition.name(), %error, "still offline");
+                    }
+                }
+            }
+            any
+        });
+        reopening.await.unwrap_or(false)
     }
 
     /// What is served, and what lies on disk unserved.
@@ -103,9 +137,12 @@ impl Settler {
         }
         let partitions = Arc::clone(&self.partitions);
         let defaults = self.defaults.clone();
+        let unsettled = Arc::clone(&self.unsettled);
         self.blocking(move || {
             for action in actions {
-                carry_out(&partitions, &defaults, &image, action);
+                if !carry_out(&partitions, &defaults, &image, action) {
+                    unsettled.store(true, Ordering::Relaxed);
+                }
             }
         })
         .await;
@@ -185,6 +222,7 @@ impl Settler {
             return;
         }
         let partitions = Arc::clone(&self.partitions);
+        let unsettled = Arc::clone(&self.unsettled);
         self.blocking(move || {
             for (name, id, epoch) in ready {
                 let Ok(partition) = partitions.find(&name.topic, id, name.partition) else {
@@ -193,7 +231,8 @@ impl Settler {
                 match partition.lead(epoch) {
                     Ok(()) => tracing::debug!(partition = %name, %epoch, "leading"),
                     Err(error) => {
-                        tracing::error!(partition = %name, %epoch, %error, "cannot lead");
+                        tracing::error!(partition = %name, %epoch, %error, "cannot lead yet");
+                        unsettled.store(true, Ordering::Relaxed);
                     }
                 }
             }
@@ -214,29 +253,37 @@ impl Settler {
     }
 }
 
+/// False when the disk refused.
 fn carry_out(
     partitions: &PartitionSet,
     defaults: &TopicDefaults,
     image: &ClusterImage,
     action: Action,
-) {
+) -> bool {
     match action {
         Action::Delete(name, id) => match partitions.delete(&name, id) {
             Ok(()) => tracing::info!(partition = %name, topic_id = %id, "partition deleted"),
-            Err(error) => tracing::error!(partition = %name, %error, "partition not deleted"),
+            Err(error) => {
+                tracing::error!(partition = %name, %error, "partition not deleted");
+                return false;
+            }
         },
         Action::SetAside(name, id) => match partitions.set_aside(&name, id) {
             Ok(()) => tracing::warn!(
                 partition = %name, topic_id = %id,
                 "the registry does not know this partition's topic; its directory is set aside"
             ),
-            Err(error) => tracing::error!(partition = %name, %error, "partition not set aside"),
+            Err(error) => {
+                tracing::error!(partition = %name, %error, "partition not set aside");
+                return false;
+            }
         },
         Action::Open(name, id) => {
             let overrides = image.topic_configs.get(&name.topic);
             let config = log_config(defaults, overrides.map(|o| &**o));
             if let Err(error) = partitions.open(&name, id, config) {
                 tracing::error!(partition = %name, topic_id = %id, %error, "partition not served");
+                return false;
             }
         }
         Action::StopLeading(name, id) => {
@@ -246,4 +293,5 @@ fn carry_out(
         }
         Action::Lead(..) => {}
     }
+    true
 }

@@ -75,6 +75,8 @@ fn storage(page: &mut Page, partitions: &PartitionSet) {
         page.head(name, "gauge", help);
         page.line(name, "", value as i64);
     }
+    page.head("ottla_partitions_offline", "gauge", "Partitions whose log failed.");
+    page.line("ottla_partitions_offline", "", partitions.offline().len() as i64);
     let failed = partitions.logs().failed_dirs().len();
     page.head("ottla_log_directories_offline", "gauge", "Log directories that failed.");
     page.line("ottla_log_directories_offline", "", failed as i64);

@@ -341,7 +341,6 @@ impl LogListener for Listener {
 
     fn failed(&self, _: &Offline) {
         if let Some(partition) = self.0.upgrade() {
-            partition.metrics.partitions_offline.add(1);
             partition.parked.wake_all();
         }
     }

@@ -13,7 +13,7 @@ use proto::{Partition as PartitionNumber, TopicId, TopicPartition};
 use super::Partition;
 use super::writer::DirectoryWriter;
 use crate::metrics::Metrics;
-use crate::storage::{LogConfig, LogSet, LogSetError};
+use crate::storage::{Log, LogConfig, LogSet, LogSetError};
 
 /// Why a partition is not found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,19 +89,31 @@ impl PartitionSet {
             return Ok(partition);
         }
         let log = self.logs.create(name, id, config)?;
+        let writer = self.writer_of(&log, &mut writers)?;
+        let partition = Partition::new(log, writer, Arc::clone(&self.metrics));
+        self.insert(name, id, Arc::clone(&partition));
+        Ok(partition)
+    }
+
+    /// The writer thread of the directory that a log lies in.
+    fn writer_of(
+        &self,
+        log: &Log,
+        writers: &mut HashMap<PathBuf, Arc<DirectoryWriter>>,
+    ) -> Result<Arc<DirectoryWriter>, OpenPartitionError> {
         let folder = log.folder();
         let directory = folder.parent().unwrap_or(&folder).to_owned();
-        let writer = match writers.get(&directory) {
-            Some(writer) => Arc::clone(writer),
-            None => {
-                let number = writers.len().to_string();
-                let writer = DirectoryWriter::start(&number, Arc::clone(&self.metrics))
-                    .map_err(OpenPartitionError::Thread)?;
-                writers.insert(directory, Arc::clone(&writer));
-                writer
-            }
-        };
-        let partition = Partition::new(log, writer, Arc::clone(&self.metrics));
+        if let Some(writer) = writers.get(&directory) {
+            return Ok(Arc::clone(writer));
+        }
+        let number = writers.len().to_string();
+        let writer = DirectoryWriter::start(&number, Arc::clone(&self.metrics))
+            .map_err(OpenPartitionError::Thread)?;
+        writers.insert(directory, Arc::clone(&writer));
+        Ok(writer)
+    }
+
+    fn insert(&self, name: &TopicPartition, id: TopicId, partition: Arc<Partition>) {
         self.change(|topics| {
             let hosted = topics
                 .entry(Arc::clone(&name.topic))
@@ -109,9 +121,25 @@ impl PartitionSet {
             if hosted.id != id {
                 *hosted = Hosted { id, partitions: BTreeMap::new() };
             }
-            hosted.partitions.insert(name.partition, Arc::clone(&partition));
+            hosted.partitions.insert(name.partition, partition);
         });
-        Ok(partition)
+    }
+
+    /// Partitions whose log went offline.
+    pub fn offline(&self) -> Vec<Arc<Partition>> {
+        let mut all = self.all();
+        all.retain(|partition| partition.log().offline().is_some());
+        all
+    }
+
+    /// Opens an offline partition's log anew, checked from what is really on the disk. Leads
+    /// nothing yet: what was lost may have been read in the epoch it led. Blocks on the disk.
+    pub fn reopen(&self, name: &TopicPartition, id: TopicId) -> Result<(), OpenPartitionError> {
+        let mut writers = self.writers.lock();
+        let log = self.logs.reopen(name)?;
+        let writer = self.writer_of(&log, &mut writers)?;
+        self.insert(name, id, Partition::new(log, writer, Arc::clone(&self.metrics)));
+        Ok(())
     }
 
     /// Serves a partition no more and deletes its log. Blocks on the disk.

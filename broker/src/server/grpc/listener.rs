@@ -22,7 +22,7 @@ const HANDED_MAX: usize = 256;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may finish what they do after a stop was asked for.
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN: Duration = Duration::from_millis(500);
 
 /// The data threads. They end when `stop` is set and their connections are done.
 pub(crate) struct DataThreads {
