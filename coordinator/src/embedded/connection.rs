@@ -43,6 +43,12 @@ impl Heard {
         self.at_ms.store(now, Ordering::Relaxed);
     }
 
+    /// Leaves time out of account in which nobody could have been heard.
+    pub(crate) fn forgive(&self, stalled: Duration) {
+        let stalled = u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX);
+        self.at_ms.fetch_add(stalled, Ordering::Relaxed);
+    }
+
     pub(crate) fn ago(&self) -> Duration {
         let at = Duration::from_millis(self.at_ms.load(Ordering::Relaxed));
         self.epoch.elapsed().saturating_sub(at)

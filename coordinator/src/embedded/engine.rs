@@ -30,8 +30,10 @@ use super::wire::{Input, Output};
 
 /// How often sessions are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// A tick this late means that the process itself stood still: every session gets its full time.
-const STALL: Duration = Duration::from_millis(500);
+/// A tick this late means that the process itself stood still, and could have heard nobody.
+const STALL: Duration = Duration::from_millis(200);
+/// After so long a stall every session gets its full time: its client may have to connect again.
+const LONG_STALL: Duration = Duration::from_secs(2);
 /// How often a snapshot is tried while the disk is full.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
 const NOTIFICATION_XID: i32 = -1;
@@ -128,13 +130,12 @@ impl Engine {
                     self.release()?;
                 }
                 _ = tick.tick() => {
-                    let stalled = last_tick.elapsed() > STALL;
+                    let late = last_tick.elapsed();
                     last_tick = Instant::now();
-                    if stalled {
-                        self.refresh_all();
-                    } else {
-                        self.expire();
+                    if late > STALL {
+                        self.forgive(late);
                     }
+                    self.expire();
                     self.snapshot_if_due();
                 }
                 command = commands.recv() => match command {
@@ -337,10 +338,18 @@ impl Engine {
         }
     }
 
-    fn refresh_all(&mut self) {
+    /// Takes a stall of this process off the time the sessions were silent.
+    fn forgive(&mut self, stalled: Duration) {
         let now = Instant::now();
         for live in self.live.values_mut() {
-            live.not_before = now;
+            if stalled > LONG_STALL {
+                live.not_before = now;
+                continue;
+            }
+            live.not_before = now.min(live.not_before + stalled);
+            if let Some(peer) = &live.peer {
+                peer.heard.forgive(stalled);
+            }
         }
     }
 

@@ -78,6 +78,20 @@ pub(crate) fn decode(bytes: &[u8]) -> Found<'_> {
     decode_whole(prefix, rest, len).map_or(Found::End, Found::Record)
 }
 
+/// Up to the last byte that is not zero.
+pub(crate) fn without_zeros(bytes: &[u8]) -> &[u8] {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    // Whole blocks first: there are megabytes of zeros ahead of a log's end.
+    let mut rest = bytes;
+    while let Some((front, block)) = rest.split_last_chunk::<4096>()
+        && *block == ZEROS
+    {
+        rest = front;
+    }
+    let end = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &rest[..end]
+}
+
 /// Whether some record in `tail` was written after record `zxid` had been synced: then what stands
 /// in place of `zxid` is no torn write.
 pub(crate) fn proves_synced(tail: &[u8], zxid: i64) -> bool {
@@ -85,7 +99,7 @@ pub(crate) fn proves_synced(tail: &[u8], zxid: i64) -> bool {
         let bytes = tail.get(at..)?.first_chunk::<8>()?;
         Some(i64::from_be_bytes(*bytes))
     };
-    (0..tail.len().saturating_sub(PREFIX_BYTES + FIXED_BYTES)).any(|at| {
+    (0..without_zeros(tail).len()).any(|at| {
         // Cheap tests first: this looks at every byte.
         let (Some(found), Some(synced)) = (field(at + 8), field(at + 16)) else { return false };
         synced >= zxid && found > synced && matches!(decode(&tail[at..]), Found::Record(_))

@@ -47,12 +47,12 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits) -> Result<Recovered, Embe
         };
     let log = disk.read("log").map_err(io("read the file \"log\""))?.unwrap_or_default();
     let replay = replay(&mut state, &log)?;
-    let tail = log.get(replay.end..).unwrap_or_default();
-    let cut_bytes = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let tail = record::without_zeros(log.get(replay.end..).unwrap_or_default());
+    let cut_bytes = tail.len();
     if cut_bytes > 0 {
         tracing::warn!(bytes = cut_bytes, zxid = state.zxid, "log has a torn tail, cut off");
         // For people to look at only: a full disk must not keep the server from starting.
-        let _ = disk.replace("log.cut", &tail[..cut_bytes]);
+        let _ = disk.replace("log.cut", tail);
     }
     let log = open(disk, replay.end, cut_bytes).map_err(io("open the file \"log\""))?;
     let (replayed, cut_bytes) = (replay.records, cut_bytes as u64);

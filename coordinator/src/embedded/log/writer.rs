@@ -261,7 +261,7 @@ impl Thread {
         if ahead < RESERVE_BYTES {
             let (from, to) = (self.log.allocated, self.log.end + AHEAD_BYTES);
             match write_zeros(&mut self.log, from, to) {
-                Ok(()) => self.log.allocated = to,
+                Ok(()) => {}
                 Err(error) if is_full(&error) => {}
                 Err(error) => tracing::warn!(%error, "cannot allocate the log ahead"),
             }
@@ -292,13 +292,14 @@ impl Thread {
     }
 }
 
-/// Writes zeros from one offset to another, in steps, so that a part may succeed.
+/// Writes zeros from one offset to another, in steps: of a failure, the steps before it count.
 fn write_zeros(log: &mut LogFile, from: u64, to: u64) -> io::Result<()> {
     let mut at = from;
     while at < to {
         let step = usize::try_from(to - at).unwrap_or(usize::MAX).min(ZEROS.len());
         log.file.write_at(at, &ZEROS[..step])?;
         at += step as u64;
+        log.allocated = log.allocated.max(at);
     }
     Ok(())
 }
