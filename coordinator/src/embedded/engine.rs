@@ -293,7 +293,8 @@ impl Engine {
     fn hold(&mut self, to: &Arc<Peer>, frame: Vec<u8>, close: bool, permit: Option<Outstanding>) {
         let zxid = self.state.zxid;
         let held = Held { zxid, to: to.clone(), frame, close, _outstanding: permit };
-        if self.progress.borrow().durable >= zxid {
+        // Never past what still waits, even if that could go by now.
+        if self.held.is_empty() && self.progress.borrow().durable >= zxid {
             self.send(&held);
         } else {
             self.held.push_back(held);

@@ -52,8 +52,10 @@ impl State {
         Ok(node)
     }
 
-    fn check_watch_limit(&self, asker: Asker<'_>) -> Result<()> {
-        if self.watches.count(asker.connection) < self.limits.watches_per_session {
+    fn check_watch_limit(&self, asker: Asker<'_>, path: &str) -> Result<()> {
+        let connection = asker.connection;
+        let room = self.watches.count(connection) < self.limits.watches_per_session;
+        if room || self.watches.has(path, connection) {
             Ok(())
         } else {
             Err(ErrorCode::QuotaExceeded)
@@ -70,7 +72,7 @@ impl State {
         }
         if watch {
             // Also on a node that is not there: the watch waits for its creation.
-            self.check_watch_limit(asker)?;
+            self.check_watch_limit(asker, path)?;
             self.watches.add_data(path, asker.connection);
         }
         let mut output = Output::new();
@@ -83,7 +85,7 @@ impl State {
         let mut output = Output::new();
         encode_data(self.readable(path)?, &mut output);
         if watch {
-            self.check_watch_limit(asker)?;
+            self.check_watch_limit(asker, path)?;
             self.watches.add_data(path, asker.connection);
         }
         Ok(output)
@@ -103,7 +105,7 @@ impl State {
             node.stat().encode(&mut output);
         }
         if watch {
-            self.check_watch_limit(asker)?;
+            self.check_watch_limit(asker, path)?;
             self.watches.add_children(path, asker.connection);
         }
         Ok(output)
@@ -158,7 +160,7 @@ impl State {
             1 => WatchMode::Recursive,
             _ => return Err(ErrorCode::MarshallingError),
         };
-        self.check_watch_limit(asker)?;
+        self.check_watch_limit(asker, path)?;
         self.watches.add_persistent(path, asker.connection, mode);
         let mut output = Output::new();
         output.i32(0);

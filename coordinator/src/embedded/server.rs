@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::connection::{self, Command, Heard, Intake, Peer};
 use super::engine::Engine;
 use super::error::EmbeddedError;
-use super::log::disk::Directory;
+use super::log::disk::{Directory, Disk};
 use super::log::recovery;
 use super::log::writer::LogWriter;
 use super::options::EmbeddedOptions;
@@ -56,6 +56,14 @@ impl Server {
         let disk = Directory::lock(&options.data)
             .map_err(io("make and lock the file \"lock\""))?
             .ok_or_else(|| EmbeddedError::Locked { path: options.data.clone() })?;
+        Self::bind_on(options, Box::new(disk))
+    }
+
+    /// [`bind`](Self::bind) on a directory that is open already.
+    pub(super) fn bind_on(
+        options: EmbeddedOptions,
+        disk: Box<dyn Disk>,
+    ) -> Result<Self, EmbeddedError> {
         let listen = |source| EmbeddedError::Listen { address: options.listen, source };
         let (listener, local_addr) = bind(options.listen).map_err(listen)?;
         let limits = Limits {
@@ -63,7 +71,7 @@ impl Server {
             watches_per_session: options.watches_max,
             sessions: options.sessions_max,
         };
-        let recovered = recovery::recover(&disk, limits)?;
+        let recovered = recovery::recover(disk.as_ref(), limits)?;
         tracing::info!(
             zxid = recovered.state.zxid,
             nodes = recovered.state.tree.len(),
@@ -72,8 +80,8 @@ impl Server {
             cut_bytes = recovered.cut_bytes,
             "registry recovered"
         );
-        let log = LogWriter::start(Box::new(disk), recovered.log, recovered.state.zxid)
-            .map_err(io("start the log's thread"))?;
+        let log = LogWriter::start(disk, recovered.log, recovered.state.zxid)
+            .map_err(|source| EmbeddedError::Io { action: "start the log's thread", source })?;
         let budget =
             Arc::new(OutputBudget::new(options.output_bytes_max, options.output_total_bytes_max));
         let engine = Engine::new(

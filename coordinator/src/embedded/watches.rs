@@ -168,6 +168,14 @@ impl Watches {
         self.children.remove_connection(connection);
     }
 
+    /// Whether the connection itself watches the path, in whichever way.
+    pub(crate) fn has(&self, path: &str, connection: ConnectionId) -> bool {
+        let of = |table: &Table| {
+            table.by_path.get(path).is_some_and(|watchers| watchers.contains_key(&connection))
+        };
+        of(&self.data) || of(&self.children)
+    }
+
     /// Watched paths of a connection, those in both tables counted twice.
     pub(crate) fn count(&self, connection: ConnectionId) -> usize {
         self.data.count(connection) + self.children.count(connection)

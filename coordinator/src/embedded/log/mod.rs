@@ -15,4 +15,4 @@ pub(crate) mod snapshot;
 pub(crate) mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -29,7 +29,7 @@ struct Content {
 
 /// A directory in memory. What was not synced is lost or torn in a [`crash`](Self::crash).
 #[derive(Debug, Default, Clone)]
-struct Memory {
+pub(crate) struct Memory {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -39,6 +39,8 @@ struct Inner {
     /// All files together may not get longer.
     capacity: Option<usize>,
     failing_sync: bool,
+    /// Syncs wait while this is held.
+    stall: Arc<Mutex<()>>,
 }
 
 impl Inner {
@@ -106,6 +108,8 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let stall = self.memory.inner.lock().stall.clone();
+        let _waited = stall.lock();
         let mut inner = self.memory.inner.lock();
         if inner.failing_sync {
             return Err(io::Error::other("the disk is broken"));
@@ -117,6 +121,17 @@ impl DiskFile for MemoryFile {
 }
 
 impl Memory {
+    /// Leaves this many bytes free, or takes the bound away.
+    pub(crate) fn set_free(&self, free: Option<usize>) {
+        let mut inner = self.inner.lock();
+        inner.capacity = free.map(|free| inner.used() + free);
+    }
+
+    /// No sync ends while the lock in here is held.
+    pub(crate) fn stall(&self) -> Arc<Mutex<()>> {
+        self.inner.lock().stall.clone()
+    }
+
     /// What a power cut may leave: of each 512-byte block not yet synced, the old or the new one.
     fn crash(&self, random: &mut fastrand::Rng) -> Self {
         let inner = self.inner.lock();
@@ -239,7 +254,8 @@ fn a_log_torn_at_any_byte_starts_with_the_records_before() {
     let mut ends = vec![log.len()];
     let session = create_session_body(1000, &[1; 16]);
     let bodies = [session, create_body("/a", b"1"), create_body("/b", b"22")];
-    for (op, body) in [op_code::CREATE_SESSION, op_code::CREATE, op_code::CREATE].iter().zip(&bodies)
+    for (op, body) in
+        [op_code::CREATE_SESSION, op_code::CREATE, op_code::CREATE].iter().zip(&bodies)
     {
         let record = Record { stamp: state.next_stamp(SESSION, 1), op: *op, body };
         assert!(state.write(record, Room::Enough).unwrap().logged);
@@ -277,7 +293,8 @@ fn damage_before_the_end_is_no_torn_tail() {
     let mut ends = Vec::new();
     let session = create_session_body(1000, &[1; 16]);
     let bodies = [session, create_body("/a", b"1"), create_body("/b", b"22")];
-    for (op, body) in [op_code::CREATE_SESSION, op_code::CREATE, op_code::CREATE].iter().zip(&bodies)
+    for (op, body) in
+        [op_code::CREATE_SESSION, op_code::CREATE, op_code::CREATE].iter().zip(&bodies)
     {
         let record = Record { stamp: state.next_stamp(SESSION, 1), op: *op, body };
         let synced = state.zxid;
@@ -319,7 +336,8 @@ fn a_snapshot_starts_the_log_over() {
     both.truncate(HEADER.len());
     let mut state = State::new(LIMITS);
     let body = create_session_body(1000, &[1; 16]);
-    let record = Record { stamp: state.next_stamp(SESSION, 1), op: op_code::CREATE_SESSION, body: &body };
+    let record =
+        Record { stamp: state.next_stamp(SESSION, 1), op: op_code::CREATE_SESSION, body: &body };
     assert!(state.write(record, Room::Enough).unwrap().logged);
     record::encode(record, 0, &mut both);
     let memory = Memory::with_log(both);

@@ -1,6 +1,10 @@
 //! Tests of the server as a whole, through its port.
 
+mod bounds;
 mod client;
+mod hostile;
+mod raw;
+mod sessions;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,6 +12,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use super::log::tests::Memory;
 use super::{EmbeddedError, EmbeddedOptions, Server};
 
 /// A server on a thread and current-thread runtime of its own, as in `broker dev`.
@@ -27,7 +32,15 @@ impl Running {
     }
 
     pub(super) fn with(options: EmbeddedOptions) -> Self {
-        let server = Server::bind(options).unwrap();
+        Self::serve(Server::bind(options).unwrap())
+    }
+
+    /// On a disk the test holds in its hands.
+    pub(super) fn on(disk: &Memory, options: EmbeddedOptions) -> Self {
+        Self::serve(Server::bind_on(options, Box::new(disk.clone())).unwrap())
+    }
+
+    fn serve(server: Server) -> Self {
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
