@@ -218,15 +218,16 @@ impl LinkTask {
         &self,
         response: v1::UpdateClusterResponse,
     ) -> Result<(), mpsc::error::SendError<Event>> {
-        let (topics, epoch) = {
+        // What another controller had applied says nothing of ours.
+        if response.controller_epoch > self.outbox.lock().controller_epoch() {
+            return self.events.send(Event::NewerController(response.controller_epoch)).await;
+        }
+        let topics = {
             let mut outbox = self.outbox.lock();
             let topics = outbox.acknowledged(response.applied);
             self.acknowledgements.send_replace(outbox.acknowledged_deltas());
-            (topics, outbox.controller_epoch())
+            topics
         };
-        if response.controller_epoch > epoch {
-            self.events.send(Event::NewerController(response.controller_epoch)).await?;
-        }
         if !topics.is_empty() {
             let (broker, incarnation) = (self.id, self.incarnation);
             self.events.send(Event::Dropped { broker, incarnation, topics }).await?;
