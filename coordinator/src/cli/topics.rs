@@ -74,8 +74,11 @@ async fn create_topics(
     let response = admin
         .call(request, |mut client, request| async move { client.create_topics(request).await })
         .await?;
-    let done = if create.dry_run { "Would create" } else { "Created" };
-    report(format, &response, |result| format!("{done} topic {}.\n", result.name))
+    report(format, &response, |result| match (create.dry_run, create.if_not_exists) {
+        (true, _) => format!("Would create topic {}.\n", result.name),
+        (false, true) => format!("Topic {} is there.\n", result.name),
+        (false, false) => format!("Created topic {}.\n", result.name),
+    })
 }
 
 async fn delete_topics(

@@ -2,6 +2,7 @@
 //!
 //! Tests marked `ignore` take minutes; `integration-tests/run --long` has them.
 
+mod admin;
 mod group_registries;
 mod hostile;
 mod lost_answers;

@@ -96,6 +96,9 @@ fn not_overridden(kind: Kind, name: &str, key: &str) -> Refusal {
 
 fn check(kind: Kind, key: &str, value: &str) -> Result<(), Refusal> {
     configs::validate(kind, key, value).map_err(|invalid| {
-        Refusal::new(ErrorCode::InvalidConfig, invalid.to_string(), invalid.remedy())
+        let (text, remedy) = (invalid.to_string(), invalid.remedy());
+        // The text ends in the remedy, which answers carry apart.
+        let message = text.strip_suffix(&format!(": {remedy}")).unwrap_or(&text);
+        Refusal::new(ErrorCode::InvalidConfig, message, remedy)
     })
 }
