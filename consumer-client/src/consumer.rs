@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use coordinator::zk::names;
-use proto::TopicPartition;
 use proto::client::Cluster;
+use proto::{Offset, TopicPartition};
 use tokio::sync::mpsc;
 
 use crate::config::ConsumerConfig;
@@ -151,6 +151,34 @@ impl Consumer {
             shared.start(partition, None, Some(start), queue);
         }
         Ok(())
+    }
+
+    /// Reads these partitions, too, each from its start; one that is assigned already goes on.
+    pub fn assign_also(
+        &mut self,
+        partitions: impl IntoIterator<Item = (TopicPartition, StartAt)>,
+    ) -> Result<(), ConsumerError> {
+        self.enter(Mode::Assigned, "assign_also")?;
+        let queue = self.reader_queue();
+        let shared = &self.control.shared;
+        let assigned = shared.assignment();
+        for (partition, start) in partitions {
+            if assigned.binary_search(&partition).is_err() {
+                shared.start(partition, None, Some(start), queue);
+            }
+        }
+        Ok(())
+    }
+
+    /// Of what the last poll handed out, the records of this partition from `offset` on were not
+    /// handled: they are not committed. Then seek there, or close.
+    pub fn unread_from(&mut self, partition: &TopicPartition, offset: Offset) {
+        let handed = self.handed.iter().find(|handed| handed.partition == *partition);
+        if let Some(positions) = handed
+            && positions.next().is_some_and(|next| offset < next)
+        {
+            positions.hand_out(offset);
+        }
     }
 
     /// Joins the group of `group.id` and polls its share of these topics. Called again, it changes what

@@ -160,7 +160,9 @@ fn members_share_the_partitions_and_every_record_comes_once() {
 fn two_message_streams_share_a_topic_and_end_when_the_consumer_closes() {
     let world = World::start();
     world.create("t", 4);
-    (0..4).for_each(|p| drop(world.cluster.append("t", p, 100, "x")));
+    for partition in 0..4 {
+        world.cluster.append("t", partition, 100, "x");
+    }
     let mut consumer = Consumer::new(world.config("g")).unwrap();
     let streams = consumer.create_message_streams("t", 2).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
