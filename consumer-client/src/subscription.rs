@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use regex::Regex;
+use coordinator::rebalance::TopicPattern;
 
 use crate::error::ConsumerError;
 
@@ -14,12 +14,10 @@ pub enum Subscription {
     Topics(BTreeMap<String, u32>),
     /// Every topic, present or future, whose whole name matches.
     Pattern {
-        /// The expression, matched against the whole name.
-        regex: Regex,
-        /// As it was given.
+        /// What it means.
+        pattern: TopicPattern,
+        /// As it was given, and as it is registered.
         text: String,
-        /// As it is registered: `|` between the alternatives.
-        expression: String,
         /// Message streams over all matching topics.
         streams: u32,
     },
@@ -37,13 +35,12 @@ impl Subscription {
     }
 
     pub(crate) fn pattern_with_streams(text: &str, streams: u32) -> Result<Self, ConsumerError> {
-        let alternatives = text.split(',').map(str::trim).collect::<Vec<_>>().join("|");
-        let regex = Regex::new(&format!("^(?:{alternatives})$")).map_err(|error| {
+        let pattern = TopicPattern::new(text).map_err(|error| {
             let reason = error.to_string();
             let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
             ConsumerError::InvalidPattern { pattern: text.to_owned(), reason: reason.to_owned() }
         })?;
-        Ok(Self::Pattern { regex, text: text.to_owned(), expression: alternatives, streams })
+        Ok(Self::Pattern { pattern, text: text.to_owned(), streams })
     }
 
     /// Streams wanted of a topic, `None` where it is not wanted. Topics of the system (`__…`) match
@@ -51,9 +48,7 @@ impl Subscription {
     pub fn streams_of(&self, topic: &str) -> Option<u32> {
         match self {
             Self::Topics(topics) => topics.get(topic).copied(),
-            Self::Pattern { regex, streams, .. } => {
-                (!topic.starts_with("__") && regex.is_match(topic)).then_some(*streams)
-            }
+            Self::Pattern { pattern, streams, .. } => pattern.matches(topic).then_some(*streams),
         }
     }
 }

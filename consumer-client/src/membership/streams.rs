@@ -33,8 +33,8 @@ impl Streams {
                 queues: topics.keys().map(|topic| (topic.clone(), queues.to_vec())).collect(),
                 others: Vec::new(),
             },
-            Subscription::Pattern { expression, .. } => Self {
-                wanted: Wanted::Pattern { regex: expression.clone(), streams: count },
+            Subscription::Pattern { text, .. } => Self {
+                wanted: Wanted::Pattern { regex: text.clone(), streams: count },
                 queues: BTreeMap::new(),
                 others: queues.to_vec(),
             },

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use coordinator::rebalance::{Members, TopicInput, Topics};
+use coordinator::rebalance::{Members, TopicInput, TopicPattern, Topics};
 use coordinator::registry::plan::PlanError;
 use coordinator::registry::{OneshotWatcher, RegistryError, consumers, plan, topics};
 use coordinator::zk::Client;
@@ -14,7 +14,6 @@ use coordinator::zk::payload::Subscription;
 use futures_util::StreamExt;
 use futures_util::future::{join_all, pending};
 use futures_util::stream::FuturesUnordered;
-use regex::Regex;
 use tokio::sync::mpsc;
 
 use super::member::{Input, Seen};
@@ -162,15 +161,15 @@ impl<'a> TopicsWatched<'a> {
         let names = match self.names.take() {
             Some(names) => names,
             None => {
-                let (_, names, watcher) = topics::list_and_watch(self.client).await?;
+                let (names, watcher) = topics::names_and_watch(self.client).await?;
                 self.names_changed = fires(watcher);
                 names
             }
         };
         // A pattern that this program cannot read matches nothing; so the plan counts it, too.
-        let patterns: Vec<Regex> =
-            patterns.iter().filter_map(|p| Regex::new(&format!("^(?:{p})$")).ok()).collect();
-        let matching = names.iter().filter(|name| patterns.iter().any(|p| p.is_match(name)));
+        let patterns: Vec<TopicPattern> =
+            patterns.into_iter().filter_map(|text| TopicPattern::new(text).ok()).collect();
+        let matching = names.iter().filter(|name| patterns.iter().any(|p| p.matches(name)));
         wanted.extend(matching.cloned());
         self.names = Some(names);
         Ok(wanted)

@@ -20,6 +20,14 @@ pub async fn names(client: &Client) -> Result<Vec<String>, RegistryError> {
     node::children(client, paths::TOPICS).await
 }
 
+/// The names of all topics, and a watch that fires when one comes or goes. It may fire before a new
+/// topic can be read: watch that one with [`read_and_watch`].
+pub async fn names_and_watch(
+    client: &Client,
+) -> Result<(Vec<String>, OneshotWatcher), RegistryError> {
+    node::children_and_watch(client, paths::TOPICS).await
+}
+
 /// One topic.
 pub async fn read(client: &Client, name: &str) -> Result<Option<Versioned<Topic>>, RegistryError> {
     node::read(client, &paths::topic(name)).await
@@ -36,26 +44,7 @@ pub async fn read_and_watch(
 /// All topics.
 pub async fn list(client: &Client) -> Result<BTreeMap<String, Versioned<Topic>>, RegistryError> {
     let names = names(client).await?;
-    read_all(client, names).await
-}
-
-/// All topics, and a watch that fires when a name comes or goes. It does not fire when a topic
-/// grows, and it may fire before a new topic can be read: watch that one with [`read_and_watch`].
-pub async fn list_and_watch(
-    client: &Client,
-) -> Result<(BTreeMap<String, Versioned<Topic>>, Vec<String>, OneshotWatcher), RegistryError> {
-    let (names, watcher) = node::children_and_watch(client, paths::TOPICS).await?;
-    let topics = read_all(client, names.clone()).await?;
-    Ok((topics, names, watcher))
-}
-
-async fn read_all(
-    client: &Client,
-    names: Vec<String>,
-) -> Result<BTreeMap<String, Versioned<Topic>>, RegistryError> {
-    // A list, no iterator: the future can then be shown to be `Send`.
-    let nodes: Vec<String> = names.iter().map(|name| paths::topic(name)).collect();
-    let found = node::read_many(client, nodes).await?;
+    let found = node::read_many(client, names.iter().map(|name| paths::topic(name))).await?;
     Ok(names.into_iter().zip(found).filter_map(|(name, found)| Some((name, found?))).collect())
 }
 
