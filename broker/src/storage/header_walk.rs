@@ -4,9 +4,11 @@
 
 use std::io;
 
+use proto::Offset;
 use proto::record::{BatchError, BatchHeader, HEADER_LEN};
 
 use super::disk::DiskFile;
+use super::segment::Tip;
 use super::wait::Wait;
 
 /// Bytes read at a time: about an index interval, so that a look-up is one read.
@@ -34,15 +36,36 @@ pub(super) struct HeaderWalk<'a> {
     wait: Wait,
     position: u64,
     end: u64,
+    /// The offset the next batch must begin with, where that is known.
+    expected: Option<Offset>,
+    /// No batch may end after this offset.
+    end_offset: Offset,
     block: Vec<u8>,
     block_at: u64,
     block_len: usize,
 }
 
 impl<'a> HeaderWalk<'a> {
-    /// Over `[position, end)`; both are batch boundaries, or the walk says otherwise.
-    pub(super) fn new(file: &'a dyn DiskFile, position: u64, end: u64, wait: Wait) -> Self {
-        Self { file, wait, position, end, block: Vec::new(), block_at: 0, block_len: 0 }
+    /// From `position`, a batch boundary, to `tip`. Batches must follow each other without a gap:
+    /// the CRC does not cover the base offset, so an order that is broken tells of damage.
+    pub(super) fn new(file: &'a dyn DiskFile, position: u64, tip: Tip, wait: Wait) -> Self {
+        Self {
+            file,
+            wait,
+            position,
+            end: tip.size,
+            expected: None,
+            end_offset: tip.end_offset,
+            block: Vec::new(),
+            block_at: 0,
+            block_len: 0,
+        }
+    }
+
+    /// Says with which offset the next batch must begin.
+    pub(super) fn expecting(mut self, offset: Offset) -> Self {
+        self.expected = Some(offset);
+        self
     }
 
     /// The batch here, and where it begins, without stepping over it.
@@ -52,15 +75,18 @@ impl<'a> HeaderWalk<'a> {
         }
         let position = self.position;
         let left = self.end - position;
-        let header = match BatchHeader::parse(self.bytes()?) {
-            Ok(header) if header.size_in_bytes() as u64 <= left => header,
-            Ok(header) => {
-                let (needed, available) = (header.size_in_bytes(), left as usize);
-                let cause = BatchError::Truncated { needed, available };
-                return Err(WalkError::Bad { position, cause });
-            }
-            Err(cause) => return Err(WalkError::Bad { position, cause }),
-        };
+        let header = BatchHeader::parse(self.bytes()?)
+            .map_err(|cause| WalkError::Bad { position, cause })?;
+        let (needed, base_offset) = (header.size_in_bytes(), header.base_offset);
+        if needed as u64 > left {
+            let cause = BatchError::Truncated { needed, available: left as usize };
+            return Err(WalkError::Bad { position, cause });
+        }
+        let out_of_place = self.expected.is_some_and(|expected| expected != base_offset);
+        if out_of_place || header.next_offset() > self.end_offset {
+            let cause = BatchError::InvalidField { field: "base offset", value: base_offset.0 };
+            return Err(WalkError::Bad { position, cause });
+        }
         Ok(Some((position, header)))
     }
 
@@ -69,6 +95,7 @@ impl<'a> HeaderWalk<'a> {
         let next = self.peek()?;
         if let Some((_, header)) = &next {
             self.position += header.size_in_bytes() as u64;
+            self.expected = Some(header.next_offset());
         }
         Ok(next)
     }
@@ -76,6 +103,7 @@ impl<'a> HeaderWalk<'a> {
     /// Goes on at another batch boundary.
     pub(super) fn jump(&mut self, position: u64) {
         self.position = position;
+        self.expected = None;
     }
 
     /// Up to a header's bytes at the position.

@@ -289,9 +289,11 @@ impl Log {
     /// The offset after the last good batch before a position.
     fn offset_before(&self, segment: &Segment, position: u64) -> Option<Offset> {
         let damage = self.damage.load();
-        let start = segment.index.floor_position(position.checked_sub(1)?, Wait::Allowed).ok()?;
+        let Some(before) = position.checked_sub(1) else { return Some(segment.base_offset) };
+        let start = segment.index.floor_position(before, Wait::Allowed).ok()?;
         let start = start.map_or(0, |entry| entry.position);
-        let mut walk = HeaderWalk::new(&*segment.file, start, position, Wait::Allowed);
+        let end = Tip { size: position, ..segment.tip() };
+        let mut walk = HeaderWalk::new(&*segment.file, start, end, Wait::Allowed);
         let (mut at, mut offset) = (start, segment.base_offset);
         loop {
             if let Some(end) = damage::skip(&damage, segment.base_offset, at) {
@@ -325,7 +327,7 @@ fn slice_end(
     if let Some(entry) = segment.index.floor_position(target, wait)?
         && entry.position > start.size
     {
-        let mut walk = HeaderWalk::new(&*segment.file, entry.position, limit.size, wait);
+        let mut walk = HeaderWalk::new(&*segment.file, entry.position, limit, wait);
         // An index that does not fit the log is not believed.
         match walk.peek() {
             Ok(Some((size, header))) if header.last_offset() == entry.last_offset => {
@@ -336,7 +338,8 @@ fn slice_end(
         }
     }
     let mut end = start;
-    let mut walk = HeaderWalk::new(&*segment.file, start.size, limit.size, wait);
+    let walk = HeaderWalk::new(&*segment.file, start.size, limit, wait);
+    let mut walk = walk.expecting(start.end_offset);
     loop {
         let (position, header) = match walk.step() {
             Ok(Some(batch)) => batch,

@@ -103,7 +103,7 @@ pub(super) fn each_header(
             Err(WalkError::Io(error)) => return Err(error),
             Err(WalkError::Bad { .. }) => continue,
         };
-        let mut walk = HeaderWalk::new(&*segment.file, begin.size, tip.size, Wait::Allowed);
+        let mut walk = HeaderWalk::new(&*segment.file, begin.size, tip, Wait::Allowed);
         let mut position = begin.size;
         loop {
             if let Some(end) = skip(position) {

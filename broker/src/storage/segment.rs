@@ -245,7 +245,8 @@ impl Segment {
             return Ok(tip);
         }
         let mut position = 0;
-        let mut walk = HeaderWalk::new(&*self.file, 0, tip.size, wait);
+        let walk = HeaderWalk::new(&*self.file, 0, tip, wait);
+        let mut walk = walk.expecting(self.base_offset);
         if let Some(entry) = self.index.floor_offset(Offset(offset.0 - 1), wait)? {
             walk.jump(entry.position);
             position = entry.position;

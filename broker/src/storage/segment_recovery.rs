@@ -53,18 +53,19 @@ pub(super) fn resume_by_index(
         return Ok(false);
     }
     let start = last.map_or(0, |entry| entry.position);
-    let mut walk = HeaderWalk::new(&*segment.file, start, len, Wait::Allowed);
-    let mut tip = Tip { end_offset: segment.base_offset, size: 0 };
+    let mut walk = HeaderWalk::new(&*segment.file, start, whole(segment, len), Wait::Allowed);
+    let mut tip = Tip { end_offset: segment.base_offset, size: start };
     if let Some(entry) = last {
         match walk.peek() {
-            Ok(Some((_, header))) if header.last_offset() == entry.last_offset => {}
+            Ok(Some((_, header))) if header.last_offset() == entry.last_offset => {
+                tip.end_offset = header.base_offset;
+            }
             _ => return Ok(false),
         }
-        tip = Tip { end_offset: segment.base_offset, size: entry.position };
     }
     loop {
         match walk.step() {
-            Ok(Some((position, header))) if fits(segment, &header, tip.end_offset, expected) => {
+            Ok(Some((position, header))) if follows(segment, &header, tip.end_offset, expected) => {
                 tip.end_offset = header.next_offset();
                 tip.size = position + header.size_in_bytes() as u64;
                 newest = newer(newest, &header);
@@ -81,9 +82,15 @@ pub(super) fn resume_by_index(
     Ok(true)
 }
 
+/// The whole file, whatever its batches say.
+fn whole(segment: &Segment, len: u64) -> Tip {
+    Tip { end_offset: segment.base_offset.plus(i64::from(i32::MAX)), size: len }
+}
+
 /// When the first batch came, as far as can be told: its own timestamp, but never in the future.
 fn first_append(segment: &Segment, now_ms: i64) -> io::Result<i64> {
-    let mut walk = HeaderWalk::new(&*segment.file, 0, segment.file.len()?, Wait::Allowed);
+    let mut walk =
+        HeaderWalk::new(&*segment.file, 0, whole(segment, segment.file.len()?), Wait::Allowed);
     let first = walk.peek().ok().flatten();
     Ok(first.map_or(now_ms, |(_, header)| header.max_timestamp.clamp(0, now_ms)))
 }
@@ -95,12 +102,18 @@ fn newer(newest: Option<TimeEntry>, header: &BatchHeader) -> Option<TimeEntry> {
     }
 }
 
-/// Whether a batch can come next.
+/// Whether a batch can be the next good one behind damage: it begins at or after `after`.
 fn fits(segment: &Segment, header: &BatchHeader, after: Offset, expected: Expectation) -> bool {
     let relative_end = header.next_offset().0 - segment.base_offset.0;
     header.base_offset >= after
         && relative_end <= i64::from(i32::MAX)
         && expected.next_base.is_none_or(|next| header.next_offset() <= next)
+}
+
+/// Whether a batch follows another. Offsets are dense; the CRC does not cover the base offset, so
+/// that a gap tells of damage.
+fn follows(segment: &Segment, header: &BatchHeader, after: Offset, expected: Expectation) -> bool {
+    header.base_offset == after && fits(segment, header, after, expected)
 }
 
 /// Reads the segment from the index entry before the recovery point (from its beginning when the
@@ -116,7 +129,7 @@ pub(super) fn scan(segment: &Segment, expected: Expectation, now_ms: i64) -> io:
     let mut tip = start;
     while tip.size < len {
         let batch = scan.batch_at(tip.size)?;
-        if let Some(header) = batch.filter(|h| fits(segment, h, tip.end_offset, expected)) {
+        if let Some(header) = batch.filter(|h| follows(segment, h, tip.end_offset, expected)) {
             segment.note(tip.size, &header, expected.index_interval);
             tip.end_offset = header.next_offset();
             tip.size += header.size_in_bytes() as u64;
@@ -163,7 +176,7 @@ fn scan_start(segment: &Segment, expected: Expectation) -> io::Result<Tip> {
         return Ok(beginning);
     };
     let len = segment.file.len()?;
-    let mut walk = HeaderWalk::new(&*segment.file, position, len, Wait::Allowed);
+    let mut walk = HeaderWalk::new(&*segment.file, position, whole(segment, len), Wait::Allowed);
     match walk.peek() {
         Ok(Some((size, header))) if header.last_offset() == last_offset => {
             Ok(Tip { end_offset: header.base_offset, size })

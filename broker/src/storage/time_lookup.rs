@@ -62,7 +62,7 @@ impl Log {
             Err(WalkError::Bad { .. }) => return Ok(None),
         };
         let mut position = begin.size;
-        let mut walk = HeaderWalk::new(&*segment.file, position, tip.size, Wait::Allowed);
+        let mut walk = HeaderWalk::new(&*segment.file, position, tip, Wait::Allowed);
         loop {
             if let Some(end) = skip(position) {
                 walk.jump(end);

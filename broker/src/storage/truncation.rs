@@ -154,7 +154,7 @@ fn newest_of(segment: &Segment, cut: Tip) -> io::Result<Option<super::time_index
     use super::header_walk::HeaderWalk;
     let start = segment.index.last()?.map_or(0, |entry| entry.position);
     let mut newest = segment.times.last()?;
-    let mut walk = HeaderWalk::new(&*segment.file, start, cut.size, Wait::Allowed);
+    let mut walk = HeaderWalk::new(&*segment.file, start, cut, Wait::Allowed);
     while let Ok(Some((_, header))) = walk.step() {
         if newest.is_none_or(|entry| header.max_timestamp > entry.timestamp) {
             let (timestamp, offset) = (header.max_timestamp, header.last_offset());

@@ -1,6 +1,10 @@
 //! Tests of the storage layer as a whole, on the real disk and on one that breaks.
 
 mod basics;
+mod damage;
+mod faults;
+mod indexes;
+mod lifecycle;
 mod model;
 
 use std::path::Path;
@@ -10,7 +14,7 @@ use bytes::Bytes;
 use proto::record::{BatchBuilder, Batches, ProducerStamp, check_chunks};
 use proto::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
-use super::disk::{Disk, RealDisk};
+use super::disk::{Disk, OpenMode, RealDisk};
 use super::*;
 
 /// The time tests begin at.
