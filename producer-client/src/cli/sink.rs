@@ -10,9 +10,6 @@ use producer_client::{Header, Producer, SendError};
 
 use super::record_rule::RecordRule;
 
-/// Lines after which failures and the wish to stop are looked for.
-const LOOK_EVERY: u64 = 1024;
-
 /// What the reading thread has done, and the wish that it stop.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -57,7 +54,7 @@ pub(crate) trait Sink {
     fn line(&mut self, line: &[u8], source: &Path, number: u64) -> Result<()>;
     /// A line of at least `len` bytes is more than may be sent.
     fn too_long(&mut self, len: usize, source: &Path, number: u64) -> Result<()>;
-    /// No more lines are wanted.
+    /// No more lines are wanted. Asked every few hundred lines and before every read.
     fn is_over(&mut self) -> bool;
     /// Counts, and what is told about stopping.
     fn progress(&self) -> &Progress;
@@ -123,9 +120,6 @@ impl Sink for ProducerSink<'_> {
         }
         self.lines += 1;
         self.bytes += line.len() as u64;
-        if self.lines.is_multiple_of(LOOK_EVERY) {
-            self.publish();
-        }
         Ok(())
     }
 
@@ -143,9 +137,7 @@ impl Sink for ProducerSink<'_> {
     }
 
     fn is_over(&mut self) -> bool {
-        if self.lines.is_multiple_of(LOOK_EVERY) {
-            self.publish();
-        }
+        self.publish();
         self.progress.is_stopped() || (self.has_failed && !self.keep_going)
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use producer_client::ProducerConfig;
-use proto::client::{Cluster, Metadata};
+use proto::client::{Cluster, ClusterOptions, Metadata};
 use proto::v1::admin_client::AdminClient;
 use proto::{ErrorCode, Retry, v1};
 
@@ -19,7 +19,10 @@ const CREATION: Duration = Duration::from_secs(15);
 
 /// Makes sure that the topic exists and has the partition asked for.
 pub(crate) async fn check(config: &ProducerConfig, topic: &str, args: &SendArgs) -> Result<()> {
-    let cluster = Cluster::new(config.cluster_options());
+    // With --create-topic it is made as the flags say, not as the cluster's defaults do.
+    let options = config.cluster_options();
+    let allow_auto_create = options.allow_auto_create && !args.create_topic;
+    let cluster = Cluster::new(ClusterOptions { allow_auto_create, ..options });
     let started = Instant::now();
     let (mut is_created, mut was_told) = (false, false);
     loop {

@@ -201,6 +201,7 @@ impl ProducerConfig {
         ClusterOptions {
             socket,
             request_timeout: self.request_timeout.min(Duration::from_secs(5)),
+            allow_auto_create: true,
             reconnect_backoff: self.reconnect_backoff,
             reconnect_backoff_max: self.reconnect_backoff_max,
             // Brokers decide; only those of `broker dev` do so unless configured.

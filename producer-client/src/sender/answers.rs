@@ -142,11 +142,13 @@ impl Sender {
         }
         let Some(mut link) = self.links.remove(&broker) else { return };
         let text: Arc<str> = error.to_string().into();
-        if link.in_flight.is_empty() && link.waiting.is_empty() {
-            tracing::debug!(%broker, error = %text, "produce stream ended");
-        } else {
+        if !link.in_flight.is_empty() {
             tracing::warn!(%broker, in_flight = link.in_flight.len(), error = %text,
                 "produce stream lost, its batches will be resent");
+        } else if link.waiting.is_empty() || self.trouble.as_ref() == Some(&text) {
+            tracing::debug!(%broker, error = %text, "produce stream ended");
+        } else {
+            tracing::warn!(%broker, error = %text, "no produce stream, will try again");
         }
         let mut concerned = std::mem::take(&mut link.waiting);
         concerned.extend(link.in_flight.values().map(|sent| sent.at));
