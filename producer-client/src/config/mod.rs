@@ -205,7 +205,6 @@ impl ProducerConfig {
             reconnect_backoff: self.reconnect_backoff,
             reconnect_backoff_max: self.reconnect_backoff_max,
             // Brokers decide; only those of `broker dev` do so unless configured.
-            allow_auto_create: true,
             ..ClusterOptions::new(self.bootstrap_servers.clone())
         }
     }
