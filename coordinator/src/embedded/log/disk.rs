@@ -1,7 +1,7 @@
 //! The files of one data directory, behind a trait that tests can break.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 pub(crate) trait Disk: Send {
     /// The whole file, or `None` if there is none.
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+    /// The file up to its last byte that is not zero, or `None` if there is none. Costs no more
+    /// memory than it gives.
+    fn read_without_zeros(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
     /// Opens a file for writing, makes it if missing; gives its length too.
     fn open(&self, name: &str) -> io::Result<(Box<dyn DiskFile>, u64)>;
     /// Replaces a file whole: after a crash it is the old one or the new one.
@@ -53,6 +56,29 @@ impl Disk for Directory {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    fn read_without_zeros(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let mut file = match File::open(self.path.join(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut block = [0; 16 << 10];
+        let (mut bytes, mut zeros) = (Vec::new(), 0);
+        loop {
+            let read = file.read(&mut block)?;
+            let content = without_zeros(&block[..read]);
+            if read == 0 {
+                return Ok(Some(bytes));
+            }
+            if !content.is_empty() {
+                bytes.resize(bytes.len() + zeros, 0);
+                bytes.extend_from_slice(content);
+                zeros = 0;
+            }
+            zeros += read - content.len();
         }
     }
 
@@ -103,4 +129,40 @@ impl DiskFile for File {
 /// Whether the error says that there is no space left.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Up to the last byte that is not zero.
+pub(crate) fn without_zeros(bytes: &[u8]) -> &[u8] {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    let mut rest = bytes;
+    while let Some((front, block)) = rest.split_last_chunk::<4096>()
+        && *block == ZEROS
+    {
+        rest = front;
+    }
+    let end = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &rest[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_in_the_middle_are_read_and_those_at_the_end_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(directory.path()).unwrap().unwrap();
+        assert!(Directory::lock(directory.path()).unwrap().is_none());
+        assert_eq!(disk.read_without_zeros("log").unwrap(), None);
+        for len in [0, 1, 16 << 10, (16 << 10) + 1, 50_000] {
+            let mut bytes = vec![0; len];
+            bytes.extend_from_slice(&[1, 0, 2]);
+            let (mut file, _) = disk.open("log").unwrap();
+            file.set_len(0).unwrap();
+            file.write_at(0, &bytes).unwrap();
+            assert_eq!(disk.read_without_zeros("log").unwrap(), Some(bytes.clone()));
+            file.set_len(200_000).unwrap();
+            assert_eq!(disk.read_without_zeros("log").unwrap(), Some(bytes));
+        }
+    }
 }

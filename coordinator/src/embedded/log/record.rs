@@ -15,6 +15,7 @@
 //! | 8 | session |
 //! | 4 | operation |
 //! | rest | body of the request |
+//! | 1 | `0xa5`: no record ends in zeros, so zeros at the end of the file are none of a record |
 //!
 //! Behind the last record there are zeros up to the end of the file.
 
@@ -25,7 +26,9 @@ use super::super::wire::Input;
 
 pub(crate) const HEADER: [u8; 12] = *b"OTTLALOG\0\0\0\x01";
 const PREFIX_BYTES: usize = 8;
-const FIXED_BYTES: usize = 36;
+const FIELDS_BYTES: usize = 36;
+const MARK: u8 = 0xa5;
+const FIXED_BYTES: usize = FIELDS_BYTES + 1;
 /// The longest a record can be; no request is longer than a frame.
 pub(crate) const RECORD_BYTES_MAX: usize = PREFIX_BYTES + FIXED_BYTES + FRAME_BYTES_MAX;
 
@@ -57,6 +60,7 @@ pub(crate) fn encode(record: Record<'_>, synced: i64, log: &mut Vec<u8>) {
     }
     log.extend_from_slice(&record.op.to_be_bytes());
     log.extend_from_slice(record.body);
+    log.push(MARK);
     let crc = checksum(&log[start..start + 4], &log[start + PREFIX_BYTES..]);
     log[start + 4..start + PREFIX_BYTES].copy_from_slice(&crc.to_be_bytes());
 }
@@ -78,20 +82,6 @@ pub(crate) fn decode(bytes: &[u8]) -> Found<'_> {
     decode_whole(prefix, rest, len).map_or(Found::End, Found::Record)
 }
 
-/// Up to the last byte that is not zero.
-pub(crate) fn without_zeros(bytes: &[u8]) -> &[u8] {
-    static ZEROS: [u8; 4096] = [0; 4096];
-    // Whole blocks first: there are megabytes of zeros ahead of a log's end.
-    let mut rest = bytes;
-    while let Some((front, block)) = rest.split_last_chunk::<4096>()
-        && *block == ZEROS
-    {
-        rest = front;
-    }
-    let end = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    &rest[..end]
-}
-
 /// Whether some record in `tail` was written after record `zxid` had been synced: then what stands
 /// in place of `zxid` is no torn write.
 pub(crate) fn proves_synced(tail: &[u8], zxid: i64) -> bool {
@@ -99,7 +89,7 @@ pub(crate) fn proves_synced(tail: &[u8], zxid: i64) -> bool {
         let bytes = tail.get(at..)?.first_chunk::<8>()?;
         Some(i64::from_be_bytes(*bytes))
     };
-    (0..without_zeros(tail).len()).any(|at| {
+    (0..tail.len()).any(|at| {
         // Cheap tests first: this looks at every byte.
         let (Some(found), Some(synced)) = (field(at + 8), field(at + 16)) else { return false };
         synced >= zxid && found > synced && matches!(decode(&tail[at..]), Found::Record(_))
@@ -116,7 +106,7 @@ fn decode_whole<'a>(prefix: &[u8; 4], rest: &'a [u8], len: usize) -> Option<Logg
     let (zxid, synced) = (input.i64().ok()?, input.i64().ok()?);
     let (time_ms, session) = (input.i64().ok()?, input.i64().ok()?);
     let op = input.i32().ok()?;
-    let record =
-        Record { stamp: Stamp { session, zxid, time_ms }, op, body: &payload[FIXED_BYTES..] };
+    let body = payload.get(FIELDS_BYTES..)?.strip_suffix(&[MARK])?;
+    let record = Record { stamp: Stamp { session, zxid, time_ms }, op, body };
     Some(Logged { record, synced, len: PREFIX_BYTES + len })
 }

@@ -45,9 +45,10 @@ pub(crate) fn recover(disk: &dyn Disk, limits: Limits) -> Result<Recovered, Embe
                 (state, bytes.len() as u64)
             }
         };
-    let log = disk.read("log").map_err(io("read the file \"log\""))?.unwrap_or_default();
+    let log =
+        disk.read_without_zeros("log").map_err(io("read the file \"log\""))?.unwrap_or_default();
     let replay = replay(&mut state, &log)?;
-    let tail = record::without_zeros(log.get(replay.end..).unwrap_or_default());
+    let tail = log.get(replay.end..).unwrap_or_default();
     let cut_bytes = tail.len();
     if cut_bytes > 0 {
         tracing::warn!(bytes = cut_bytes, zxid = state.zxid, "log has a torn tail, cut off");
@@ -68,7 +69,7 @@ fn replay(state: &mut State, log: &[u8]) -> Result<Replay, EmbeddedError> {
     let mut position = record::HEADER.len();
     if !log.starts_with(&record::HEADER) {
         // A log that was only being made holds nothing yet.
-        let new = log.len() < position || log.iter().all(|byte| *byte == 0);
+        let new = record::HEADER.starts_with(&log);
         return if new {
             Ok(Replay { end: 0, records: 0 })
         } else {
