@@ -22,6 +22,7 @@ const CONTROLLER_SESSION: Duration = Duration::from_secs(2);
 const CHROOT: &str = "/ottla";
 
 pub(super) fn dev(options: &DevOptions) -> anyhow::Result<()> {
+    run::raise_file_limit();
     let listen = resolve(&options.listen_zookeeper)?;
     let registry = Companion::start("registry", registry(options, listen))?;
     let zookeeper = format!("{}{CHROOT}", registry.address);

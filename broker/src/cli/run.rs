@@ -11,6 +11,7 @@ use crate::config::{BrokerConfig, Values};
 const BLOCKING_THREADS: usize = 4;
 
 pub(super) fn run(options: &RunOptions) -> anyhow::Result<()> {
+    raise_file_limit();
     let config = settings(&options.values()?);
     control_runtime()?.block_on(async {
         let stop = stop_signal()?;
@@ -45,6 +46,15 @@ pub(super) fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("the system gives no event queue (epoll); raise the limit on open files")
+}
+
+/// Segments and connections take descriptors: all that the system allows are asked for.
+pub(super) fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_err() {
+        tracing::warn!(soft, hard, "cannot raise the limit on open files");
+    }
 }
 
 /// Done at the first SIGTERM or SIGINT. Must be called inside a runtime.

@@ -1,13 +1,13 @@
 //! Appends, epochs, visibility, waking.
 
-use proto::Offset;
+use std::sync::Arc;
+
 use proto::record::ProducerStamp;
+use proto::{LeaderEpoch, Offset};
 
 use super::super::*;
 use super::rig::*;
-use crate::storage::{Cursor, Expose, FlushPolicy, LogConfig, ReadLimits, Wait};
-use proto::LeaderEpoch;
-use std::sync::Arc;
+use crate::storage::{AppendError, Cursor, Expose, FlushPolicy, LogConfig, ReadLimits, Wait};
 
 fn append(partition: &Arc<Partition>, records: usize) -> Outcome {
     let (job, outcome) = job(batch(records, 10, ProducerStamp::NONE), LeaderEpoch::UNKNOWN);
@@ -147,4 +147,47 @@ fn a_partition_of_another_topic_id_is_not_found_and_deleted_ones_go() {
     assert_eq!(rig.partitions.find("t", id, 0).err(), Some(Missing::NotHere));
     assert!(partition.leading().is_none());
     assert!(rig.partitions.stored().is_empty());
+}
+
+#[test]
+fn a_full_disk_refuses_and_producing_goes_on_when_there_is_space() {
+    let (rig, disk) = Rig::breakable();
+    let partition = rig.lead("t", 0, LogConfig::default());
+    assert_eq!(base_offset(&append(&partition, 1)), 0);
+    disk.set_faults(|faults| faults.capacity = Some(0));
+    let refused = append(&partition, 1).lock().take().unwrap().unwrap_err();
+    assert!(matches!(refused, PartitionError::Append(AppendError::DiskFull { .. })), "{refused}");
+    disk.set_faults(|faults| faults.capacity = None);
+    assert_eq!(base_offset(&append(&partition, 1)), 1);
+    assert_eq!(partition.visible_end(), Offset(2));
+}
+
+#[test]
+fn after_a_failed_flush_nothing_is_acknowledged_until_the_log_is_opened_anew() {
+    let (rig, disk) = Rig::breakable();
+    let config = LogConfig { flush: FlushPolicy::BeforeAck, ..LogConfig::default() };
+    let partition = rig.lead("t", 0, config);
+    let (name, id) = (partition.name().clone(), partition.topic_id());
+    let first = append(&partition, 1);
+    eventually("the first flush", || first.lock().is_some());
+    let rings = Arc::new(Rings::default());
+    partition.park(rings.clone(), 1);
+    disk.set_faults(|faults| faults.failing_syncs = Some((".log".to_owned(), 1)));
+    let second = append(&partition, 1);
+    eventually("the failure", || second.lock().is_some());
+    assert!(matches!(second.lock().take(), Some(Err(PartitionError::Flush(_)))));
+    assert!(matches!(
+        append(&partition, 1).lock().take(),
+        Some(Err(PartitionError::Append(AppendError::Offline(_))))
+    ));
+    assert_eq!(rings.0.lock().len(), 1, "readers are told");
+    assert_eq!(rig.partitions.offline().len(), 1);
+
+    rig.partitions.reopen(&name, id).unwrap();
+    let partition = rig.partitions.find("t", id, 0).unwrap();
+    assert!(rig.partitions.offline().is_empty() && partition.leading().is_none());
+    partition.lead(LeaderEpoch(1)).unwrap();
+    let third = append(&partition, 1);
+    eventually("the third flush", || third.lock().is_some());
+    assert!(base_offset(&third) >= 1);
 }

@@ -1,5 +1,6 @@
 //! Partitions without a cluster: what the tests of this layer and of those above start from.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,25 +11,38 @@ use tempfile::TempDir;
 
 use crate::metrics::Metrics;
 use crate::replication::{AppendJob, Partition, PartitionError, PartitionSet, Wake};
-use crate::storage::disk::RealDisk;
+use crate::storage::disk::faulty::FaultyDisk;
+use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::{Appended, LogConfig, LogSet, LogSetConfig, SystemClock};
 
 /// A set of partitions; its directory goes with it.
 pub(crate) struct Rig {
     pub(crate) partitions: Arc<PartitionSet>,
     pub(crate) metrics: Arc<Metrics>,
-    _dir: TempDir,
+    _dir: Option<TempDir>,
 }
 
 impl Rig {
+    /// On the real disk.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = LogSetConfig::new(vec![dir.path().to_owned()]);
-        let (logs, _) =
-            LogSet::open(config, Arc::new(RealDisk), Arc::new(SystemClock::new())).unwrap();
+        let rig = Self::over(Arc::new(RealDisk), dir.path());
+        Self { _dir: Some(dir), ..rig }
+    }
+
+    /// On a disk that breaks when told to.
+    pub(crate) fn breakable() -> (Self, FaultyDisk) {
+        let folder = Path::new("/logs");
+        let disk = FaultyDisk::new(folder);
+        (Self::over(Arc::new(disk.clone()), folder), disk)
+    }
+
+    fn over(disk: Arc<dyn Disk>, folder: &Path) -> Self {
+        let config = LogSetConfig::new(vec![folder.to_owned()]);
+        let (logs, _) = LogSet::open(config, disk, Arc::new(SystemClock::new())).unwrap();
         let metrics = Arc::new(Metrics::default());
         let partitions = Arc::new(PartitionSet::new(logs, Arc::clone(&metrics)));
-        Self { partitions, metrics, _dir: dir }
+        Self { partitions, metrics, _dir: None }
     }
 
     /// A partition that leads in epoch 0.

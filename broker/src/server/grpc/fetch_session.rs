@@ -209,8 +209,8 @@ impl FetchSession {
             let bell: Arc<dyn Wake> = Arc::clone(&self.bell) as _;
             handle.reader.unpark(&bell, number);
         }
+        // The ready queue is not searched: a number without a handle is passed over there.
         self.reading.retain(|(reading, _)| *reading != number);
-        self.ready.retain(|ready| *ready != number);
     }
 
     /// Takes what has rung and what disk threads have brought, then reads on. `interrupt`: another
@@ -226,7 +226,14 @@ impl FetchSession {
         self.poll_reading(cx, out)?;
         let mut put_out = 0;
         while self.round.as_ref().is_some_and(Round::has_room) {
-            let Some(number) = self.ready.pop_front() else { break };
+            let Some(number) = self.ready.pop_front() else {
+                // Reads that began in this loop are yet to be told whom to wake.
+                self.poll_reading(cx, out)?;
+                if self.ready.is_empty() {
+                    break;
+                }
+                continue;
+            };
             put_out += self.look(number, out)?;
             if put_out >= OUT_BYTES_MAX {
                 return Ok(Progress::Out);
@@ -387,8 +394,10 @@ impl FetchSession {
 
 impl Drop for FetchSession {
     fn drop(&mut self) {
-        let numbers: Vec<u32> = self.handles.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.forget(number));
+        let bell: Arc<dyn Wake> = Arc::clone(&self.bell) as _;
+        for (number, handle) in self.handles.drain().filter(|(_, handle)| handle.registered) {
+            handle.reader.unpark(&bell, number);
+        }
     }
 }
 

@@ -12,12 +12,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::Services;
 use super::connection;
 
-/// Connections handed to a thread that it has not yet taken: more wait in the kernel's queue.
+/// Connections handed to a thread that it has not yet taken; more are closed.
 const HANDED_MAX: usize = 256;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -83,9 +84,8 @@ impl DataThreads {
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    let inbox = &self.inboxes[turn % self.inboxes.len()];
                     turn += 1;
-                    if let Err(error) = self.hand_over(socket, peer, inbox).await {
+                    if let Err(error) = self.hand_over(socket, peer, turn) {
                         tracing::debug!(%peer, %error, "connection lost while it was accepted");
                     }
                 }
@@ -97,12 +97,8 @@ impl DataThreads {
         }
     }
 
-    async fn hand_over(
-        &self,
-        socket: TcpStream,
-        peer: SocketAddr,
-        inbox: &mpsc::Sender<Accepted>,
-    ) -> io::Result<()> {
+    /// Gives a connection to the thread whose turn it is, or to the next one that takes it.
+    fn hand_over(&self, socket: TcpStream, peer: SocketAddr, turn: usize) -> io::Result<()> {
         let metrics = &self.services.metrics;
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.services.config.max_connections {
             self.open.fetch_sub(1, Ordering::Relaxed);
@@ -112,8 +108,16 @@ impl DataThreads {
         metrics.connections.add(1);
         metrics.connections_accepted.one();
         let place = Place { open: Arc::clone(&self.open), services: Arc::clone(&self.services) };
-        let accepted = Accepted { socket: socket.into_std()?, peer, _place: place };
-        let _ = inbox.send(accepted).await;
+        let mut accepted = Accepted { socket: socket.into_std()?, peer, _place: place };
+        for offset in 0..self.inboxes.len() {
+            let inbox = &self.inboxes[(turn + offset) % self.inboxes.len()];
+            match inbox.try_send(accepted) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(back) | TrySendError::Closed(back)) => accepted = back,
+            }
+        }
+        metrics.connections_refused.one();
+        tracing::warn!(%peer, "every data thread is behind; connection closed");
         Ok(())
     }
 

@@ -263,3 +263,34 @@ async fn one_request_and_a_half_close_give_one_round_and_the_status() {
     assert_eq!(stream.round().await.len(), 1);
     assert!(stream.receiver.recv().await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn records_that_are_on_disk_only_come_through_a_disk_thread() {
+    let (server, disk) = Server::breakable().await;
+    server.topic("t", 2, &LogConfig::default());
+    server.append("t", 0, 3, 10_000);
+    server.append("t", 1, 2, 10_000);
+    disk.set_faults(|faults| faults.cold = true);
+    let mut stream = Stream::open(&server).await;
+    let second = v1::FetchPartition { partition: 1, ..handle(2, "t", 0) };
+    let request =
+        v1::FetchRequest { min_bytes: 40_000, ..add(vec![handle(1, "t", 0), second], 20_000) };
+    stream.ask(request).await;
+    let start = Instant::now();
+    assert_eq!(stream.round().await.iter().map(records).sum::<usize>(), 5);
+    assert!(start.elapsed() < Duration::from_secs(15), "the disk thread woke nobody");
+    assert!(server.metrics.fetch_cold_reads.get() >= 2);
+}
+
+#[tokio::test]
+async fn a_directory_that_fails_is_told_to_its_readers() {
+    let (server, disk) = Server::breakable().await;
+    server.topic("t", 1, &LogConfig::default());
+    server.append("t", 0, 1, 10_000);
+    disk.set_faults(|faults| faults.failing_reads = Some("t-0".to_owned()));
+    let mut stream = Stream::open(&server).await;
+    stream.ask(add(vec![handle(1, "t", 0)], 20_000)).await;
+    let round = stream.round().await;
+    let error = round[0].error.as_ref().unwrap();
+    assert_eq!(ErrorCode::from_code(error.code), ErrorCode::KafkaStorageError);
+}

@@ -128,7 +128,7 @@ async fn a_fetch_stream_that_takes_no_byte_is_reset_and_a_slow_one_is_not() {
     }
     let start = Instant::now();
     while server.metrics.connections_stalled.get() == 0 {
-        assert!(start.elapsed() < Duration::from_secs(10), "the stalled stream lives on");
+        assert!(start.elapsed() < Duration::from_secs(60), "the stalled stream lives on");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(start.elapsed() > Duration::from_millis(400));

@@ -23,6 +23,7 @@ use crate::config::{BrokerConfig, Values};
 use crate::metrics::Metrics;
 use crate::replication::tests::rig;
 use crate::storage::LogConfig;
+use crate::storage::disk::faulty::FaultyDisk;
 
 pub(super) use crate::replication::tests::rig::{batch, topic_id};
 
@@ -44,13 +45,22 @@ impl Drop for Server {
 impl Server {
     /// With settings as `KEY=VALUE`.
     pub(super) async fn start(settings: &[&str]) -> Self {
+        Self::over(rig::Rig::new(), settings).await
+    }
+
+    /// On a disk that breaks when told to.
+    pub(super) async fn breakable() -> (Self, FaultyDisk) {
+        let (rig, disk) = rig::Rig::breakable();
+        (Self::over(rig, &[]).await, disk)
+    }
+
+    async fn over(rig: rig::Rig, settings: &[&str]) -> Self {
         let mut values = Values::default();
         values.read_assignment("num.network.threads=2").unwrap();
         for setting in settings {
             values.read_assignment(setting).unwrap();
         }
         let config = BrokerConfig::new(&values, 1 << 30, 2);
-        let rig = rig::Rig::new();
         let metrics = Arc::clone(&rig.metrics);
         let metadata = Arc::new(MetadataCache::default());
         // Nobody is there, and nobody waits for it.
