@@ -95,7 +95,8 @@ async fn watchdog(watch: &ConnectionWatch, services: &Services) -> Verdict {
     loop {
         tokio::time::sleep(pause).await;
         let now = watch.written();
-        match watch.judge(stalled, services.config.max_idle, now - written[0]) {
+        let since = now - written[0];
+        match watch.judge(watch.now(), stalled, services.config.max_idle, since) {
             Verdict::Fine => {}
             verdict => return verdict,
         }

@@ -35,7 +35,7 @@ pub(crate) struct ConnectionWatch {
 
 struct Streams {
     open: Vec<Arc<StreamWatch>>,
-    idle_since: Instant,
+    idle_since: u64,
 }
 
 /// One request or stream. `awaited_since` is milliseconds since the start of the connection, plus
@@ -63,7 +63,7 @@ impl ConnectionWatch {
             start,
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            streams: Mutex::new(Streams { open: Vec::new(), idle_since: start }),
+            streams: Mutex::new(Streams { open: Vec::new(), idle_since: 1 }),
         })
     }
 
@@ -74,7 +74,8 @@ impl ConnectionWatch {
         StreamGuard { connection: Arc::clone(self), stream }
     }
 
-    fn now(&self) -> u64 {
+    /// Milliseconds since the start of the connection, plus one: 0 stands for "not".
+    pub(crate) fn now(&self) -> u64 {
         self.start.elapsed().as_millis() as u64 + 1
     }
 
@@ -83,23 +84,30 @@ impl ConnectionWatch {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Judges the connection; `written_since` is what was written in the last stall time.
-    pub(crate) fn judge(&self, stalled: Duration, idle: Duration, written_since: u64) -> Verdict {
-        if self.start.elapsed() > stalled && self.read.load(Ordering::Relaxed) < PREFACE_LEN {
+    /// Judges the connection at a moment of its own count; `written_since` is what was written in
+    /// the last stall time.
+    pub(crate) fn judge(
+        &self,
+        now: u64,
+        stalled: Duration,
+        idle: Duration,
+        written_since: u64,
+    ) -> Verdict {
+        let since = |moment: u64| Duration::from_millis(now.saturating_sub(moment));
+        if since(1) > stalled && self.read.load(Ordering::Relaxed) < PREFACE_LEN {
             return Verdict::Stalled;
         }
         let streams = self.streams.lock();
         if streams.open.is_empty() {
-            let quiet = streams.idle_since.elapsed() > idle;
+            let quiet = since(streams.idle_since) > idle;
             return if quiet { Verdict::Idle } else { Verdict::Fine };
         }
-        let now = self.now();
         let longest = streams
             .open
             .iter()
             .map(|stream| stream.awaited_since.load(Ordering::Relaxed))
-            .filter(|&since| since != 0)
-            .map(|since| Duration::from_millis(now.saturating_sub(since)))
+            .filter(|&moment| moment != 0)
+            .map(since)
             .max()
             .unwrap_or_default();
         let moving = written_since > MOVING_BYTES;
@@ -141,7 +149,7 @@ impl Drop for StreamGuard {
         if let Some(at) = streams.open.iter().position(|open| Arc::ptr_eq(open, &self.stream)) {
             streams.open.swap_remove(at);
         }
-        streams.idle_since = Instant::now();
+        streams.idle_since = self.connection.now();
     }
 }
 
@@ -237,8 +245,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 mod tests {
     use super::*;
 
-    const SOON: Duration = Duration::ZERO;
-    const LATE: Duration = Duration::from_secs(3600);
+    const STALLED: Duration = Duration::from_secs(30);
+    const IDLE: Duration = Duration::from_secs(600);
 
     fn spoken() -> Arc<ConnectionWatch> {
         let watch = ConnectionWatch::new();
@@ -246,33 +254,27 @@ mod tests {
         watch
     }
 
-    fn wait_a_little(watch: &ConnectionWatch) {
-        let now = watch.now();
-        while watch.now() < now + 3 {
-            std::hint::spin_loop();
-        }
+    fn judge(watch: &ConnectionWatch, after_s: u64, written_since: u64) -> Verdict {
+        watch.judge(watch.now() + after_s * 1_000, STALLED, IDLE, written_since)
     }
 
     #[test]
     fn who_says_nothing_at_all_is_stalled() {
         let watch = ConnectionWatch::new();
-        assert_eq!(watch.judge(LATE, LATE, 0), Verdict::Fine);
-        wait_a_little(&watch);
-        assert_eq!(watch.judge(SOON, LATE, 0), Verdict::Stalled);
+        assert_eq!(judge(&watch, 0, 0), Verdict::Fine);
+        assert_eq!(judge(&watch, 31, 0), Verdict::Stalled);
     }
 
     #[test]
     fn only_a_stream_that_waits_for_its_peer_stalls() {
         let watch = spoken();
         let stream = watch.open_stream();
-        wait_a_little(&watch);
-        assert_eq!(watch.judge(SOON, SOON, 0), Verdict::Fine);
+        assert_eq!(judge(&watch, 10_000, 0), Verdict::Fine);
         stream.await_peer();
-        wait_a_little(&watch);
-        assert_eq!(watch.judge(SOON, SOON, 0), Verdict::Stalled);
-        assert_eq!(watch.judge(LATE, SOON, 0), Verdict::Fine);
+        assert_eq!(judge(&watch, 1, 0), Verdict::Fine);
+        assert_eq!(judge(&watch, 31, 0), Verdict::Stalled);
         stream.peer_moved();
-        assert_eq!(watch.judge(SOON, SOON, 0), Verdict::Fine);
+        assert_eq!(judge(&watch, 31, 0), Verdict::Fine);
     }
 
     #[test]
@@ -280,20 +282,17 @@ mod tests {
         let watch = spoken();
         let stream = watch.open_stream();
         stream.await_peer();
-        wait_a_little(&watch);
-        let stalled = Duration::from_millis(1);
-        assert_eq!(watch.judge(stalled, LATE, MOVING_BYTES + 1), Verdict::Fine);
-        assert_eq!(watch.judge(stalled, LATE, 0), Verdict::Stalled);
+        assert_eq!(judge(&watch, 31, MOVING_BYTES + 1), Verdict::Fine);
+        assert_eq!(judge(&watch, 301, MOVING_BYTES + 1), Verdict::Stalled);
     }
 
     #[test]
     fn without_open_streams_a_connection_is_idle_in_the_end() {
         let watch = spoken();
         let stream = watch.open_stream();
-        wait_a_little(&watch);
-        assert_eq!(watch.judge(LATE, SOON, 0), Verdict::Fine);
+        assert_eq!(judge(&watch, 601, 0), Verdict::Fine);
         drop(stream);
-        wait_a_little(&watch);
-        assert_eq!(watch.judge(LATE, SOON, 0), Verdict::Idle);
+        assert_eq!(judge(&watch, 1, 0), Verdict::Fine);
+        assert_eq!(judge(&watch, 601, 0), Verdict::Idle);
     }
 }
