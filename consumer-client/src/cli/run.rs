@@ -31,7 +31,7 @@ const TOO_FEW: u8 = 3;
 enum End {
     Enough,
     TimedOut,
-    AtEnd,
+    Exhausted,
     Interrupted,
     ReaderGone,
 }
@@ -138,7 +138,7 @@ impl Run<'_> {
                 }
             }
             if self.args.exit_at_end && self.ends.reached(&self.consumer)? {
-                return Ok(End::AtEnd);
+                return Ok(End::Exhausted);
             }
             let timeout = self.args.timeout_ms.map(Duration::from_millis);
             if timeout.is_some_and(|timeout| self.last_record.elapsed() >= timeout) {

@@ -28,7 +28,7 @@ pub(super) async fn register(
 ) -> Option<Report> {
     let patience = live.timeout * 3;
     loop {
-        if anew && ended(consumers::leave(&live.client, &group, &consumer).await) {
+        if anew && ended(&consumers::leave(&live.client, &group, &consumer).await) {
             return None;
         }
         match consumers::join(&live.client, &group, &consumer, &member, patience).await {
@@ -42,7 +42,7 @@ pub(super) async fn register(
     }
 }
 
-fn ended(result: Result<(), RegistryError>) -> bool {
+fn ended(result: &Result<(), RegistryError>) -> bool {
     matches!(result, Err(RegistryError::SessionEnded { .. }))
 }
 

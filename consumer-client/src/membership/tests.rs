@@ -271,3 +271,38 @@ fn a_pattern_takes_up_new_topics_and_a_deleted_one_is_told() {
     let ignored = |e: &Event| matches!(e, Event::StoredOffsetIgnored { stored: Offset(2), .. });
     assert!(events.iter().any(ignored), "{events:?}");
 }
+
+#[test]
+fn a_topic_that_nobody_wanted_for_a_while_is_planned_again() {
+    let world = World::start();
+    world.create("a", 1);
+    world.create("b", 2);
+    world.cluster.append("b", 1, 5, "x");
+    let subscribe = |id: &str, topic: &str| {
+        let mut config = world.config("g");
+        config.consumer_id = Some(id.to_owned());
+        let mut consumer = Consumer::new(config).unwrap();
+        consumer.subscribe(&crate::Subscription::topics([topic])).unwrap();
+        consumer
+    };
+    let owns = |consumer: &mut Consumer, count: usize| {
+        eventually("an assignment", || {
+            consumer.poll(SOON).unwrap();
+            consumer.control().assignment().len() == count
+        });
+    };
+    let mut first = subscribe("c1", "a");
+    owns(&mut first, 1);
+    for id in ["c2", "c3", "c4"] {
+        let mut other = subscribe(id, "b");
+        owns(&mut other, 2);
+        other.close().unwrap();
+    }
+    owns(&mut first, 1);
+    let events = first.control().take_events();
+    assert!(!events.iter().any(|e| matches!(e, Event::TopicDeleted { .. })), "{events:?}");
+    let client = world.client();
+    let plan = coordinator::registry::plan::read(&client, "g");
+    let generation = world.runtime.block_on(plan).unwrap().unwrap().generation;
+    assert!(generation <= 7, "{generation}");
+}

@@ -64,8 +64,8 @@ async fn watch(client: &Client, group: &str, reports: &Reports) -> Result<(), Re
     let mut members_changed = fires(watcher);
     let mut wanted = TopicsWatched::new(client);
     loop {
-        wanted.bring_up_to_date(&members).await?;
-        let seen = Seen { members: members.clone(), topics: wanted.topics.clone() };
+        let topics = wanted.bring_up_to_date(&members).await?;
+        let seen = Seen { members: members.clone(), topics };
         if reports.send(Report::Input(Input::Seen(seen))).is_err() {
             return Ok(());
         }
@@ -93,7 +93,8 @@ fn fires(watcher: OneshotWatcher) -> Fires {
 /// The topics that members subscribe to, each under a watch.
 struct TopicsWatched<'a> {
     client: &'a Client,
-    topics: Topics,
+    /// What stands in the nodes under a watch, also of topics that nobody wants any more.
+    known: Topics,
     /// All names, where a pattern asks for them.
     names: Option<Vec<String>>,
     names_changed: Fires,
@@ -105,7 +106,7 @@ impl<'a> TopicsWatched<'a> {
     fn new(client: &'a Client) -> Self {
         Self {
             client,
-            topics: Topics::new(),
+            known: Topics::new(),
             names: None,
             names_changed: Box::pin(pending()),
             watched: BTreeSet::new(),
@@ -113,12 +114,11 @@ impl<'a> TopicsWatched<'a> {
         }
     }
 
-    /// Reads what members want and is not under a watch; forgets what nobody wants.
-    async fn bring_up_to_date(&mut self, members: &Members) -> Result<(), RegistryError> {
+    /// The topics that members want; reads those that are not under a watch.
+    async fn bring_up_to_date(&mut self, members: &Members) -> Result<Topics, RegistryError> {
         let wanted = self.wanted(members).await?;
-        self.topics.retain(|name, _| wanted.contains(name));
         let missing: Vec<String> =
-            wanted.into_iter().filter(|name| !self.watched.contains(name)).collect();
+            wanted.iter().filter(|name| !self.watched.contains(*name)).cloned().collect();
         for names in missing.chunks(SIDE_BY_SIDE) {
             let mut reads = Vec::with_capacity(names.len());
             for name in names {
@@ -129,9 +129,7 @@ impl<'a> TopicsWatched<'a> {
                 if let Some(topic) = topic {
                     let topic_id = topic.value.topic_id;
                     let partitions = topic.value.partitions.len() as u32;
-                    self.topics.insert(name.clone(), TopicInput { topic_id, partitions });
-                } else {
-                    self.topics.remove(name);
+                    self.known.insert(name.clone(), TopicInput { topic_id, partitions });
                 }
                 self.watched.insert(name.clone());
                 let name = name.clone();
@@ -141,7 +139,8 @@ impl<'a> TopicsWatched<'a> {
                 }));
             }
         }
-        Ok(())
+        let known = self.known.iter().filter(|(name, _)| wanted.contains(*name));
+        Ok(known.map(|(name, topic)| (name.clone(), *topic)).collect())
     }
 
     async fn wanted(&mut self, members: &Members) -> Result<BTreeSet<String>, RegistryError> {
@@ -184,6 +183,7 @@ impl<'a> TopicsWatched<'a> {
             }
             Some(name) = self.changes.next(), if !self.changes.is_empty() => {
                 self.watched.remove(&name);
+                self.known.remove(&name);
             }
         }
     }

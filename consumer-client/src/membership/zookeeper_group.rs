@@ -413,7 +413,7 @@ impl Group {
                 self.release_if_settled(&partition);
             }
             Report::Written { partition, claim, outcome } => {
-                self.written(partition, claim, outcome, inputs);
+                self.written(&partition, claim, outcome, inputs);
             }
         }
     }
@@ -462,6 +462,10 @@ impl Group {
 
     /// A topic that went, or gave way to another of its name, is told.
     fn note_deletions(&mut self, seen: &Seen) {
+        // What no member wants is not looked at, and this one is not registered.
+        if !seen.members.contains_key(&self.identity.consumer) {
+            return;
+        }
         for (name, before) in &self.seen.topics {
             let now = seen.topics.get(name).map(|topic| topic.topic_id);
             let concerned = self.shared.assignment().iter().any(|p| *p.topic == **name);
@@ -511,20 +515,20 @@ impl Group {
 
     fn written(
         &mut self,
-        partition: TopicPartition,
+        partition: &TopicPartition,
         claim: u64,
         outcome: Written,
         inputs: &mut Vec<Input>,
     ) {
-        if self.book.written(&partition, claim, outcome) {
-            let releasing = self.releasing.get(&partition) == Some(&Releasing::Committing);
+        if self.book.written(partition, claim, outcome) {
+            let releasing = self.releasing.get(partition) == Some(&Releasing::Committing);
             let why = CommitError::OwnershipLost(partition.clone()).to_string();
             self.shared.emit(Event::CommitFailed { partition: partition.clone(), why });
             if !releasing {
                 inputs.push(Input::CommitRefused(partition.clone()));
             }
         }
-        self.release_if_settled(&partition);
+        self.release_if_settled(partition);
     }
 
     fn commit(
