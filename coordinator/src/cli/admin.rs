@@ -28,6 +28,8 @@ pub(crate) struct Admin {
     target: Target,
     began: Instant,
     deadline: Instant,
+    /// Brokers that were asked in vain: the next attempt begins after them.
+    failed: usize,
     client: Option<Client>,
 }
 
@@ -36,7 +38,7 @@ impl Admin {
     pub(crate) fn new(target: &Target) -> Self {
         let began = Instant::now();
         let deadline = began + Duration::from_millis(target.timeout_ms);
-        Self { target: target.clone(), began, deadline, client: None }
+        Self { target: target.clone(), began, deadline, failed: 0, client: None }
     }
 
     /// Makes a call, again while it may succeed later and time is left. The request is cloned with
@@ -60,6 +62,7 @@ impl Admin {
                         Err(_) => Status::unavailable("no answer: the peer hangs"),
                     };
                     self.client = None;
+                    self.failed += 1;
                     if !may_succeed_later(&status) {
                         return Err(Failure::refused(status.message()));
                     }
@@ -86,7 +89,11 @@ impl Admin {
 
     async fn any_broker(&self) -> Result<Connection, Failure> {
         let mut failures = Vec::new();
-        for address in self.target.bootstrap_server.split(',').map(str::trim) {
+        let mut addresses: Vec<&str> =
+            self.target.bootstrap_server.split(',').map(str::trim).collect();
+        let begin = self.failed % addresses.len().max(1);
+        addresses.rotate_left(begin);
+        for address in addresses {
             match connect(address).await {
                 Ok(connection) => return Ok(connection),
                 Err(failure) => failures.push(failure),

@@ -13,6 +13,9 @@ use crate::zk::Live;
 /// How long a transaction may take before its outcome counts as unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// The same for the many transactions that remove a topic; trying again goes on where it ended.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A write that is not known to have happened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommitError {
@@ -57,27 +60,28 @@ impl FencedWriter {
     /// happened, but never a later one without an earlier one.
     pub(crate) async fn commit(&self, writes: &[Change]) -> Result<(), CommitError> {
         for part in parts(writes) {
-            self.within_limit(self.fence.commit(&self.live.client, part)).await?;
+            self.within(COMMIT_TIMEOUT, self.fence.commit(&self.live.client, part)).await?;
         }
         Ok(())
     }
 
     /// Removes everything of a topic, its deletion mark last.
     pub(crate) async fn remove_topic(&self, name: &str) -> Result<(), CommitError> {
-        self.within_limit(topics::remove(&self.live.client, self.fence, name)).await
+        self.within(REMOVAL_TIMEOUT, topics::remove(&self.live.client, self.fence, name)).await
     }
 
-    async fn within_limit<T>(
+    async fn within<T>(
         &self,
+        limit: Duration,
         write: impl Future<Output = Result<T, FencedError>>,
     ) -> Result<T, CommitError> {
         if !self.live.lease_valid() {
             return Err(CommitError::TermOver);
         }
-        match tokio::time::timeout(COMMIT_TIMEOUT, write).await {
+        match tokio::time::timeout(limit, write).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(CommitError::OutcomeUnknown(format!("no answer in {COMMIT_TIMEOUT:?}"))),
+            Err(_) => Err(CommitError::OutcomeUnknown(format!("no answer in {limit:?}"))),
         }
     }
 }

@@ -27,6 +27,10 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that has not begun to speak HTTP/2 after so long is closed.
+const PREFACE_MAX: Duration = Duration::from_secs(10);
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// After the system refused a connection, for want of descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -51,12 +55,33 @@ pub(super) async fn serve(listener: TcpListener, service: AdminService, max_conn
         };
         let service = service.clone();
         tasks.spawn(async move {
-            if let Err(error) = connection(socket, service).await {
+            if !speaks_http2(&socket).await {
+                tracing::debug!(%peer, "connection closed: it does not speak HTTP/2");
+            } else if let Err(error) = connection(socket, service).await {
                 tracing::debug!(%peer, %error, "connection ended");
             }
             drop(permit);
         });
     }
+}
+
+/// Waits for the preface without taking it: pings only begin after it.
+async fn speaks_http2(socket: &TcpStream) -> bool {
+    let mut seen = [0; PREFACE.len()];
+    let whole = async {
+        loop {
+            match socket.peek(&mut seen).await {
+                Ok(n) if n > 0 && seen[..n] == PREFACE[..n] => {
+                    if n == PREFACE.len() {
+                        return true;
+                    }
+                }
+                _ => return false,
+            }
+            tokio::time::sleep(PREFACE_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(PREFACE_MAX, whole).await.unwrap_or(false)
 }
 
 async fn connection(socket: TcpStream, service: AdminService) -> Result<(), hyper::Error> {

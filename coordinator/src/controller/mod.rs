@@ -26,6 +26,7 @@ mod leaders;
 mod link;
 mod listener;
 mod picture;
+mod removals;
 mod run;
 mod service;
 mod subject;

@@ -5,15 +5,21 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::stream::{self, StreamExt};
 use proto::{BrokerId, LeaderEpoch};
 
 use super::requests::FinishedRequests;
 use super::state::{Cluster, Deletion, Overrides, PartitionState, TopicState};
 use crate::registry::configs::Kind;
 use crate::registry::fence::Change;
-use crate::registry::{RegistryError, Versioned, brokers, deletions, node, partitions, topics};
+use crate::registry::{
+    RegistryError, Versioned, brokers, configs, deletions, node, partitions, topics,
+};
 use crate::zk::payload::{self, Topic};
 use crate::zk::{Client, paths};
+
+/// So many topics are read side by side.
+const TOPICS_AT_ONCE: usize = 32;
 
 /// What ZooKeeper holds, and what an earlier controller left unfinished.
 #[derive(Debug, Default)]
@@ -26,6 +32,8 @@ pub(crate) struct Registered {
     pub(crate) beyond: Vec<(String, i32)>,
     /// Marks of deletions whose topic is not there, or is another one now.
     pub(crate) stale_marks: Vec<String>,
+    /// Topics that are not there and have overrides.
+    pub(crate) stale_overrides: Vec<String>,
 }
 
 impl Registered {
@@ -36,7 +44,9 @@ impl Registered {
             [delete(paths::partition_state(topic, *p)), delete(paths::partition(topic, *p))]
         });
         let marks = self.stale_marks.iter().map(|topic| delete(paths::admin_delete(topic)));
-        states.chain(marks).collect()
+        let overrides = self.stale_overrides.iter();
+        let overrides = overrides.map(|name| delete(paths::config(Kind::Topic.plural(), name)));
+        states.chain(marks).chain(overrides).collect()
     }
 }
 
@@ -45,16 +55,14 @@ pub(crate) async fn read(client: &Client) -> Result<Registered, RegistryError> {
     let mut found = Registered::default();
     found.cluster.brokers = brokers::list(client).await?;
     let names = topics::names(client).await?;
-    let nodes: Vec<String> = names.iter().map(|name| paths::topic(name)).collect();
-    let nodes = node::read_many::<Topic>(client, nodes).await?;
-    for (name, node) in names.into_iter().zip(nodes) {
-        match node {
-            Some(topic) => read_topic(client, name, topic, &mut found).await?,
-            None => found.unfinished.push(name),
-        }
+    let reads = names.into_iter().map(|name| read_topic(client, name)).collect::<Vec<_>>();
+    let mut reads = stream::iter(reads).buffered(TOPICS_AT_ONCE);
+    while let Some(topic) = reads.next().await {
+        found.take(topic?);
     }
+    drop(reads);
     for kind in Kind::ALL {
-        read_overrides(client, kind, &mut found.cluster).await?;
+        read_overrides(client, kind, &mut found).await?;
     }
     read_deletions(client, &mut found).await?;
     if let Some((bytes, stat)) = node::bytes(client, paths::ADMIN).await? {
@@ -63,21 +71,54 @@ pub(crate) async fn read(client: &Client) -> Result<Registered, RegistryError> {
     Ok(found)
 }
 
-async fn read_topic(
+/// What was found at a topic's node.
+enum FoundTopic {
+    Whole { name: String, state: TopicState, beyond: Vec<i32> },
+    Empty(String),
+    Unreadable(String),
+}
+
+impl Registered {
+    fn take(&mut self, topic: FoundTopic) {
+        match topic {
+            FoundTopic::Whole { name, state, beyond } => {
+                self.beyond.extend(beyond.into_iter().map(|p| (name.clone(), p)));
+                self.cluster.topics.insert(name, state);
+            }
+            FoundTopic::Empty(name) => self.unfinished.push(name),
+            FoundTopic::Unreadable(name) => {
+                self.cluster.unreadable.insert(name);
+            }
+        }
+    }
+}
+
+/// Reads a topic. One that cannot be read (written by a newer program, or by hand) is left alone
+/// and does not keep the controller from its work for the others.
+async fn read_topic(client: &Client, name: String) -> Result<FoundTopic, RegistryError> {
+    match try_topic(client, &name).await {
+        Ok(Some((state, beyond))) => Ok(FoundTopic::Whole { name, state, beyond }),
+        Ok(None) => Ok(FoundTopic::Empty(name)),
+        Err(RegistryError::Payload(error)) => {
+            tracing::error!(topic = name, %error, "topic left alone");
+            Ok(FoundTopic::Unreadable(name))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn try_topic(
     client: &Client,
-    name: String,
-    topic: Versioned<Topic>,
-    found: &mut Registered,
-) -> Result<(), RegistryError> {
+    name: &str,
+) -> Result<Option<(TopicState, Vec<i32>)>, RegistryError> {
+    let Some(topic) = topics::read(client, name).await? else { return Ok(None) };
     let Topic { topic_id, partitions } = topic.value;
-    let children = node::children(client, &paths::partitions(&name)).await?;
+    let children = node::children(client, &paths::partitions(name)).await?;
     let present = children.iter().filter_map(|p| p.parse().ok());
     let beyond = present.filter(|&p: &i32| usize::try_from(p).is_ok_and(|p| p >= partitions.len()));
-    found.beyond.extend(beyond.map(|p| (name.clone(), p)));
-    let partitions = states(client, &name, partitions).await?;
-    let state = TopicState { id: topic_id, partitions, version: topic.version };
-    found.cluster.topics.insert(name, state);
-    Ok(())
+    let beyond = beyond.collect();
+    let partitions = states(client, name, partitions).await?;
+    Ok(Some((TopicState { id: topic_id, partitions, version: topic.version }, beyond)))
 }
 
 /// The states of a topic's partitions, whose replicas are given.
@@ -115,14 +156,29 @@ fn partition_state(
 async fn read_overrides(
     client: &Client,
     kind: Kind,
-    cluster: &mut Cluster,
+    found: &mut Registered,
 ) -> Result<(), RegistryError> {
-    let names = node::children(client, &paths::config_parent(kind.plural())).await?;
-    let nodes: Vec<String> = names.iter().map(|name| paths::config(kind.plural(), name)).collect();
-    let nodes = node::read_many::<payload::Overrides>(client, nodes).await?;
-    for (name, node) in names.into_iter().zip(nodes) {
-        let Some(Versioned { value, version, .. }) = node else { continue };
-        cluster.configs.insert((kind, name), Overrides { values: value.values, version });
+    for name in node::children(client, &paths::config_parent(kind.plural())).await? {
+        let known = match kind {
+            Kind::Topic => found.cluster.topics.contains_key(&name),
+            Kind::Broker | Kind::Client => true,
+        };
+        let in_doubt = found.unfinished.contains(&name) || found.cluster.unreadable.contains(&name);
+        if !known && !in_doubt {
+            found.stale_overrides.push(name);
+            continue;
+        }
+        let (value, version) = match configs::read(client, kind, &name).await {
+            Ok(Some(Versioned { value, version, .. })) => (value, version),
+            Ok(None) => continue,
+            Err(RegistryError::Payload(error)) => {
+                tracing::error!(kind = kind.singular(), name, %error, "overrides left alone");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let overrides = Overrides { values: value.values, version };
+        found.cluster.configs.insert((kind, name), overrides);
     }
     Ok(())
 }
@@ -134,7 +190,7 @@ async fn read_deletions(client: &Client, found: &mut Registered) -> Result<(), R
         if cluster.topics.get(&name).is_some_and(|topic| topic.id == mark.topic_id) {
             let waiting_for = cluster.live_hosts(&name);
             cluster.deletions.insert(name, Deletion { id: mark.topic_id, waiting_for });
-        } else if !found.unfinished.contains(&name) {
+        } else if !found.unfinished.contains(&name) && !cluster.unreadable.contains(&name) {
             // An unfinished one takes its mark with it.
             found.stale_marks.push(name);
         }
@@ -151,6 +207,7 @@ mod tests {
         let left = Registered {
             beyond: vec![("a".to_owned(), 4)],
             stale_marks: vec!["b".to_owned()],
+            stale_overrides: vec!["c".to_owned()],
             ..Registered::default()
         };
         let writes = left.repairs();
@@ -159,6 +216,7 @@ mod tests {
             "/brokers/topics/a/partitions/4/state",
             "/brokers/topics/a/partitions/4",
             "/admin/delete/b",
+            "/config/topics/c",
         ];
         assert_eq!(paths, expected);
     }

@@ -4,7 +4,7 @@
 //! whose writes ZooKeeper has taken. Partition leaders change their own state nodes (`isr`, a raised
 //! epoch), so leader epochs here may be behind: whoever needs them exactly reads the node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{BrokerId, LeaderEpoch, TopicId};
 
@@ -22,6 +22,8 @@ pub(crate) struct Cluster {
     pub(crate) brokers: Brokers,
     /// Topics, among them those being deleted.
     pub(crate) topics: BTreeMap<String, TopicState>,
+    /// Topics whose nodes cannot be read; they are left alone.
+    pub(crate) unreadable: BTreeSet<String>,
     /// Deletions accepted and not finished, by topic.
     pub(crate) deletions: BTreeMap<String, Deletion>,
     /// Overrides, by resource.

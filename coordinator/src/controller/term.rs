@@ -17,6 +17,7 @@ use super::fence::{CommitError, FencedWriter};
 use super::link::Links;
 use super::outbox::{Delta, Sender};
 use super::picture;
+use super::removals::Removals;
 use super::requests::RequestId;
 use super::state::{Cluster, Step};
 use super::waiting::WaitingDeletions;
@@ -48,6 +49,7 @@ pub(crate) struct Term {
     pub(super) defaults: Defaults,
     links: Links,
     pub(super) waiting: WaitingDeletions,
+    removals: Removals,
 }
 
 /// Decides on the picture that is passed in.
@@ -74,6 +76,7 @@ impl Term {
             defaults,
             links: Links::new(sender, events),
             waiting: WaitingDeletions::default(),
+            removals: Removals::default(),
         }
     }
 
@@ -86,6 +89,7 @@ impl Term {
             () = &mut lease_over => return TermEnd::LeaseOver,
             read = self.read_everything() => if let Err(end) = read { return end },
         }
+        self.finish_deletions();
         loop {
             let next_answer = self.waiting.next_deadline();
             let event = tokio::select! {
@@ -93,6 +97,12 @@ impl Term {
                 () = &mut lease_over => return TermEnd::LeaseOver,
                 () = at(next_answer) => {
                     self.waiting.answer(&self.cluster, Instant::now());
+                    continue;
+                }
+                Some((name, result)) = self.removals.next() => {
+                    if let Err(end) = self.removed(name, result) {
+                        return end;
+                    }
                     continue;
                 }
                 event = events.recv() => event,
@@ -126,7 +136,8 @@ impl Term {
             Event::NewerController(_) => {}
             Event::Command(id, command) => self.command(&id, command).await?,
         }
-        self.finish_deletions().await
+        self.finish_deletions();
+        Ok(())
     }
 
     async fn command(&mut self, id: &RequestId, command: Command) -> Result<(), TermEnd> {
@@ -301,26 +312,38 @@ impl Term {
         Ok(())
     }
 
-    /// Removes the topics whose deletion waits for nobody any more, and answers who asked for it.
-    pub(super) async fn finish_deletions(&mut self) -> Result<(), TermEnd> {
+    /// Starts to remove the topics whose deletion waits for nobody any more, and answers who asked
+    /// for those that are gone.
+    fn finish_deletions(&mut self) {
         for name in deletion::ready(&self.cluster) {
-            match self.writer.remove_topic(&name).await {
-                Ok(()) => {
-                    tracing::info!(topic = name, "topic deleted");
-                    let removed = deletion::removed(&self.cluster, &name);
-                    removed.steps.into_iter().for_each(|step| self.cluster.apply(step));
-                    self.links.tell(&removed.delta);
-                }
-                Err(CommitError::Deposed) => return Err(TermEnd::Deposed),
-                Err(CommitError::TermOver) => return Err(TermEnd::LeaseOver),
-                Err(error) => {
-                    tracing::warn!(topic = name, %error, "deletion not finished; reading anew");
-                    self.read_everything().await?;
-                }
+            if self.removals.start(&name) {
+                let writer = self.writer.clone();
+                self.removals.push(name, Duration::ZERO, writer);
             }
         }
         self.waiting.answer(&self.cluster, Instant::now());
-        Ok(())
+    }
+
+    /// A removal ended.
+    fn removed(&mut self, name: String, result: Result<(), CommitError>) -> Result<(), TermEnd> {
+        match result {
+            Ok(()) => {
+                tracing::info!(topic = name, "topic deleted");
+                self.removals.forget(&name);
+                let removed = deletion::removed(&self.cluster, &name);
+                removed.steps.into_iter().for_each(|step| self.cluster.apply(step));
+                self.links.tell(&removed.delta);
+                self.waiting.answer(&self.cluster, Instant::now());
+                Ok(())
+            }
+            Err(CommitError::Deposed) => Err(TermEnd::Deposed),
+            Err(CommitError::TermOver) => Err(TermEnd::LeaseOver),
+            Err(error) => {
+                tracing::warn!(topic = name, %error, "deletion not finished; trying again");
+                self.removals.push(name, RETRY_PAUSE, self.writer.clone());
+                Ok(())
+            }
+        }
     }
 }
 

@@ -59,6 +59,13 @@ fn check_name(cluster: &Cluster, name: &str) -> Result<(), Refusal> {
             "try again when the deletion is done; it waits for every live broker that stored it",
         ));
     }
+    if cluster.unreadable.contains(name) {
+        return Err(Refusal::new(
+            ErrorCode::TopicAlreadyExists,
+            format!("topic `{name}` is registered in a form that this controller cannot read"),
+            "a newer coordinator may have written it: upgrade this one; its log names the node",
+        ));
+    }
     if cluster.topics.contains_key(name) {
         return Err(Refusal::new(
             ErrorCode::TopicAlreadyExists,

@@ -196,3 +196,21 @@ fn many_topics_in_one_request_share_transactions() {
         controller.stop().await;
     });
 }
+
+#[test]
+fn a_peer_that_does_not_speak_http2_is_closed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    run(async {
+        let registry = Registry::start();
+        let controller = registry.controller().await;
+        let mut admin = controller.active().await;
+        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], b"PRI * HTTP/2.0\r\n\r\nXX"] {
+            let mut socket = tokio::net::TcpStream::connect(&controller.address).await.unwrap();
+            socket.write_all(garbage).await.unwrap();
+            // Closed or reset, without a byte.
+            assert_eq!(socket.read(&mut [0; 16]).await.unwrap_or(0), 0);
+        }
+        admin.list_groups(v1::ListGroupsRequest {}).await.unwrap();
+        controller.stop().await;
+    });
+}

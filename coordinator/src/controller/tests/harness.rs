@@ -22,7 +22,7 @@ use crate::registry::brokers;
 use crate::zk::payload::Broker;
 use crate::zk::{Live, Session, SessionOptions};
 
-pub(super) const SESSION: Duration = Duration::from_millis(1_000);
+pub(super) const SESSION: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a test on its own runtime.

@@ -107,12 +107,24 @@ fn what_an_earlier_controller_left_is_finished_on_election() {
                 make(client, &paths::partition_state(name, 1), &state.encode().unwrap()).await;
             }
         }
+        // Overrides of no topic, and a topic that something else wrote.
+        let overrides = payload::Overrides::default().encode().unwrap();
+        make(client, &paths::config("topics", "none"), &overrides).await;
+        make(client, &paths::topic("foreign"), b"{}").await;
         let stale = payload::Deletion { topic_id: TopicId::random(), accepted_ms: 0 };
         make(client, &paths::admin_delete("gone"), &stale.encode().unwrap()).await;
 
         let controller = registry.controller().await;
         let mut admin = controller.active().await;
-        until(async || client.list_children("/brokers/topics").await.unwrap() == ["grown"]).await;
+        until(async || {
+            let mut left = client.list_children("/brokers/topics").await.unwrap();
+            left.sort_unstable();
+            left == ["foreign", "grown"]
+        })
+        .await;
+        assert!(client.list_children("/config/topics").await.unwrap().is_empty());
+        let foreign = admin.create_topics(create(1, "foreign", 1)).await.unwrap();
+        assert_eq!(code(foreign), ErrorCode::TopicAlreadyExists as i32);
         let partitions = client.list_children("/brokers/topics/grown/partitions").await.unwrap();
         assert_eq!(partitions, ["0"]);
         assert!(client.list_children("/admin/delete").await.unwrap().is_empty());
