@@ -181,7 +181,7 @@ fn send_probe(client: &Client) -> BoxFuture<'_, (Instant, Result<(), Error>)> {
 
 async fn connect(options: &SessionOptions) -> Result<Client, Error> {
     let connector = Client::connector().with_session_timeout(options.timeout).with_fail_eagerly();
-    let client = connector.connect(options.connect.hosts()).await?;
+    let client = connector.connect(&crowded(options.connect.hosts())).await?;
     let chroot = options.connect.chroot();
     let client = if chroot.is_empty() {
         client
@@ -195,6 +195,20 @@ async fn connect(options: &SessionOptions) -> Result<Client, Error> {
         made?;
     }
     Ok(client)
+}
+
+/// A single address, named a dozen times; several are left alone.
+///
+/// While disconnected the client pauses before each round over its addresses, twice as long each
+/// time, and only briefly between two of one round. With a single address it would soon look once
+/// in several seconds, find a server that came back too late, and lose a session for nothing. Of
+/// several it tries one after the other in random order; named more than once, one that accepts
+/// and never answers could come twice in a row, which costs a session just as well.
+fn crowded(hosts: &str) -> String {
+    match hosts.contains(',') {
+        true => hosts.to_owned(),
+        false => [hosts; 12].join(","),
+    }
 }
 
 /// Makes a persistent node and its ancestors. Looks first: a failed create is a write to all servers.
@@ -239,5 +253,16 @@ fn describe(error: &Error) -> String {
         Error::NoHosts => "no address accepts a connection and answers".to_owned(),
         Error::Timeout => "no server answered in the session timeout".to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crowded;
+
+    #[test]
+    fn a_single_address_is_named_a_dozen_times() {
+        assert_eq!(crowded("a:1").split(',').filter(|&host| host == "a:1").count(), 12);
+        assert_eq!(crowded("a:1,b:2"), "a:1,b:2");
     }
 }
