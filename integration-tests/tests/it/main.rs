@@ -8,5 +8,6 @@ mod hostile;
 mod lost_answers;
 mod registries;
 mod registry_differential;
+mod registry_restart;
 mod sessions;
 mod tidy;

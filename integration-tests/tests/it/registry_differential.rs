@@ -226,7 +226,7 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn the_embedded_registry_does_what_a_real_server_does() -> Result<()> {
-    let dir = tempfile::tempdir()?;
+    let dir = integration_tests::scratch("differential")?;
     let ensemble = Ensemble::start(dir.path(), 1)?;
     let real: SocketAddr = ensemble.connect().parse()?;
     let embedded = Embedded::start(&dir.path().join("embedded"))?;

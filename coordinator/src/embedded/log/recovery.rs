@@ -69,7 +69,7 @@ fn replay(state: &mut State, log: &[u8]) -> Result<Replay, EmbeddedError> {
     let mut position = record::HEADER.len();
     if !log.starts_with(&record::HEADER) {
         // A log that was only being made holds nothing yet.
-        let new = record::HEADER.starts_with(&log);
+        let new = record::HEADER.starts_with(log);
         return if new {
             Ok(Replay { end: 0, records: 0 })
         } else {
