@@ -13,6 +13,8 @@ fn append(partition: &Arc<Partition>, records: usize) -> Outcome {
     let (job, outcome) = job(batch(records, 10, ProducerStamp::NONE), LeaderEpoch::UNKNOWN);
     partition.queue(job);
     partition.drive();
+    // On a busy machine the directory may be slow, and its own thread at it.
+    eventually("the answer", || outcome.lock().is_some());
     outcome
 }
 
@@ -42,6 +44,7 @@ fn what_is_queued_together_is_written_together() {
         })
         .collect();
     partition.drive();
+    eventually("every answer", || outcomes.iter().all(|outcome| outcome.lock().is_some()));
     assert_eq!(rig.metrics.appends.get(), 1);
     assert!(outcomes.iter().enumerate().all(|(i, outcome)| base_offset(outcome) == i as i64));
 }
@@ -55,6 +58,7 @@ fn another_epoch_is_fenced_and_a_partition_that_does_not_lead_refuses() {
         let (job, outcome) = job(batch(1, 1, ProducerStamp::NONE), LeaderEpoch(epoch));
         partition.queue(job);
         partition.drive();
+        eventually("the answer", || outcome.lock().is_some());
         let outcome = outcome.lock().take().unwrap();
         outcome.unwrap_err()
     };
