@@ -52,6 +52,10 @@ impl Wake for Bell {
     }
 }
 
+/// Between two looks whether a read from disk, which wakes the stream by itself, is all that a round
+/// out of time waits for.
+const DISK_WAIT: Duration = Duration::from_millis(100);
+
 /// Where a handle stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -240,8 +244,13 @@ impl FetchSession {
             }
         }
         let Some(round) = &self.round else { return Ok(Progress::Wait(now)) };
-        if !(interrupt || now >= round.deadline || round.has_enough() || !round.has_room()) {
-            return Ok(Progress::Wait(round.deadline));
+        // Records that are on their way from the disk are waited for: an empty answer would say
+        // that there are none.
+        let out_of_time =
+            now >= round.deadline && (round.has_something() || self.reading.is_empty());
+        if !(interrupt || out_of_time || round.has_enough() || !round.has_room()) {
+            let over = now >= round.deadline;
+            return Ok(Progress::Wait(if over { now + DISK_WAIT } else { round.deadline }));
         }
         self.end(out)?;
         Ok(Progress::Ended)
@@ -408,6 +417,10 @@ impl Round {
 
     fn has_room(&self) -> bool {
         self.room() > 0
+    }
+
+    fn has_something(&self) -> bool {
+        self.sent + self.staged_bytes > 0
     }
 
     /// Whether what is there is worth an answer.

@@ -280,6 +280,10 @@ async fn records_that_are_on_disk_only_come_through_a_disk_thread() {
     assert_eq!(stream.round().await.iter().map(records).sum::<usize>(), 5);
     assert!(start.elapsed() < Duration::from_secs(15), "the disk thread woke nobody");
     assert!(server.metrics.fetch_cold_reads.get() >= 2);
+    // Also by a round that waits for nothing: an empty answer would say that there are none.
+    let again = v1::FetchRequest { forget: vec![1, 2], ..add(vec![handle(3, "t", 0)], 0) };
+    stream.ask(again).await;
+    assert_eq!(stream.round().await.iter().map(records).sum::<usize>(), 3);
 }
 
 #[tokio::test]
