@@ -420,3 +420,6 @@ fn draw_shorter(routes: &Routes, last: Partition) -> Partition {
     let others = drawn.into_iter().filter(|&partition| partition != last);
     others.min_by_key(|&partition| backlog(partition)).unwrap_or(drawn[0])
 }
+
+#[cfg(test)]
+mod tests;

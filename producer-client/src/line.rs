@@ -205,3 +205,6 @@ impl Line {
         (result, queue.failed.take())
     }
 }
+
+#[cfg(test)]
+mod tests;

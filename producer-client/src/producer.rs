@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use proto::Partition;
 use proto::client::Cluster;
 use tokio::sync::{mpsc, oneshot};
 
@@ -254,40 +255,72 @@ impl Producer {
 
     /// Sends the messages of a set to one partition, in order and next to each other in as few
     /// batches as they take (the paper's `producer.send(topic, set)`). Blocks the thread while there
-    /// is no room.
+    /// is no room; in async code use [`enqueue_set`](Self::enqueue_set).
     pub fn send_set(&self, topic: &str, set: &MessageSet) -> SetFuture {
-        let mut parts: Vec<SetPart> = Vec::new();
-        let mut next = 0;
-        // Later records of a set that had to wait must go where the first ones went.
-        let mut partition = set.partition;
-        while next < set.len() {
-            let first = set.record(topic, next, partition);
-            let Some(first) = first else { break };
-            if self.shared.line.is_empty() && !self.is_closed() {
-                let rest = (next..set.len()).filter_map(|i| set.record(topic, i, partition));
-                let (taken, ended) = self.shared.accumulator.append_run(&first, rest, |receipt| {
-                    SetPart::add(&mut parts, receipt);
-                });
-                next += taken;
-                match ended {
-                    None => continue,
-                    Some(Appended::Failed(error)) => return SetFuture::failed(self.count(error)),
-                    Some(_) => {}
-                }
-                partition = parts.first().map(SetPart::partition).or(partition);
+        match self.append_set(topic, set) {
+            SetProgress { next, parts, failed: None, .. } if next == set.len() => {
+                SetFuture::new(parts)
             }
-            let Some(record) = set.record(topic, next, partition) else { break };
+            progress => block_on(self.finish_set(topic, set, progress)),
+        }
+    }
+
+    /// The same, waiting asynchronously until the whole set is in batches. The future that this
+    /// returns then is its acknowledgement.
+    pub async fn enqueue_set(&self, topic: &str, set: &MessageSet) -> SetFuture {
+        let progress = self.append_set(topic, set);
+        self.finish_set(topic, set, progress).await
+    }
+
+    /// Puts as many messages into batches as there is room for.
+    fn append_set(&self, topic: &str, set: &MessageSet) -> SetProgress {
+        let mut progress = SetProgress { partition: set.partition, ..SetProgress::default() };
+        self.append_more(topic, set, &mut progress);
+        progress
+    }
+
+    fn append_more(&self, topic: &str, set: &MessageSet, progress: &mut SetProgress) {
+        let SetProgress { next, partition, parts, failed } = progress;
+        let Some(first) = set.record(topic, *next, *partition) else { return };
+        if !self.shared.line.is_empty() || self.is_closed() {
+            return;
+        }
+        let rest = (*next..set.len()).filter_map(|i| set.record(topic, i, *partition));
+        let (taken, ended) = self.shared.accumulator.append_run(&first, rest, |receipt| {
+            SetPart::add(parts, receipt);
+        });
+        *next += taken;
+        // What follows must go where the first ones went.
+        *partition = parts.first().map(SetPart::partition).or(*partition);
+        if let Some(Appended::Failed(error)) = ended {
+            *failed = Some(self.count(error));
+        }
+    }
+
+    async fn finish_set(
+        &self,
+        topic: &str,
+        set: &MessageSet,
+        mut progress: SetProgress,
+    ) -> SetFuture {
+        while progress.failed.is_none() {
+            let Some(record) = set.record(topic, progress.next, progress.partition) else { break };
             let mut waiting = self.send(record);
-            if let Err(error) = waiting.wait_accepted() {
+            if let Err(error) = waiting.accepted().await {
                 return SetFuture::failed(error);
             }
             if let Some(receipt) = waiting.into_receipt() {
-                SetPart::add(&mut parts, receipt);
+                SetPart::add(&mut progress.parts, receipt);
             }
-            partition = parts.first().map(SetPart::partition).or(partition);
-            next += 1;
+            progress.next += 1;
+            let first = progress.parts.first().map(SetPart::partition);
+            progress.partition = first.or(progress.partition);
+            self.append_more(topic, set, &mut progress);
         }
-        SetFuture::new(parts)
+        match progress.failed {
+            Some(error) => SetFuture::failed(error),
+            None => SetFuture::new(progress.parts),
+        }
     }
 
     /// Sends everything at once, lingering no longer, and waits until all of it is acknowledged or
@@ -371,6 +404,15 @@ impl Producer {
         self.shared.count_failed(1, error.clone());
         error
     }
+}
+
+/// How far a set has come.
+#[derive(Debug, Default)]
+struct SetProgress {
+    next: usize,
+    partition: Option<Partition>,
+    parts: Vec<SetPart>,
+    failed: Option<SendError>,
 }
 
 /// Becomes the end of a [`Producer::flush`] or [`Producer::close`].

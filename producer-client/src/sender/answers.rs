@@ -46,6 +46,9 @@ fn judge(ack: v1::ProduceAck) -> Verdict {
 
 impl Sender {
     pub(super) fn on_acks(&mut self, broker: BrokerId, generation: u64, acks: Vec<v1::ProduceAck>) {
+        let link = self.links.get_mut(&broker).filter(|link| link.generation == generation);
+        let Some(link) = link else { return };
+        link.heard = Some(Instant::now());
         for ack in acks {
             let link = self.links.get_mut(&broker).filter(|link| link.generation == generation);
             let Some(link) = link else { return };
@@ -167,15 +170,14 @@ impl Sender {
         }
     }
 
-    /// Ends links whose oldest request is unanswered for `request.timeout.ms`.
+    /// Ends links on which no answer came for `request.timeout.ms` although one is due.
     pub(super) fn drop_silent_links(&mut self, now: Instant) {
         let timeout = self.config().request_timeout;
+        let patience = self.config().delivery_timeout.max(timeout);
         let silent: Vec<(BrokerId, u64)> = self
             .links
             .iter()
-            .filter(|(_, link)| {
-                link.in_flight.values().next().is_some_and(|sent| sent.since + timeout <= now)
-            })
+            .filter(|(_, link)| link.is_silent(now, timeout, patience))
             .map(|(&broker, link)| (broker, link.generation))
             .collect();
         for (broker, generation) in silent {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::BrokerId;
@@ -43,6 +43,8 @@ pub(super) struct Link {
     queued: Arc<AtomicUsize>,
     /// Set once it is open.
     pub(super) connection: Arc<OnceLock<Connection>>,
+    /// When the last acknowledgement came.
+    pub(super) heard: Option<Instant>,
     /// By request id, which ascends: the first is the oldest.
     pub(super) in_flight: BTreeMap<u64, InFlight>,
     /// Partitions that wait until it is open or has room.
@@ -82,6 +84,7 @@ impl Link {
             requests: Some(requests),
             queued,
             connection,
+            heard: None,
             in_flight: BTreeMap::new(),
             waiting: Vec::new(),
             task: tokio::spawn(task.run()).abort_handle(),
@@ -90,6 +93,17 @@ impl Link {
 
     pub(super) fn has_room(&self) -> bool {
         self.is_open && self.queued.load(Ordering::Acquire) < QUEUED_MAX
+    }
+
+    /// Whether the broker has been silent for `timeout` although an answer is due, or has answered
+    /// others but left one request for `patience`. A slow broker that answers in turn is not silent,
+    /// however long its queue.
+    pub(super) fn is_silent(&self, now: Instant, timeout: Duration, patience: Duration) -> bool {
+        self.in_flight.values().next().is_some_and(|oldest| {
+            let last = self.heard.map_or(oldest.since, |heard| heard.max(oldest.since));
+            now.saturating_duration_since(last) >= timeout
+                || now.saturating_duration_since(oldest.since) >= patience
+        })
     }
 
     /// Hands over a request. If the task is gone its end was reported and the request counts as lost.
