@@ -34,8 +34,23 @@ const TRIP_CALLER: &str = "round trip, caller's runtime";
 const END_TO_END: &str = "end to end, steady rate";
 
 const ALL: [&str; 17] = [
-    MEMCPY, TCP_64K, LINGER, SENDFILE, DRAIN, DRAIN_OWNED, TCP_50, FIFTY, DRAIN_FIFTY, ONE, DRAIN_ONE,
-    TCP_TRIP, TRIP_CALLER, TRIP, END_TO_END, INTERVAL, BEFORE_ACK,
+    MEMCPY,
+    TCP_64K,
+    LINGER,
+    SENDFILE,
+    DRAIN,
+    DRAIN_OWNED,
+    TCP_50,
+    FIFTY,
+    DRAIN_FIFTY,
+    ONE,
+    DRAIN_ONE,
+    TCP_TRIP,
+    TRIP_CALLER,
+    TRIP,
+    END_TO_END,
+    INTERVAL,
+    BEFORE_ACK,
 ];
 
 /// The limit of each figure.
@@ -136,7 +151,10 @@ impl Bench<'_> {
     fn report(&mut self, name: &str, settings: Value, mut values: Value) {
         derive(&mut values);
         if let Some(ratio) = self.ratio(name, &values) {
-            merge(&mut values, json!({ "ratio": (ratio * 1e3).round() / 1e3, "ratio_to": limit(name) }));
+            merge(
+                &mut values,
+                json!({ "ratio": (ratio * 1e3).round() / 1e3, "ratio_to": limit(name) }),
+            );
         }
         let mut line = json!({ "figure": name, "repeat": self.repeat, "settings": settings });
         merge(&mut line, json!({ "repeat": self.repeat }));
@@ -149,7 +167,8 @@ impl Bench<'_> {
     /// Records/s against the limit's, or p99 against the limit's.
     fn ratio(&self, name: &str, values: &Value) -> Option<f64> {
         let limit = limit(name)?;
-        let same = |figure: &&Figure| figure.name == limit && figure.values["repeat"] == self.repeat;
+        let same =
+            |figure: &&Figure| figure.name == limit && figure.values["repeat"] == self.repeat;
         let limit = &self.figures.iter().find(same)?.values;
         let key = if limit["p99_us"].is_number() { "p99_us" } else { "records_per_second" };
         Some(values[key].as_f64()? / limit[key].as_f64()?)
@@ -201,7 +220,8 @@ impl Bench<'_> {
             BEFORE_ACK => "before-ack",
             _ => &self.options.flush,
         };
-        let topic = format!("bench-{}-{}", self.repeat, ALL.iter().position(|n| *n == kind).unwrap_or(99));
+        let topic =
+            format!("bench-{}-{}", self.repeat, ALL.iter().position(|n| *n == kind).unwrap_or(99));
         self.broker.create_topic(&topic, self.options.partitions, flush)?;
         let load = self.load(kind);
         let mut settings: Vec<String> = match kind {
@@ -242,11 +262,7 @@ impl Bench<'_> {
     }
 
     /// Starts a raw server and hands its address and process id to `client`.
-    fn raw(
-        &self,
-        server: &Task,
-        client: impl FnOnce(String) -> Task,
-    ) -> Result<Value> {
+    fn raw(&self, server: &Task, client: impl FnOnce(String) -> Task) -> Result<Value> {
         let mut server = Running::start(server)?;
         let ready = server.line()?;
         let address = ready["address"].as_str().context("no address")?.to_owned();

@@ -65,6 +65,7 @@ pub(crate) fn sink(file: &str) -> Result<Value> {
 /// Batches as a producer makes them, with `run` records each, or as many as 64 KiB hold.
 fn batches(run: u64, count: usize) -> Vec<(Bytes, u64)> {
     let values = Values::new();
+    let run = if run == 0 { u64::MAX } else { run };
     let mut next = 0;
     let mut one = || {
         let mut builder = BatchBuilder::new(BATCH_LEN);

@@ -22,21 +22,53 @@ pub(crate) struct Client {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Task {
-    Produce { client: Client, load: Load },
-    Drain { client: Client, load: Load, owned: bool },
-    RoundTrip { client: Client, records: u64, current_runtime: bool },
-    PacedProduce { client: Client, rate: u64, seconds: u64 },
-    PacedConsume { client: Client, records: u64 },
+    Produce {
+        client: Client,
+        load: Load,
+    },
+    Drain {
+        client: Client,
+        load: Load,
+        owned: bool,
+    },
+    RoundTrip {
+        client: Client,
+        records: u64,
+        current_runtime: bool,
+    },
+    PacedProduce {
+        client: Client,
+        rate: u64,
+        seconds: u64,
+    },
+    PacedConsume {
+        client: Client,
+        records: u64,
+    },
     /// Appends length-prefixed requests to a file and acknowledges each.
-    RawSink { file: String },
+    RawSink {
+        file: String,
+    },
     /// Sends one request of prebuilt batches after the other.
-    RawProduce { address: String, load: Load, in_flight: u64 },
+    RawProduce {
+        address: String,
+        load: Load,
+        in_flight: u64,
+    },
     /// One small request after the other.
-    RawRoundTrip { address: String, records: u64 },
+    RawRoundTrip {
+        address: String,
+        records: u64,
+    },
     /// Sends files by `sendfile` to whoever connects.
-    RawSource { files: Vec<String> },
+    RawSource {
+        files: Vec<String>,
+    },
     /// Reads batches off a socket as the consumer does.
-    RawDrain { address: String, load: Load },
+    RawDrain {
+        address: String,
+        load: Load,
+    },
     Memcpy,
 }
 
