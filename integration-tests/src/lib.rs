@@ -6,6 +6,7 @@
 pub mod checker;
 pub mod cluster;
 pub mod lossy;
+pub mod group;
 pub mod process;
 pub mod workload;
 pub mod zookeeper;

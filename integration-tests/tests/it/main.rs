@@ -4,6 +4,9 @@
 
 mod admin;
 mod group_registries;
+mod durability;
+mod full_disk;
+mod groups;
 mod hostile;
 mod lost_answers;
 mod registries;
@@ -11,3 +14,4 @@ mod registry_differential;
 mod registry_restart;
 mod sessions;
 mod tidy;
+mod zookeeper_faults;
