@@ -238,9 +238,8 @@ pub fn read_all(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<Rea
     let bounds = runtime.block_on(bounds(bootstrap, topic, partitions))?;
     let mut left: i64 = bounds.iter().map(|(start, end)| end - start).sum();
     let mut consumer = Consumer::new(ConsumerConfig::new(bootstrap.split(',')))?;
-    consumer.assign(
-        (0..partitions).map(|p| (TopicPartition::new(topic, p), StartAt::Beginning)),
-    )?;
+    consumer
+        .assign((0..partitions).map(|p| (TopicPartition::new(topic, p), StartAt::Beginning)))?;
     let mut read = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(60);
     while left > 0 {

@@ -20,7 +20,12 @@ fn judge(cluster: &Cluster, topic: &str, loads: Vec<Load>) -> Result<()> {
     let acknowledged = sent.iter().filter(|sent| sent.acknowledged.is_some()).count();
     println!("{} sent, {acknowledged} acknowledged, {} read", sent.len(), read.len());
     let violations = checker::check(&sent, &read);
-    ensure!(violations.is_empty(), "{} violations: {:?}", violations.len(), &violations[..20.min(violations.len())]);
+    ensure!(
+        violations.is_empty(),
+        "{} violations: {:?}",
+        violations.len(),
+        &violations[..20.min(violations.len())]
+    );
     ensure!(acknowledged >= 1_000, "only {acknowledged} acknowledged: the test did nothing");
     Ok(())
 }

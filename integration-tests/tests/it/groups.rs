@@ -112,7 +112,10 @@ fn a_paused_member_is_fenced_and_rejoins() -> Result<()> {
         settled(&client, "g", TOPIC, 12, 2, LIMIT).await?;
         for (partition, offset) in group::committed(&client, "g", TOPIC).await? {
             let earlier = before.get(&partition).copied().unwrap_or(0);
-            ensure!(offset >= earlier, "partition {partition} went back from {earlier} to {offset}");
+            ensure!(
+                offset >= earlier,
+                "partition {partition} went back from {earlier} to {offset}"
+            );
         }
         drained(load, &[&a, &b]).await
     })
