@@ -5,8 +5,8 @@
 
 pub mod checker;
 pub mod cluster;
-pub mod lossy;
 pub mod group;
+pub mod lossy;
 pub mod process;
 pub mod workload;
 pub mod zookeeper;

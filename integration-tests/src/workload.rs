@@ -206,15 +206,14 @@ impl Sender {
 /// Log start and high watermark of each partition.
 pub async fn bounds(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<(i64, i64)>> {
     let cluster = Cluster::new(ClusterOptions::new(bootstrap.split(',')));
-    cluster.refresh(&[topic]).await?;
-    let view = cluster.topic(topic).context("the topic is not in the metadata")?;
+    let view = cluster.topic(topic).await?.context("the topic is not in the metadata")?;
     let mut bounds = Vec::new();
     for partition in 0..partitions {
         let leader = view.partitions[partition as usize].leader.context("no leader")?;
         let connection = cluster.connection(leader).await?;
         let query = |timestamp_ms| OffsetQuery {
             topic: topic.to_owned(),
-            topic_id: proto::v1::OffsetQuery::default().topic_id,
+            topic_id: view.id.to_bytes(),
             partition,
             timestamp_ms,
         };

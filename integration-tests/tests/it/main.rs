@@ -6,6 +6,7 @@ mod admin;
 mod group_registries;
 mod durability;
 mod full_disk;
+mod group_registries;
 mod groups;
 mod hostile;
 mod lost_answers;

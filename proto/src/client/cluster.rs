@@ -200,8 +200,7 @@ impl Cluster {
         let mut client =
             LogClient::new(connection.clone()).max_decoding_message_size(MESSAGE_LEN_MAX);
         let allow_auto_create = self.inner.options.allow_auto_create;
-        let call =
-            client.metadata(v1::MetadataRequest { topics, all_topics, allow_auto_create });
+        let call = client.metadata(v1::MetadataRequest { topics, all_topics, allow_auto_create });
         let after = self.inner.options.request_timeout;
         let answer = match tokio::time::timeout(after, call).await {
             Ok(Ok(answer)) => answer.into_inner(),
