@@ -35,12 +35,10 @@ impl Drop for SmallDisk {
 fn a_full_disk_refuses_produce_and_keeps_the_rest_alive() -> Result<()> {
     let scratch = integration_tests::scratch("full-disk")?;
     let disk = SmallDisk::mount(&scratch.path().join("disk"), 48)?;
-    let options = ClusterOptions {
-        data_root: Some(disk.0.clone()),
-        ..ClusterOptions::one("full-disk").set("segment.bytes", "4194304")
-    };
+    let options =
+        ClusterOptions { data_root: Some(disk.0.clone()), ..ClusterOptions::one("full-disk") };
     let mut cluster = Cluster::start(options)?;
-    cluster.create_topic("small", 1, &[])?;
+    cluster.create_topic("small", 1, &["segment.bytes=4194304"])?;
     // What fills the disk from outside.
     let ballast = disk.0.join("ballast");
     let status = Command::new("dd")
@@ -66,7 +64,15 @@ fn a_full_disk_refuses_produce_and_keeps_the_rest_alive() -> Result<()> {
     let before = read_all(&cluster.bootstrap(), "small", 1)?.len();
     let output = cluster
         .command("producer")?
-        .args(["--topic", "small", "--set", "delivery.timeout.ms=3000", "/etc/hostname"])
+        .args([
+            "--topic",
+            "small",
+            "--set",
+            "delivery.timeout.ms=3000",
+            "--set",
+            "request.timeout.ms=1000",
+            "/etc/hostname",
+        ])
         .output()?;
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(!output.status.success(), "the producer says all is well on a full disk");

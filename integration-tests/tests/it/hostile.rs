@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use integration_tests::cluster::{Cluster, ClusterOptions};
 
 /// More than the process idles with, far less than any of the attacks would cost unbounded.
-const GROWTH_MIB_MAX: f64 = 256.0;
+const GROWTH_MIB_MAX: f64 = 512.0;
 
 fn garbage(seed: u64, length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
