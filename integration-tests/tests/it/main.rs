@@ -3,7 +3,6 @@
 //! Tests marked `ignore` take minutes; `integration-tests/run --long` has them.
 
 mod admin;
-mod group_registries;
 mod durability;
 mod full_disk;
 mod group_registries;
