@@ -99,25 +99,42 @@ impl Fetcher {
         broker: BrokerId,
         unresolved: &[Unresolved],
     ) -> Result<(), ClientError> {
+        let is_lost = |one: &Unresolved| matches!(one.start, StartAt::Offset(_));
+        let (lost, starts): (Vec<_>, Vec<_>) = unresolved.iter().cloned().partition(is_lost);
+        self.resolve_lost(broker, &lost).await?;
         let mut after_the_last = Vec::new();
-        for (one, answer) in unresolved.iter().zip(self.ask(broker, unresolved, None).await?) {
+        for (one, answer) in starts.iter().zip(self.ask(broker, &starts, None).await?) {
             match answer {
                 Ok(Some(offset)) => self.shared.resolved(&one.positions, offset),
                 Ok(None) => after_the_last.push(one.clone()),
                 Err(error) => self.shared.set_problem(&one.positions, error.message),
             }
         }
-        if after_the_last.is_empty() {
-            return Ok(());
-        }
         // Every record is older than the time asked for: begin behind them.
-        let end = Some(StartAt::End);
-        for (one, answer) in
-            after_the_last.iter().zip(self.ask(broker, &after_the_last, end).await?)
-        {
+        let ends = self.ask(broker, &after_the_last, Some(StartAt::End)).await?;
+        for (one, answer) in after_the_last.iter().zip(ends) {
             match answer {
-                Ok(offset) => self.shared.resolved(&one.positions, offset.unwrap_or(Offset::ZERO)),
+                Ok(offset) => self.shared.resolved(&one.positions, offset.unwrap_or_default()),
                 Err(error) => self.shared.set_problem(&one.positions, error.message),
+            }
+        }
+        Ok(())
+    }
+
+    /// For positions that are not in the log: what is.
+    async fn resolve_lost(&self, broker: BrokerId, lost: &[Unresolved]) -> Result<(), ClientError> {
+        let starts = self.ask(broker, lost, Some(StartAt::Beginning)).await?;
+        let ends = self.ask(broker, lost, Some(StartAt::End)).await?;
+        for (one, (start, end)) in lost.iter().zip(starts.into_iter().zip(ends)) {
+            let StartAt::Offset(wanted) = one.start else { continue };
+            match (start, end) {
+                (Ok(start), Ok(end)) => {
+                    let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
+                    self.shared.out_of_range(&one.positions, wanted, start, end);
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    self.shared.set_problem(&one.positions, error.message);
+                }
             }
         }
         Ok(())
@@ -129,6 +146,9 @@ impl Fetcher {
         unresolved: &[Unresolved],
         start: Option<StartAt>,
     ) -> Result<Vec<Result<Option<Offset>, proto::v1::Error>>, ClientError> {
+        if unresolved.is_empty() {
+            return Ok(Vec::new());
+        }
         let queries: Vec<Query> = unresolved
             .iter()
             .map(|one| Query {

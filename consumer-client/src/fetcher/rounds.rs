@@ -53,12 +53,7 @@ pub(crate) enum Outcome {
     /// Records of a partition.
     Answer(Answer),
     /// A partition could not be read; the broker has forgotten its handle.
-    Failed {
-        positions: Arc<Positions>,
-        wanted: Offset,
-        error: v1::Error,
-        response: v1::FetchResponse,
-    },
+    Failed { positions: Arc<Positions>, wanted: Offset, error: v1::Error },
     /// A round ended; these partitions were new in it and are well.
     Ended { added: Vec<Arc<Positions>> },
     /// Of a handle that is not known: nothing to do.
@@ -186,13 +181,13 @@ impl Rounds {
         let Some(handle) = self.handles.get_mut(&response.handle) else { return Outcome::Ignored };
         let positions = Arc::clone(&handle.positions);
         let from = handle.next;
-        if let Some(error) = response.error.clone() {
+        if let Some(error) = response.error {
             round.added.retain(|added| !Arc::ptr_eq(added, &positions));
             self.handles.remove(&response.handle);
             if self.held.get(&positions.partition) == Some(&response.handle) {
                 self.held.remove(&positions.partition);
             }
-            return Outcome::Failed { positions, wanted: from, error, response };
+            return Outcome::Failed { positions, wanted: from, error };
         }
         let next_offset = Offset(response.next_offset);
         if next_offset < from {

@@ -171,9 +171,9 @@ impl<'a> Session<'a> {
             .map_err(|error| format!("broker {} sent what cannot be read: {error}", self.broker))?;
         match self.rounds.message(response, records) {
             Outcome::Answer(answer) => self.astray |= !self.shared.push_answer(answer),
-            Outcome::Failed { positions, wanted, error, response } => {
+            Outcome::Failed { positions, wanted, error } => {
                 self.astray = true;
-                self.failed(&positions, wanted, &error, &response);
+                self.failed(&positions, wanted, &error);
             }
             Outcome::Ended { added } => {
                 if !added.is_empty() {
@@ -186,18 +186,9 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn failed(
-        &self,
-        positions: &Arc<Positions>,
-        wanted: Offset,
-        error: &v1::Error,
-        response: &v1::FetchResponse,
-    ) {
+    fn failed(&self, positions: &Arc<Positions>, wanted: Offset, error: &v1::Error) {
         match ErrorCode::from_code(error.code) {
-            ErrorCode::OffsetOutOfRange => {
-                let (start, end) = (response.log_start_offset, response.high_watermark);
-                self.shared.out_of_range(positions, wanted, Offset(start), Offset(end));
-            }
+            ErrorCode::OffsetOutOfRange => self.shared.position_lost(positions, wanted),
             ErrorCode::CorruptMessage => {
                 self.shared.damaged_at_leader(positions, wanted, error.message.clone());
             }

@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,18 +22,23 @@ struct World {
     connect: String,
     runtime: tokio::runtime::Handle,
     session: Session,
-    _stop: oneshot::Sender<()>,
-    _data: tempfile::TempDir,
+    registry: Option<Registry>,
+    data: tempfile::TempDir,
 }
 
-impl World {
-    fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let listen = "127.0.0.1:0".parse().unwrap();
-        let options = EmbeddedOptions::new(data.path(), listen);
+/// The embedded registry on a thread of its own.
+struct Registry {
+    stop: oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+    address: SocketAddr,
+}
+
+impl Registry {
+    fn start(data: &Path, listen: SocketAddr) -> Self {
+        let options = EmbeddedOptions::new(data, listen);
         let (stop, stopped) = oneshot::channel::<()>();
         let (address, bound) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 let server = Server::bind(options).unwrap();
@@ -39,7 +46,16 @@ impl World {
                 server.run(async { drop(stopped.await) }).await.unwrap();
             });
         });
-        let connect = format!("{}/ottla", bound.recv().unwrap());
+        let address = bound.recv().unwrap();
+        Self { stop, thread, address }
+    }
+}
+
+impl World {
+    fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let registry = Registry::start(data.path(), "127.0.0.1:0".parse().unwrap());
+        let connect = format!("{}/ottla", registry.address);
         let driven = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let runtime = driven.handle().clone();
         std::thread::spawn(move || driven.block_on(std::future::pending::<()>()));
@@ -47,7 +63,16 @@ impl World {
         let options = options.failing_after(Duration::from_secs(10));
         let session = runtime.block_on(Session::start(options)).unwrap();
         let cluster = FakeCluster::start(&[1]);
-        Self { cluster, connect, runtime, session, _stop: stop, _data: data }
+        Self { cluster, connect, runtime, session, registry: Some(registry), data }
+    }
+
+    /// Stops the registry, does something, and starts it again where it was.
+    fn without_registry(&mut self, meanwhile: impl FnOnce(&Self)) {
+        let Registry { stop, thread, address } = self.registry.take().unwrap();
+        stop.send(()).unwrap();
+        thread.join().unwrap();
+        meanwhile(self);
+        self.registry = Some(Registry::start(self.data.path(), address));
     }
 
     fn client(&self) -> Client {
@@ -305,4 +330,49 @@ fn a_topic_that_nobody_wanted_for_a_while_is_planned_again() {
     let plan = coordinator::registry::plan::read(&client, "g");
     let generation = world.runtime.block_on(plan).unwrap().unwrap().generation;
     assert!(generation <= 7, "{generation}");
+}
+
+#[test]
+fn delivery_goes_on_without_the_registry_and_expired_members_come_back() {
+    let mut world = World::start();
+    world.create("t", 2);
+    let mut config = world.config("g");
+    config.zookeeper_session_timeout = Duration::from_millis(400);
+    let mut consumer = Consumer::new(config).unwrap();
+    consumer.subscribe(&crate::Subscription::topics(["t"])).unwrap();
+    let mut records: Vec<Record> = Vec::new();
+    let mut events = Vec::new();
+    let mut round = 0;
+    let mut read_next = |world: &World, consumer: &mut Consumer| {
+        round += 1;
+        (0..2).for_each(|p| assert_eq!(world.cluster.append("t", p, 5, "x"), round * 5));
+        eventually("the records of a round", || {
+            let polled = consumer.poll(SOON).unwrap();
+            records.extend(polled.items);
+            events.extend(polled.events);
+            records.len() as i64 >= round * 10
+        });
+        assert_eq!(records.len() as i64, round * 10, "none twice");
+        round * 5
+    };
+    read_next(&world, &mut consumer);
+    for _ in 0..3 {
+        world.without_registry(|world| {
+            read_next(world, &mut consumer);
+            std::thread::park_timeout(Duration::from_millis(1200));
+            read_next(world, &mut consumer);
+        });
+        let end = read_next(&world, &mut consumer);
+        eventually("commits", || {
+            consumer.poll(SOON).unwrap();
+            (0..2).all(|p| world.committed("g", "t", p) == Some(Offset(end)))
+        });
+    }
+    events.extend(consumer.control().take_events());
+    let expired = events.iter().filter(|e| matches!(e, Event::SessionExpired)).count();
+    assert!(expired >= 3, "{events:?}");
+    let lost = |e: &Event| matches!(e, Event::PartitionsLost(_) | Event::PartitionsRevoked(_));
+    assert!(!events.iter().any(lost), "{events:?}");
+    consumer.close().unwrap();
+    assert!(world.owners("g", "t").is_empty());
 }

@@ -209,8 +209,20 @@ impl Shared {
         pause.min(self.config.retry_backoff_max)
     }
 
-    /// The offset wanted is not in the log: goes on by `auto.offset.reset`, with an event in the order
-    /// of the records.
+    /// The leader says that the offset wanted is not in its log.
+    pub(crate) fn position_lost(&self, positions: &Arc<Positions>, wanted: Offset) {
+        let mut state = self.state.lock();
+        let assigned = state.current(positions).filter(|a| a.fetch == FetchFrom::At(wanted));
+        if let Some(assigned) = assigned {
+            assigned.fetch = FetchFrom::Lost(wanted);
+        }
+        drop(state);
+        self.wants_changed();
+        self.work.notify_one();
+    }
+
+    /// What the log holds, for a position that was lost: goes on by `auto.offset.reset`, with an event
+    /// in the order of the records.
     pub(crate) fn out_of_range(
         &self,
         positions: &Arc<Positions>,
@@ -218,6 +230,20 @@ impl Shared {
         log_start: Offset,
         high_watermark: Offset,
     ) {
+        if (log_start..=high_watermark).contains(&wanted) {
+            // It came into range meanwhile: tried again, with growing pauses.
+            let mut state = self.state.lock();
+            if let Some(assigned) = state.current(positions)
+                && assigned.fetch == FetchFrom::Lost(wanted)
+            {
+                assigned.fetch = FetchFrom::At(wanted);
+                let why = format!("offset {wanted} is not there yet");
+                self.note_problem(assigned, why, Instant::now());
+            }
+            drop(state);
+            self.work.notify_one();
+            return;
+        }
         let resume_at = match self.config.auto_offset_reset {
             OffsetReset::Earliest => Some(log_start),
             OffsetReset::Latest => Some(high_watermark),
@@ -226,7 +252,7 @@ impl Shared {
         let partition = positions.partition.clone();
         let event = Event::OutOfRange { partition, wanted, log_start, high_watermark, resume_at };
         let next = resume_at.map_or(FetchFrom::Halted, FetchFrom::At);
-        self.queue_event(positions, FetchFrom::At(wanted), next, event);
+        self.queue_event(positions, FetchFrom::Lost(wanted), next, event);
     }
 
     /// A batch does not hold: the partition stands still until a seek. The event is for the reader that
@@ -394,11 +420,15 @@ impl Shared {
         }
     }
 
-    /// Partitions with a leader whose start must be asked of it.
+    /// Partitions with a leader whose start must be asked of it. A lost position is at `Offset`.
     pub(crate) fn unresolved(&self) -> Vec<Unresolved> {
         let state = self.state.lock();
         let unresolved = state.partitions.values().filter_map(|assigned| {
-            let FetchFrom::Unresolved(start) = assigned.fetch else { return None };
+            let start = match assigned.fetch {
+                FetchFrom::Unresolved(start) => start,
+                FetchFrom::Lost(wanted) => StartAt::Offset(wanted),
+                FetchFrom::At(_) | FetchFrom::Halted => return None,
+            };
             Some(Unresolved {
                 positions: Arc::clone(&assigned.positions),
                 topic_id: assigned.topic_id,

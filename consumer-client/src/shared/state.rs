@@ -57,8 +57,11 @@ pub(super) struct Assigned {
 pub(super) enum FetchFrom {
     /// To be asked of the leader. Followed by `At`.
     Unresolved(StartAt),
-    /// Here. Followed by itself, `Unresolved` (position lost) or `Halted`.
+    /// Here. Followed by itself, `Lost` or `Halted`.
     At(Offset),
+    /// The leader says that this is not in its log; what is, is asked of it. Followed by `At` or
+    /// `Halted`.
+    Lost(Offset),
     /// Nowhere until the application seeks (out of range with `auto.offset.reset=none`, damage) or
     /// the topic is there again. Left by a seek, which makes a new assignment entry.
     Halted,

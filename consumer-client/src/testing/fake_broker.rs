@@ -377,9 +377,7 @@ impl FakeBroker {
                 }
             };
             let error = Some(code.to_message(code.text(), ""));
-            let (log_start_offset, high_watermark) =
-                partition.map_or((0, 0), |p| (p.log_start, p.end()));
-            answers.push(v1::FetchResponse { error, log_start_offset, high_watermark, ..answer });
+            answers.push(v1::FetchResponse { error, ..answer });
             false
         });
         answers
