@@ -14,6 +14,9 @@ Examples:
 Both spellings work: `topics --list` and `topics list`.
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the cluster cannot be reached.";
 
+/// Heading of the options that every subcommand of the tool has.
+const COMMON: &str = "Cluster and output";
+
 /// The cluster's controller, and the operator's tool
 #[derive(Debug, Parser)]
 #[command(name = "coordinator", version, after_help = AFTER_HELP, max_term_width = 100)]
@@ -101,20 +104,20 @@ pub(crate) struct Target {
     /// One or more brokers; they forward to the controller
     #[arg(
         long,
-        global = true,
+        global = true, help_heading = COMMON,
         value_name = "HOST:PORT,...",
         env = "OTTLA_BOOTSTRAP_SERVER",
         default_value = "127.0.0.1:9094"
     )]
     pub(crate) bootstrap_server: String,
     /// Find the controller in the registry instead of through a broker
-    #[arg(long, global = true, value_name = "HOST:PORT,.../CHROOT")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "HOST:PORT,.../CHROOT")]
     pub(crate) zookeeper: Option<String>,
     /// How answers are printed
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    #[arg(long, global = true, help_heading = COMMON, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
     /// How long to try before giving up
-    #[arg(long, global = true, value_name = "MS", default_value_t = 5_000)]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "MS", default_value_t = 5_000)]
     pub(crate) timeout_ms: u64,
 }
 

@@ -27,6 +27,15 @@ pub(crate) fn settings(args: &SettingsArgs) -> Result<Settings, Failure> {
     gather(args).map_err(|error| Failure::usage(error.to_string()))
 }
 
+/// Whether a configuration file of `coordinator run` is valid, for those who keep such files: every
+/// key known, every value within its bounds.
+pub fn check_config_file(path: &std::path::Path) -> Result<(), String> {
+    let mut settings = Settings::default();
+    settings.read_file(path).map_err(|error| error.to_string())?;
+    connect_string(settings.text("zookeeper.connect")).map_err(|failure| failure.text)?;
+    Ok(())
+}
+
 fn gather(args: &SettingsArgs) -> Result<Settings, SettingError> {
     let mut settings = Settings::default();
     if let Some(path) = &args.config {
