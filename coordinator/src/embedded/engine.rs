@@ -29,9 +29,9 @@ use super::watches::{ConnectionId, Event};
 use super::wire::{Input, Output};
 
 /// How often sessions are looked at.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
 /// A tick this late means that the process itself stood still, and could have heard nobody.
-const STALL: Duration = Duration::from_millis(200);
+const STALL: Duration = Duration::from_millis(300);
 /// After so long a stall every session gets its full time: its client may have to connect again.
 const LONG_STALL: Duration = Duration::from_secs(2);
 /// How often a snapshot is tried while the disk is full.
@@ -72,6 +72,7 @@ pub(crate) struct Engine {
     connections: HashMap<ConnectionId, (Arc<Peer>, i64)>,
     live: HashMap<i64, Live>,
     held: VecDeque<Held>,
+    held_bytes: usize,
     snapshots_asked: u64,
     snapshot_bytes: u64,
     snapshot_at: Option<Instant>,
@@ -103,6 +104,7 @@ impl Engine {
             connections: HashMap::new(),
             live,
             held: VecDeque::new(),
+            held_bytes: 0,
             snapshots_asked: 0,
             snapshot_bytes,
             snapshot_at: None,
@@ -138,7 +140,8 @@ impl Engine {
                     self.expire();
                     self.snapshot_if_due();
                 }
-                command = commands.recv() => match command {
+                // With a slow disk what is held back grows; then nothing more is taken.
+                command = commands.recv(), if self.may_hold_more() => match command {
                     Some(command) => self.handle(command),
                     None => return Ok(()),
                 },
@@ -180,7 +183,9 @@ impl Engine {
                 peer.outbox.close();
             }
             Command::Gone { id } => {
-                self.connections.remove(&id);
+                if let Some((peer, _)) = self.connections.remove(&id) {
+                    peer.outbox.kill(); // its session may keep the peer for long
+                }
                 self.state.watches.remove_connection(id);
             }
         }
@@ -297,8 +302,13 @@ impl Engine {
         if self.held.is_empty() && self.progress.borrow().durable >= zxid {
             self.send(&held);
         } else {
+            self.held_bytes += held.frame.len();
             self.held.push_back(held);
         }
+    }
+
+    fn may_hold_more(&self) -> bool {
+        self.held_bytes < self.options.output_total_bytes_max
     }
 
     fn hold_events(&mut self, events: &[Event]) {
@@ -330,6 +340,7 @@ impl Engine {
         self.budget.durable.store(durable, Ordering::Relaxed);
         while self.held.front().is_some_and(|held| held.zxid <= durable) {
             if let Some(held) = self.held.pop_front() {
+                self.held_bytes -= held.frame.len();
                 self.send(&held);
             }
         }

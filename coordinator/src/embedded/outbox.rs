@@ -99,7 +99,8 @@ impl Outbox {
 
     fn end_now(&self, queue: &mut Queue) {
         queue.end = End::Now;
-        self.budget.queued.fetch_sub(queue.bytes.len(), Ordering::Relaxed);
+        let left = queue.bytes.len() + std::mem::take(&mut queue.in_flight);
+        self.budget.queued.fetch_sub(left, Ordering::Relaxed);
         queue.bytes = Vec::new();
         self.killed.notify_one();
         self.filled.notify_one();
