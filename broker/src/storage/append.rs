@@ -126,7 +126,12 @@ impl Log {
         }
         appending.commit();
         let Appending { results, failure, .. } = appending;
+        let new_epoch = writer.epochs_dirty;
         drop(writer);
+        if new_epoch {
+            // Tried again with the next checkpoint when it fails.
+            let _ = self.save_epochs();
+        }
         if let Some(cause) = failure {
             self.fail(&cause);
         } else if results.iter().any(|result| result.as_ref().is_ok_and(|a| !a.duplicate)) {
@@ -288,9 +293,7 @@ impl<'a> Appending<'_, 'a> {
         log.log_end.store(group.end.end_offset.0, Ordering::Release);
         log.appended_bytes.fetch_add(group.bytes(), Ordering::Relaxed);
         log.flush.count(records);
-        if new_epoch && let Err(error) = log.write_epochs(writer) {
-            tracing::warn!(partition = %log.partition, %error, "leader epochs not written");
-        }
+        writer.epochs_dirty |= new_epoch;
         if group.end.size - writer.written_back >= WRITE_BACK_BYTES {
             let from = writer.written_back;
             segment.file.start_write_back(from, group.end.size - from);

@@ -206,9 +206,20 @@ pub enum LogSetError {
     /// There is no such partition here.
     #[error("partition {0} is not stored on this broker")]
     Unknown(TopicPartition),
-    /// Its directory has failed.
+    /// The partition is offline.
     #[error(transparent)]
     Offline(#[from] Offline),
+    /// Its folder is there but was not opened at start.
+    #[error(
+        "partition {partition} has a folder {folder} that could not be opened at start; see the \
+         log for the cause, repair it or move the folder away, and restart the broker"
+    )]
+    NotOpened {
+        /// Which.
+        partition: TopicPartition,
+        /// Where.
+        folder: PathBuf,
+    },
     /// No directory is left to put it in.
     #[error("no log directory is usable; see the log for the failure of each")]
     NoDirectory,

@@ -148,7 +148,7 @@ impl Log {
             last.sync(&self.context, &folder)?;
         }
         self.flushed.fetch_max(target.0, Ordering::AcqRel);
-        for closed in closing {
+        for closed in &closing {
             self.finish_closing(closed);
         }
         Ok(self.flushed())
@@ -224,6 +224,11 @@ impl Flusher {
             let due: Vec<_> = state.deadlines.extract_if(.., |d| d.0 <= now).collect();
             (std::mem::take(&mut state.urgent), due)
         };
+        if urgent.len() > 1 {
+            // The disk writes them side by side while the first is waited for.
+            let actives = urgent.iter().filter_map(|log| log.segments.active());
+            actives.for_each(|segment| segment.file.start_write_back(0, 0));
+        }
         for log in urgent {
             // Before the log end is read: who comes later queues the log again.
             log.flush.queued.store(false, Ordering::SeqCst);

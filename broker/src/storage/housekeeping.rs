@@ -157,10 +157,8 @@ fn retain(inner: &Inner, log: &Log) {
 fn checkpoint(inner: &Inner) {
     let logs: Vec<Arc<Log>> = inner.logs.read().values().cloned().collect();
     for log in logs.iter().filter(|log| log.offline().is_none()) {
-        let mut writer = log.writer.lock();
-        if writer.epochs_dirty && log.write_epochs(&mut writer).is_err() {
-            tracing::debug!(partition = %log.partition(), "leader epochs still not written");
-        }
+        // Logged where it fails, and tried again next time.
+        let _ = log.save_epochs();
     }
     for open in &inner.dirs {
         if let Err(error) = open.dir.write_checkpoint(&*inner.context.disk) {

@@ -33,7 +33,7 @@ pub(super) struct IndexFile<const N: usize> {
 impl<const N: usize> IndexFile<N> {
     /// Over a file whose length is taken as it is; a torn last entry is cut off.
     pub(super) fn open(file: Arc<dyn DiskFile>) -> io::Result<Self> {
-        let len = file.len()?;
+        let len = file.size()?;
         let entries = len / N as u64;
         if len != entries * N as u64 {
             file.set_len(entries * N as u64)?;
@@ -122,10 +122,10 @@ impl<const N: usize> IndexFile<N> {
                 _ => high = middle,
             }
         }
-        let mut block = vec![[0; N]; (high - low) as usize];
-        let read = wait.read(&*self.file, block.as_flattened_mut(), low * N as u64)?;
-        block.truncate(read / N);
-        Ok(low + block.partition_point(before) as u64)
+        let mut block = vec![0; (high - low) as usize * N];
+        let read = wait.read(&*self.file, &mut block, low * N as u64)?;
+        let (entries, _) = block[..read].as_chunks();
+        Ok(low + entries.partition_point(before) as u64)
     }
 
     /// Whether each entry is `before` the next one. Reads the whole file.
@@ -137,9 +137,9 @@ impl<const N: usize> IndexFile<N> {
         let mut last: Option<[u8; N]> = None;
         let mut at = 0;
         while at < entries {
-            let mut block = vec![[0; N]; (entries - at).min(16 * BLOCK) as usize];
-            let read = Wait::Allowed.read(&*self.file, block.as_flattened_mut(), at * N as u64)?;
-            block.truncate(read / N);
+            let mut block = vec![0; (entries - at).min(16 * BLOCK) as usize * N];
+            let read = Wait::Allowed.read(&*self.file, &mut block, at * N as u64)?;
+            let (block, _) = block[..read].as_chunks();
             if block.is_empty() {
                 return Ok(true);
             }

@@ -44,7 +44,7 @@ pub trait LogListener: Send + Sync {
 pub(super) struct Writer {
     pub(super) producers: ProducerState,
     pub(super) epochs: EpochHistory,
-    /// The history differs from its file: a write of it failed.
+    /// The history differs from its file.
     pub(super) epochs_dirty: bool,
     /// Up to where write-back of the active segment was started.
     pub(super) written_back: u64,
@@ -56,7 +56,7 @@ pub(super) struct Writer {
 /// others are exclusive; `flushed` alone says something about stable storage. Positions are read
 /// without a lock; each grows, save in a truncation.
 ///
-/// Locks, in the order they are taken: `flush.running`, `writer`, `flush.waiters`. The writer lock
+/// Locks, in the order they are taken: `flush.running`, `epochs_file`, `writer`, `flush.waiters`. The writer lock
 /// is held over a write to the page cache, never over an fsync of log data; readers take none.
 pub struct Log {
     pub(super) partition: TopicPartition,
@@ -71,6 +71,8 @@ pub struct Log {
     pub(super) flushed: AtomicI64,
     pub(super) high_watermark: AtomicI64,
     pub(super) writer: Mutex<Writer>,
+    /// Held over a write of the epoch file.
+    epochs_file: Mutex<()>,
     pub(super) flush: FlushState,
     pub(super) damage: ArcSwap<Vec<DamagedRange>>,
     pub(super) offline: OnceLock<Offline>,
@@ -125,6 +127,7 @@ impl Log {
             flushed: AtomicI64::new(parts.flushed.min(parts.log_end).0),
             high_watermark: AtomicI64::new(high_watermark.0),
             writer: Mutex::new(parts.writer),
+            epochs_file: Mutex::new(()),
             flush: FlushState::default(),
             damage: ArcSwap::from_pointee(parts.damage),
             offline: OnceLock::new(),
@@ -192,20 +195,30 @@ impl Log {
     pub fn begin_epoch(&self, epoch: LeaderEpoch) -> Result<(), LogError> {
         self.check_online()?;
         let mut writer = self.writer.lock();
-        if writer.epochs.assign(epoch, self.log_end()) || writer.epochs_dirty {
-            self.write_epochs(&mut writer)?;
-        }
-        Ok(())
+        writer.epochs_dirty |= writer.epochs.assign(epoch, self.log_end());
+        drop(writer);
+        self.save_epochs()
     }
 
-    /// Writes the epoch history down. When that fails it stays in memory and is tried again with
-    /// the next checkpoint; recovery also finds epochs in the batches.
-    pub(super) fn write_epochs(&self, writer: &mut Writer) -> Result<(), LogError> {
+    /// Writes the epoch history down if it changed. When that fails it is tried again with the
+    /// next checkpoint; recovery also finds epochs in the batches. Callers do not hold the writer
+    /// lock: appends go on meanwhile.
+    pub(super) fn save_epochs(&self) -> Result<(), LogError> {
+        let _file = self.epochs_file.lock();
+        let text = {
+            let mut writer = self.writer.lock();
+            if !std::mem::take(&mut writer.epochs_dirty) {
+                return Ok(());
+            }
+            writer.epochs.encode()
+        };
         let path = self.folder.read().join(epoch_history::FILE_NAME);
-        let text = writer.epochs.encode();
         let written = super::disk::replace_file(&*self.context.disk, &path, text.as_bytes());
-        writer.epochs_dirty = written.is_err();
-        written.map_err(|cause| self.io_error("writing the leader epochs", cause))
+        written.map_err(|cause| {
+            self.writer.lock().epochs_dirty = true;
+            tracing::warn!(partition = %self.partition, %cause, "leader epochs not written");
+            self.io_error("writing the leader epochs", cause)
+        })
     }
 
     /// The settings in force.

@@ -146,6 +146,7 @@ impl LogSet {
             log.set_config(config);
             return Ok(log);
         }
+        self.check_no_folder(partition)?;
         let dir = self.emptiest_dir()?;
         let folder = dir.path.join(partition.to_string());
         let made = self.make(&dir, &folder, partition, topic_id, &config);
@@ -180,6 +181,18 @@ impl LogSet {
             config,
         };
         recovery::open(&self.inner.context, dir, &source).map(|(log, _)| log)
+    }
+
+    /// A folder with a log that is not in the set failed to open: nothing is put on top of it.
+    fn check_no_folder(&self, partition: &TopicPartition) -> Result<(), LogSetError> {
+        for open in &self.inner.dirs {
+            let folder = open.dir.path.join(partition.to_string());
+            let entries = self.inner.context.disk.list(&folder).unwrap_or_default();
+            if entries.iter().any(|entry| entry.name.ends_with(".log") && entry.len > 0) {
+                return Err(LogSetError::NotOpened { partition: partition.clone(), folder });
+            }
+        }
+        Ok(())
     }
 
     fn check_id(&self, log: &Log, expected: TopicId) -> Result<(), LogSetError> {

@@ -68,7 +68,7 @@ pub(super) fn open(
     let epochs_known = opening.load_epochs();
     opening.load_damage();
     opening.open_segments(&bases)?;
-    let (parts, epochs_changed) = opening.finish(&bases, epochs_known)?;
+    let parts = opening.finish(&bases, epochs_known)?;
     let report = opening.report;
     if report.cut_bytes > 0 || !report.damaged.is_empty() {
         tracing::warn!(
@@ -86,10 +86,8 @@ pub(super) fn open(
             tracing::warn!(partition = %source.partition, %error, "producer snapshot not written");
         }
     }
-    if epochs_changed {
-        // Kept dirty and tried again when it fails.
-        let _ = log.write_epochs(&mut log.writer.lock());
-    }
+    // Kept dirty and tried again when it fails.
+    let _ = log.save_epochs();
     Ok((log, report))
 }
 
@@ -200,7 +198,7 @@ impl Opening<'_> {
 
     /// Moves what lies behind `position` to the segment's `.cut` file.
     fn cut_file(&mut self, segment: &Segment, position: u64) -> io::Result<()> {
-        let len = segment.file.len()?;
+        let len = segment.file.size()?;
         if len <= position {
             return Ok(());
         }
@@ -224,7 +222,7 @@ impl Opening<'_> {
     fn cut_later(&mut self, bases: &[Offset]) -> io::Result<()> {
         for &base in bases {
             let path = self.path(&file_name(base, "log"));
-            self.report.cut_bytes += self.disk().open(&path, OpenMode::Existing)?.len()?;
+            self.report.cut_bytes += self.disk().open(&path, OpenMode::Existing)?.size()?;
             self.disk().rename(&path, &self.path(&format!("{}.cut", file_name(base, "log"))))?;
             for extension in ["index", "timeindex"] {
                 match self.disk().remove_file(&self.path(&file_name(base, extension))) {
@@ -236,8 +234,8 @@ impl Opening<'_> {
         self.disk().sync_dir(&self.source.folder)
     }
 
-    /// Puts positions, epochs and producers together. Also says whether the epochs changed.
-    fn finish(&mut self, bases: &[Offset], epochs_known: bool) -> io::Result<(LogParts, bool)> {
+    /// Puts positions, epochs and producers together.
+    fn finish(&mut self, bases: &[Offset], epochs_known: bool) -> io::Result<LogParts> {
         if self.list.is_empty() {
             // Offsets that were once given away are not given away again.
             let base = self.recovery_point(bases);
@@ -258,18 +256,17 @@ impl Opening<'_> {
                 epochs.assign(header.leader_epoch, header.base_offset);
             })?;
         }
-        let epochs_changed = self.epochs != before;
         let mut producers = ProducerState::new(self.context.producers.clone());
         let folder = &self.source.folder;
         replay::load_producers(self.context, folder, list, damaged, log_end, &mut producers)?;
         let written_back = self.list.last().map_or(0, |last| last.tip().size);
         let writer = Writer {
             producers,
+            epochs_dirty: self.epochs != before,
             epochs: std::mem::take(&mut self.epochs),
-            epochs_dirty: epochs_changed,
             written_back,
         };
-        let parts = LogParts {
+        Ok(LogParts {
             partition: self.source.partition.clone(),
             topic_id: self.source.topic_id,
             folder: self.source.folder.clone(),
@@ -281,8 +278,7 @@ impl Opening<'_> {
             high_watermark: self.source.positions.map_or(log_start, |p| p.high_watermark),
             writer,
             damage: self.report.damaged.clone(),
-        };
-        Ok((parts, epochs_changed))
+        })
     }
 
     /// Keeps each damaged range of the log once, and writes the list down.

@@ -86,11 +86,7 @@ impl Log {
             self.segments.replace(kept.to_vec());
             let log_start = kept.first().map_or(self.log_end(), |first| first.base_offset);
             self.log_start.store(log_start.0, Ordering::Release);
-            if writer.epochs.cut_start(log_start)
-                && let Err(error) = self.write_epochs(&mut writer)
-            {
-                tracing::warn!(partition = %self.partition, %error, "leader epochs not written");
-            }
+            writer.epochs_dirty |= writer.epochs.cut_start(log_start);
             removed
         };
         let log_start = self.log_start();
@@ -100,6 +96,8 @@ impl Log {
             "retention deletes segments"
         );
         self.tell(|listener| listener.log_start_advanced(log_start));
+        // Logged where it fails, and tried again with the next checkpoint.
+        let _ = self.save_epochs();
         self.remove_files(&removed)?;
         Ok(removed.len())
     }

@@ -79,7 +79,7 @@ impl Log {
 
     /// Writes what a closed segment has beside its log; all of it can be rebuilt, so errors are
     /// only logged.
-    pub(super) fn finish_closing(&self, closed: Closing) {
+    pub(super) fn finish_closing(&self, closed: &Closing) {
         if let Err(error) = closed.segment.close_indexes() {
             tracing::warn!(partition = %self.partition, %error, "indexes not written");
         }

@@ -44,7 +44,7 @@ pub(super) fn resume_by_index(
     expected: Expectation,
     now_ms: i64,
 ) -> io::Result<bool> {
-    let len = segment.file.len()?;
+    let len = segment.file.size()?;
     let mut newest = segment.times.last()?;
     let last = segment.index.last()?;
     let untimed = last.is_some() && newest.is_none();
@@ -90,7 +90,7 @@ fn whole(segment: &Segment, len: u64) -> Tip {
 /// When the first batch came, as far as can be told: its own timestamp, but never in the future.
 fn first_append(segment: &Segment, now_ms: i64) -> io::Result<i64> {
     let mut walk =
-        HeaderWalk::new(&*segment.file, 0, whole(segment, segment.file.len()?), Wait::Allowed);
+        HeaderWalk::new(&*segment.file, 0, whole(segment, segment.file.size()?), Wait::Allowed);
     let first = walk.peek().ok().flatten();
     Ok(first.map_or(now_ms, |(_, header)| header.max_timestamp.clamp(0, now_ms)))
 }
@@ -123,7 +123,7 @@ pub(super) fn scan(segment: &Segment, expected: Expectation, now_ms: i64) -> io:
     segment.index.truncate_to(start.size)?;
     segment.times.truncate_to(start.end_offset)?;
     segment.resume(start, segment.times.last()?, now_ms);
-    let len = segment.file.len()?.min(u64::from(u32::MAX));
+    let len = segment.file.size()?.min(u64::from(u32::MAX));
     let mut found = Found { scanned: len - start.size, ..Found::default() };
     let mut scan = Scan::new(&*segment.file, len);
     let mut tip = start;
@@ -175,7 +175,7 @@ fn scan_start(segment: &Segment, expected: Expectation) -> io::Result<Tip> {
     else {
         return Ok(beginning);
     };
-    let len = segment.file.len()?;
+    let len = segment.file.size()?;
     let mut walk = HeaderWalk::new(&*segment.file, position, whole(segment, len), Wait::Allowed);
     match walk.peek() {
         Ok(Some((size, header))) if header.last_offset() == last_offset => {

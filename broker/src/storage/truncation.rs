@@ -37,6 +37,8 @@ impl Log {
             self.fail(&format!("truncating to {offset} failed: {cause}"));
         }
         let log_end = result.map_err(|cause| self.io_error("truncating", cause))?;
+        // A file that still has the epochs cut off is set right by recovery.
+        let _ = self.save_epochs();
         self.forget_damage(|range| range.from < log_end);
         tracing::info!(partition = %self.partition, log_end = log_end.0, "log truncated");
         Ok(log_end)
@@ -66,9 +68,7 @@ impl Log {
         writer.written_back = kept.last().map_or(0, |last| last.tip().size);
         self.segments.replace(kept.clone());
         self.flush.closing.lock().retain(|closing| closing.end_offset <= log_end);
-        if writer.epochs.cut_end(log_end) {
-            self.write_epochs(writer).map_err(io::Error::other)?;
-        }
+        writer.epochs_dirty |= writer.epochs.cut_end(log_end);
         let (context, folder) = (&self.context, self.folder());
         let damaged = self.damage.load();
         replay::load_producers(context, &folder, &kept, &damaged, log_end, &mut writer.producers)

@@ -389,7 +389,8 @@ impl FaultyFile {
 
 impl DiskFile for FaultyFile {
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
-        let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let mut bytes = Vec::new();
+        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
         self.with(|contents, faults, used| {
             let position = position as usize;
             let mut error = None;
@@ -439,7 +440,7 @@ impl DiskFile for FaultyFile {
         self.read_at(buffer, position).map(Some)
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         self.with(|contents, _, _| contents.data.len() as u64)
     }
 

@@ -65,7 +65,7 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     fn read_resident(&self, buffer: &mut [u8], position: u64) -> io::Result<Option<usize>>;
 
     /// The length in bytes.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
 
     /// Cuts or extends (with zeros).
     fn set_len(&self, len: u64) -> io::Result<()>;
@@ -76,7 +76,7 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// call proves nothing: Linux marks pages clean whose write-back failed.
     fn sync(&self) -> io::Result<()>;
 
-    /// Starts write-back of a range without waiting; a hint.
+    /// Starts write-back of a range without waiting; a hint. A length of 0 is all from there on.
     fn start_write_back(&self, position: u64, len: u64);
 
     /// Forgets cached pages, so that the next read asks the disk; a hint.
@@ -171,7 +171,7 @@ pub fn write_fully(file: &dyn DiskFile, bytes: &[u8], position: u64) -> io::Resu
 /// Reads a whole small file; an error above `limit` bytes.
 pub fn read_file(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = disk.open(path, OpenMode::Existing)?;
-    let len = file.len()?;
+    let len = file.size()?;
     if len > limit {
         let text = format!("{} has {len} bytes, at most {limit} are expected", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));

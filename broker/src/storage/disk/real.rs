@@ -129,7 +129,7 @@ impl DiskFile for RealFile {
         }
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         self.file.metadata().map(|meta| meta.len())
     }
 

@@ -29,7 +29,7 @@ fn a_full_disk_refuses_whole_requests_and_producing_resumes_when_there_is_space(
         let error = append(&log, &batch(&["x".repeat(500).as_str()])).unwrap_err();
         assert!(matches!(error, AppendError::DiskFull { .. }), "{error}");
         let file = disk.open(&log.folder().join("00000000000000000000.log"), OpenMode::Existing);
-        assert_eq!(file.unwrap().len().unwrap() as usize, size, "the torn batch is cut off");
+        assert_eq!(file.unwrap().size().unwrap() as usize, size, "the torn batch is cut off");
     }
     assert_eq!(read_all(&log, Offset(0)).unwrap().len(), 2, "reading goes on");
     assert!(log.offline().is_none());
@@ -250,4 +250,30 @@ fn producers_batches_are_known_after_a_kill_and_after_a_clean_stop() {
     set.run_due();
     let error = append(&log, &numbered(2000)).unwrap_err();
     assert!(matches!(error, AppendError::Sequence(SequenceError::UnknownProducer { .. })));
+}
+
+#[test]
+fn a_partition_that_cannot_be_opened_is_not_overwritten_and_keeps_its_recovery_point() {
+    let (disk, world) = with_flush(FlushPolicy::Os);
+    let (set, log) = world.open_log();
+    append(&log, &batch(&["one", "two"])).unwrap();
+    log.flush().unwrap();
+    set.checkpoint();
+    drop((set, log));
+    disk.kill();
+    disk.set_faults(|faults| faults.failing_reads = Some("logs-0/0".into()));
+    let (set, report) = world.open();
+    assert_eq!(report.failed.len(), 1);
+    let error = set.create(&partition(), topic_id(), LogConfig::default()).unwrap_err();
+    assert!(matches!(error, LogSetError::NotOpened { .. }), "{error}");
+    set.checkpoint();
+    set.close();
+    drop(set);
+    disk.set_faults(|faults| faults.failing_reads = None);
+    // The flushed bytes are zeroed meanwhile: that is damage, not the end of the log.
+    let path = Path::new("/data/logs-0/00000000000000000000.log");
+    disk.damage(path, |bytes| bytes.fill(0));
+    let (_set, report) = world.open();
+    assert_eq!(report.damaged.len(), 1);
+    assert_eq!((report.damaged[0].1.from, report.damaged[0].1.to), (Offset(0), Offset(2)));
 }

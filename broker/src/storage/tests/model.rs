@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::*;
 use crate::storage::disk::faulty::FaultyDisk;
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 250;
 const STEPS: usize = 60;
 /// Seeds that once found a fault.
 const REGRESSIONS: &[u64] = &[372, 641, 1623];
