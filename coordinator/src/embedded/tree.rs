@@ -1,8 +1,8 @@
 //! The nodes: one ordered map of all of them, with the Stat fields that persist.
 //!
-//! The tree does as it is told: whether an operation is allowed is decided in `transaction`. It can
-//! take back everything since [`Tree::begin`], which is how a failed multi leaves no trace. It knows
-//! nothing of watches, sessions or the disk.
+//! The tree does as it is told: whether an operation is allowed is decided in `transaction`. It
+//! can take back everything since [`Tree::begin`], which is how a failed multi leaves no trace.
+//! It knows nothing of watches, sessions or the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;

@@ -1,9 +1,10 @@
 //! From the files of a data directory to the state they hold, at every start.
 //!
-//! The snapshot, then the records of the log behind it, each with the next zxid. The log ends at its
-//! zeros or at the first bad record: a write that was under way when the machine stopped. Such a
-//! tail was never answered for; it is copied to `log.cut` and wiped. Where a record further on says
-//! that the bad one had been on disk, this is no torn tail but damage, and the server does not start.
+//! The snapshot, then the records of the log behind it, each with the next zxid. The log ends
+//! at its zeros or at the first bad record: a write that was under way when the machine
+//! stopped. Such a tail was never answered for; it is copied to `log.cut` and wiped. Where a
+//! record further on says that the bad one had been on disk, this is no torn tail but damage,
+//! and the server does not start.
 
 use std::io;
 

@@ -1,8 +1,9 @@
 //! The thread that writes the log, syncs it in groups, and replaces the snapshot.
 //!
-//! The engine queues records and goes on; what has reached the disk it learns from [`Progress`]. All
-//! that is queued while one sync runs shares the next. When the disk is full the thread keeps what
-//! is queued and tries again; any other failed write, and every failed sync, ends it for good.
+//! The engine queues records and goes on; what has reached the disk it learns from
+//! [`Progress`]. All that is queued while one sync runs shares the next. When the disk is full
+//! the thread keeps what is queued and tries again; any other failed write, and every failed
+//! sync, ends it for good.
 
 use std::collections::VecDeque;
 use std::io;

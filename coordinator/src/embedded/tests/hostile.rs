@@ -81,7 +81,10 @@ proptest! {
     }
 
     #[test]
-    fn no_file_content_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0..200usize) {
+    fn no_file_content_panics(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        at in 0..200usize,
+    ) {
         let _ = snapshot::decode(&bytes, LIMITS).is_ok();
         let mut damaged = snapshot::encode(&state());
         let at = at % damaged.len();
@@ -93,7 +96,10 @@ proptest! {
     }
 
     #[test]
-    fn records_are_read_back(body in prop::collection::vec(any::<u8>(), 0..100), zxid in any::<i64>()) {
+    fn records_are_read_back(
+        body in prop::collection::vec(any::<u8>(), 0..100),
+        zxid in any::<i64>(),
+    ) {
         let stamp = Stamp { session: 1, zxid, time_ms: 2 };
         let written = Record { stamp, op: 3, body: &body };
         let mut log = Vec::new();
