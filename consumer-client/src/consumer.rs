@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::membership::streams::Streams;
 use crate::positions::Positions;
 use crate::record::{Record, RecordBatch};
-use crate::shared::{Reader, Rest, Shared, StartAt, Taken, Wait};
+use crate::shared::{InOrder, Reader, Rest, Shared, StartAt, Taken, Wait};
 use crate::stream::MessageStream;
 use crate::subscription::Subscription;
 use crate::worker::{self, Command};
@@ -50,8 +50,8 @@ impl<T> Polled<T> {
 /// A pull consumer. Takes records by [`Consumer::poll`], or hands them to message streams.
 ///
 /// Has a thread of its own for sockets, timers and the registry's session, so an application that
-/// works long on a record starves none of them. Dropping it closes it; [`Consumer::close`] also says
-/// whether that went well.
+/// works long on a record starves none of them. Dropping it closes it; [`Consumer::close`] also
+/// says whether that went well.
 #[derive(Debug)]
 pub struct Consumer {
     control: Control,
@@ -59,7 +59,7 @@ pub struct Consumer {
     /// Records decoded and not handed out: `max.poll.records` ended a poll inside their batch.
     rest: Option<Rest>,
     /// An event that comes after the records of the last poll.
-    after: Option<Event>,
+    after: Option<InOrder>,
     /// Partitions of which the last poll handed something out.
     handed: Vec<Arc<Positions>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -96,8 +96,8 @@ impl Consumer {
         Ok(Self::with(control, Some(thread)))
     }
 
-    /// Starts a consumer whose sockets and timers live on the current tokio runtime. The runtime must
-    /// not be blocked: use the async calls and streams.
+    /// Starts a consumer whose sockets and timers live on the current tokio runtime. The runtime
+    /// must not be blocked: use the async calls and streams.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -181,8 +181,8 @@ impl Consumer {
         }
     }
 
-    /// Joins the group of `group.id` and polls its share of these topics. Called again, it changes what
-    /// is read.
+    /// Joins the group of `group.id` and polls its share of these topics. Called again, it changes
+    /// what is read.
     pub fn subscribe(&mut self, subscription: &Subscription) -> Result<(), ConsumerError> {
         self.enter(Mode::Subscribed, "subscribe")?;
         let queue = self.reader_queue();
@@ -190,9 +190,10 @@ impl Consumer {
         Ok(())
     }
 
-    /// The paper's call: joins the group, and gives `count` streams that share this member's part of
-    /// the topic's partitions between them. Each is an iterator that blocks when there is nothing and
-    /// ends only when the consumer is closed. Several topics can be read by several calls.
+    /// The paper's call: joins the group, and gives `count` streams that share this member's part
+    /// of the topic's partitions between them. Each is an iterator that blocks when there is
+    /// nothing and ends only when the consumer is closed. Several topics can be read by several
+    /// calls.
     pub fn create_message_streams(
         &mut self,
         topic: &str,
@@ -350,7 +351,7 @@ impl Consumer {
     fn begin_poll<T>(&mut self) -> Polled<T> {
         self.settle();
         self.reader_queue();
-        Polled::new(self.after.take().into_iter().collect())
+        Polled::new(self.after.take().into_iter().map(InOrder::tell).collect())
     }
 
     fn settle(&mut self) {
@@ -387,7 +388,7 @@ impl Consumer {
                 Ok(false)
             }
             Taken::Event(event) if polled.items.is_empty() => {
-                polled.events.push(event);
+                polled.events.push(event.tell());
                 Ok(false)
             }
             Taken::Event(event) => {

@@ -18,8 +18,8 @@ use crate::worker::Command;
 
 /// Controls a consumer; cheap to clone, usable from any thread while the consumer lives.
 ///
-/// Calls that ask the cluster wait on the calling thread for at most `default.api.timeout.ms`; those
-/// whose name ends in `_async` give a future instead.
+/// Calls that ask the cluster wait on the calling thread for at most `default.api.timeout.ms`;
+/// those whose name ends in `_async` give a future instead.
 #[derive(Debug, Clone)]
 pub struct Control {
     pub(crate) shared: Arc<Shared>,
@@ -27,7 +27,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Delivery of an assigned partition goes on at another place. What was fetched ahead is dropped.
+    /// Delivery of an assigned partition goes on at another place. What was fetched ahead is
+    /// dropped.
     pub fn seek(&self, partition: &TopicPartition, offset: Offset) -> Result<(), ConsumerError> {
         self.shared.seek(partition, StartAt::Offset(offset))
     }
@@ -94,13 +95,14 @@ impl Control {
 
     /// Commits the position of every partition this member owns, and waits until it is written.
     ///
-    /// While the registry cannot be reached, the newest positions are kept and written later; the call
-    /// fails after `default.api.timeout.ms`.
+    /// While the registry cannot be reached, the newest positions are kept and written later; the
+    /// call fails after `default.api.timeout.ms`.
     pub fn commit(&self) -> Result<(), ConsumerError> {
         self.wait(self.commit_async())
     }
 
-    /// See [`Control::commit`]. The positions are those of this call; the future need not be awaited.
+    /// See [`Control::commit`]. The positions are those of this call; the future need not be
+    /// awaited.
     pub fn commit_async(&self) -> impl Future<Output = Result<(), ConsumerError>> + use<> {
         let positions = self.shared.all_positions();
         let positions = positions
@@ -164,8 +166,8 @@ impl Control {
         }
     }
 
-    /// The first offset of each partition whose timestamp is this or later; `None` where every record
-    /// is older.
+    /// The first offset of each partition whose timestamp is this or later; `None` where every
+    /// record is older.
     pub fn offsets_for_time(
         &self,
         partitions: &[TopicPartition],

@@ -1,8 +1,9 @@
 //! Divides what one fetch answer brought into batches to deliver.
 //!
-//! Accepts gaps in offsets (compaction, control batches, damaged ranges), never a step back: a batch
-//! that ends at or below the wanted offset is skipped, control batches are skipped. After an error the
-//! answer is over: what follows a batch that does not hold cannot be trusted to begin at a batch.
+//! Accepts gaps in offsets (compaction, control batches, damaged ranges), never a step back: a
+//! batch that ends at or below the wanted offset is skipped, control batches are skipped. After an
+//! error the answer is over: what follows a batch that does not hold cannot be trusted to begin at
+//! a batch.
 
 use bytes::Bytes;
 use proto::record::{BatchError, ChunkedBatches};

@@ -1,9 +1,9 @@
 //! The Ottla consumer: pulls records from brokers, alone or as a member of a group.
 //!
-//! [`Consumer`] is the way in. It reads explicitly assigned partitions, or its share of a group's; hands
-//! records out by [`Consumer::poll`], whole batches by [`Consumer::poll_batches`], or through
-//! [`MessageStream`]s; and tells what happened beside records as [`Event`]s. [`Control`] is what may be
-//! asked of it from any thread.
+//! [`Consumer`] is the way in. It reads explicitly assigned partitions, or its share of a group's;
+//! hands records out by [`Consumer::poll`], whole batches by [`Consumer::poll_batches`], or
+//! through [`MessageStream`]s; and tells what happened beside records as [`Event`]s. [`Control`]
+//! is what may be asked of it from any thread.
 //!
 //! ```no_run
 //! use consumer_client::{Consumer, ConsumerConfig};

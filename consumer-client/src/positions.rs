@@ -1,5 +1,5 @@
-//! The positions of one partition in this consumer, shared between who fetches, who delivers and who
-//! commits without a lock.
+//! The positions of one partition in this consumer, shared between who fetches, who delivers and
+//! who commits without a lock.
 //!
 //! | position | meaning | who moves it |
 //! |---|---|---|
@@ -9,14 +9,14 @@
 //!
 //! `done <= next <= claimed`, each exclusive. All are [`NOWHERE`] until the start is resolved.
 //!
-//! One `Positions` lives from one start of delivery to its stop: a seek, a revocation or a loss ends
-//! it (`stop`) and the next start makes another, so an answer or a batch that was under way belongs to
-//! a stopped one and is dropped.
+//! One `Positions` lives from one start of delivery to its stop: a seek, a revocation or a loss
+//! ends it (`stop`) and the next start makes another, so an answer or a batch that was under way
+//! belongs to a stopped one and is dropped.
 //!
-//! **Stopping.** A reader raises `claimed` and then looks at `stopped`; who stops sets `stopped` and
-//! then looks at `claimed`, both sequentially consistent. So either the reader sees the stop and
-//! hands nothing out, or the stopper sees the claim and waits until it is `drained`
-//! (`done == claimed`), which the reader reaches when the application asks for more.
+//! **Stopping.** A reader raises `claimed` and then looks at `stopped`; who stops sets `stopped`
+//! and then looks at `claimed`, both sequentially consistent. So either the reader sees the stop
+//! and hands nothing out, or the stopper sees the claim and waits until it is `drained` (`done ==
+//! claimed`), which the reader reaches when the application asks for more.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 

@@ -1,4 +1,5 @@
-//! Message streams: the paper's blocking iterators that never end, and the same as an async `Stream`.
+//! Message streams: the paper's blocking iterators that never end, and the same as an async
+//! `Stream`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use crate::shared::{Reader, Rest, Shared, Taken, Wait};
 /// As an iterator it blocks while there is nothing and ends only when the consumer is shut down. As
 /// an async [`Stream`] it does the same for a task; use one of the two at a time.
 ///
-/// A record counts as handled, and is committed automatically, when the next one is asked for, or when
-/// the stream is dropped other than by a panic. A partition that moves to another member ends between
-/// two records; what was handed out is committed before it moves.
+/// A record counts as handled, and is committed automatically, when the next one is asked for, or
+/// when the stream is dropped other than by a panic. A partition that moves to another member ends
+/// between two records; what was handed out is committed before it moves.
 ///
 /// Events (out of range, damage, …) are logged and taken with [`crate::Control::take_events`].
 #[derive(Debug)]
@@ -128,7 +129,7 @@ impl MessageStream {
                 Absorbed::Again
             }
             Taken::Event(event) => {
-                self.reader.shared.keep_event(event);
+                self.reader.shared.keep_event(event.tell());
                 Absorbed::Again
             }
             Taken::Events | Taken::Nothing => Absorbed::Nothing,

@@ -86,16 +86,16 @@ pub(crate) async fn run(
             }
         }
     }
+    let mut left = Ok(());
     if let Some(group) = worker.group.take() {
         let _ = group.commands.send(GroupCommand::Close);
-        // A panic there was reported there.
-        let _ = group.task.await;
+        left = group.task.await.unwrap_or(Err(CommitError::Closed));
     }
     worker.tasks.shutdown().await;
     worker.shared.close();
     if let Some(reply) = closing {
         // Nobody may wait for it.
-        let _ = reply.send(Ok(()));
+        let _ = reply.send(left.map_err(ConsumerError::Commit));
     }
 }
 
@@ -109,7 +109,7 @@ struct Worker {
 struct Membership {
     streams: watch::Sender<Streams>,
     commands: mpsc::UnboundedSender<GroupCommand>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), CommitError>>,
 }
 
 impl Worker {

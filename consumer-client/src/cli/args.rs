@@ -6,10 +6,10 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 /// Writes the records of topics to standard output, each value a line.
 ///
-/// Alone it reads every partition; as a member of a --group it reads its share and commits what it has
-/// written out. The settings of Kafka's consumer are known under their names: --set
-/// fetch.max.wait.ms=100, a TOML file with --config, OTTLA_CONSUMER_FETCH_MAX_WAIT_MS=100; `consumer
-/// config show` explains each.
+/// Alone it reads every partition; as a member of a --group it reads its share and commits what it
+/// has written out. The settings of Kafka's consumer are known under their names: --set
+/// fetch.max.wait.ms=100, a TOML file with --config, OTTLA_CONSUMER_FETCH_MAX_WAIT_MS=100;
+/// `consumer config show` explains each.
 #[derive(Debug, Parser)]
 #[command(
     name = "consumer",

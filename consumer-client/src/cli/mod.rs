@@ -1,8 +1,9 @@
 //! The `consumer` command line.
 //!
-//! `args` (what can be said) → `settings` (file, environment, flags) → `start` (which partitions, from
-//! where) → `run` (the loop, signals, exit code). Records are laid out by `format` or `json` into one
-//! buffer and go out through `output`; `report` counts them. Everything about reading is in the library.
+//! `args` (what can be said) → `settings` (file, environment, flags) → `start` (which partitions,
+//! from where) → `run` (the loop, signals, exit code). Records are laid out by `format` or `json`
+//! into one buffer and go out through `output`; `report` counts them. Everything about reading is
+//! in the library.
 
 mod args;
 mod format;

@@ -1,5 +1,5 @@
-//! One run: poll, write out, count, until there is a reason to end. Only what was written out counts as
-//! read: a group's offsets never run ahead of standard output.
+//! One run: poll, write out, count, until there is a reason to end. Only what was written out
+//! counts as read: a group's offsets never run ahead of standard output.
 
 use std::collections::BTreeMap;
 use std::io;

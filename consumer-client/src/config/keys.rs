@@ -1,4 +1,5 @@
-//! The table of keys: name, unit, default, bounds, meaning, and how each reads and writes its field.
+//! The table of keys: name, unit, default, bounds, meaning, and how each reads and writes its
+//! field.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Settings of a consumer: one typed struct, and a table of Kafka's key names over it.
 //!
-//! Checked before anything connects. Knows nothing of files, flags or the environment: `cli::settings`
-//! carries those here, key by key.
+//! Checked before anything connects. Knows nothing of files, flags or the environment:
+//! `cli::settings` carries those here, key by key.
 
 mod keys;
 
@@ -106,7 +106,7 @@ impl Default for ConsumerConfig {
             auto_commit_interval: Duration::from_secs(5),
             partition_assignment_strategy: AssignmentStrategy::Range,
             rebalance_quiet: Duration::from_millis(200),
-            rebalance_drain: Duration::from_secs(3),
+            rebalance_drain: Duration::from_secs(5),
             fetch_min_bytes: 1,
             fetch_max_wait: Duration::from_millis(500),
             fetch_max_bytes: 16 << 20,

@@ -1,3 +1,5 @@
+//! Keys, their bounds and their relations.
+
 use super::*;
 
 #[test]

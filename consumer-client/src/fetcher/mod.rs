@@ -1,6 +1,7 @@
 //! Fetches ahead of the application: one stream a broker, every assigned partition that it leads.
 //!
-//! - `driver` looks up leaders and starts, and keeps a session for each broker that leads something.
+//! - `driver` looks up leaders and starts, and keeps a session for each broker that leads
+//!   something.
 //! - `session` runs the fetch stream of one broker; `rounds` is its protocol without the stream.
 //! - `lookup` asks leaders for offsets.
 //!

@@ -1,12 +1,12 @@
-//! The rounds of one fetch stream, without the stream: which handles the broker holds, what the next
-//! request changes, and what an answer belongs to. Pure.
+//! The rounds of one fetch stream, without the stream: which handles the broker holds, what the
+//! next request changes, and what an answer belongs to. Pure.
 //!
-//! - A handle is one position of one partition for the life of the stream: a seek, a pause or a full
-//!   queue forgets it, and going on adds another. Answers of a handle that was forgotten meanwhile are
-//!   taken while the forgetting request has not ended.
-//! - At most [`ROUNDS_MAX`] rounds are under way. The second is sent when the first brings data, so it
-//!   never waits behind a long poll, or when it adds a partition: the broker ends a long poll that
-//!   another request waits behind.
+//! - A handle is one position of one partition for the life of the stream: a seek, a pause or a
+//!   full queue forgets it, and going on adds another. Answers of a handle that was forgotten
+//!   meanwhile are taken while the forgetting request has not ended.
+//! - At most [`ROUNDS_MAX`] rounds are under way. The second is sent when the first brings data,
+//!   so it never waits behind a long poll, or when it adds a partition: the broker ends a long
+//!   poll that another request waits behind.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The fetch stream of one broker.
 //!
-//! Sends a round when something is wanted and there is room, hands answers to the queues, and reports
-//! what goes wrong. At the bound of the queues nothing is wanted, so nothing is sent: what was under
-//! way is what the other half of `queued.max.bytes` is for.
+//! Sends a round when something is wanted and there is room, hands answers to the queues, and
+//! reports what goes wrong. At the bound of the queues nothing is wanted, so nothing is sent: what
+//! was under way is what the other half of `queued.max.bytes` is for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

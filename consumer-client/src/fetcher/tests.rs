@@ -1,3 +1,5 @@
+//! Consumers by explicit assignment over fake brokers on real sockets.
+
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 

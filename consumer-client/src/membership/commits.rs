@@ -80,13 +80,15 @@ pub(crate) struct CommitBook {
     open: BTreeMap<TopicPartition, Open>,
     under_way: usize,
     claims: u64,
+    /// Partitions released without their last position.
+    given_up: usize,
     waiters: Vec<Waiter>,
 }
 
 impl CommitBook {
     pub(crate) fn new(member: String) -> Self {
         let (open, waiters) = (BTreeMap::new(), Vec::new());
-        Self { member, open, under_way: 0, claims: 0, waiters }
+        Self { member, open, under_way: 0, claims: 0, given_up: 0, waiters }
     }
 
     /// A claim was granted. `same`: this member goes on where it was, what is wanted still is.
@@ -149,6 +151,17 @@ impl CommitBook {
     pub(crate) fn is_settled(&self, partition: &TopicPartition) -> bool {
         let settled = |open: &Open| open.wanted.is_none() && open.under_way.is_none();
         self.open.get(partition).is_none_or(settled)
+    }
+
+    /// Whether every position that was wanted has been written, or is another member's.
+    pub(crate) fn is_all_written(&self) -> bool {
+        self.given_up == 0 && self.open.keys().all(|partition| self.is_settled(partition))
+    }
+
+    /// The partition is released although its last position could not be written.
+    pub(crate) fn give_up(&mut self, partition: &TopicPartition) {
+        self.given_up += usize::from(!self.is_settled(partition));
+        self.close(partition);
     }
 
     /// The writes to be made now.

@@ -10,24 +10,26 @@ use uuid::Uuid;
 
 use super::streams::Streams;
 use super::zookeeper_group::{Group, GroupCommand, Identity};
+use crate::error::CommitError;
 use crate::shared::Shared;
 
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Joins the group of the settings and stays a member until told to close.
+/// Joins the group of the settings and stays a member until told to close. The error: the last
+/// positions could not be committed.
 pub(crate) async fn join(
     shared: Arc<Shared>,
     cluster: Cluster,
     group: String,
     streams: watch::Receiver<Streams>,
     mut commands: mpsc::UnboundedReceiver<GroupCommand>,
-) {
+) -> Result<(), CommitError> {
     let identity = identity(&shared, group);
     let session = tokio::select! {
         session = session(&shared, &cluster) => session,
-        () = told_to_close(&mut commands) => return,
+        () = told_to_close(&mut commands) => return Ok(()),
     };
-    Group::run(shared, identity, session, streams, commands).await;
+    Group::run(shared, identity, session, streams, commands).await
 }
 
 /// Until there is a session there is nothing to commit or release.
@@ -37,7 +39,7 @@ async fn told_to_close(commands: &mut mpsc::UnboundedReceiver<GroupCommand>) {
             GroupCommand::Commit { offsets, reply } => {
                 let missing = offsets.into_keys().next();
                 let _ = reply.send(match missing {
-                    Some(partition) => Err(crate::CommitError::OwnershipLost(partition)),
+                    Some(partition) => Err(CommitError::OwnershipLost(partition)),
                     None => Ok(()),
                 });
             }

@@ -1,4 +1,5 @@
-//! What a member of a group does, as a pure state machine. Knows no clock, no socket and no ZooKeeper.
+//! What a member of a group does, as a pure state machine. Knows no clock, no socket and no
+//! ZooKeeper.
 //!
 //! # The member
 //!
@@ -13,20 +14,20 @@
 //!
 //! | state | delivered | entered from | by | left by |
 //! |---|---|---|---|---|
-//! | (none) | no | any | released, lost, not granted | the plan gives it to this member: `Claim` |
-//! | claiming | no | (none), waiting | `Claim` | `Claimed`: owned, waiting, or none (the plan moved on) |
-//! | waiting | no | claiming | another's owner node is there: `AwaitOwner` | `OwnerGone`: claiming; plan: none |
-//! | owned | yes | claiming, reclaiming | granted | plan: releasing; expiry: orphaned; refused commit: none |
-//! | orphaned | yes | owned, reclaiming | the session expired and with it the owner node | plan: reclaiming or releasing |
-//! | reclaiming | yes | orphaned | `Claim` in the new session | `Claimed`: owned, orphaned (retried), or none |
-//! | releasing | draining | owned, orphaned | `Release`: stop, drain, commit, delete the owner node | `Released`: none |
+//! | (none) | no | any | released, lost, not granted | the plan gives it: `Claim` |
+//! | claiming | no | (none), waiting | `Claim` | `Claimed`: owned, waiting, none |
+//! | waiting | no | claiming | another owner node: `AwaitOwner` | `OwnerGone`, plan: none |
+//! | owned | yes | claiming, reclaiming | granted | plan, expiry, refused commit |
+//! | orphaned | yes | owned, reclaiming | the session expired | plan: reclaiming, releasing |
+//! | reclaiming | yes | orphaned | `Claim` in the new session | `Claimed`: owned, orphaned, none |
+//! | releasing | draining | owned, orphaned | `Release` | `Released`: none |
 //!
 //! # The plan
 //!
 //! When what the plan was computed from differs from what is seen (members, their subscriptions,
-//! topics, partitions), the lowest live member writes a new one after `quiet` without a change, at the
-//! latest after [`ANY_MEMBER_AFTER`]; after that any member may, in the order of the ids. Writes are
-//! conditional on the version read, so of several writers one wins and all follow it.
+//! topics, partitions), the lowest live member writes a new one after `quiet` without a change, at
+//! the latest after [`ANY_MEMBER_AFTER`]; after that any member may, in the order of the ids.
+//! Writes are conditional on the version read, so of several writers one wins and all follow it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -128,7 +129,8 @@ pub(crate) enum Effect {
     Claim { partition: TopicPartition, share: Share, generation: i32, running: bool },
     /// Answered by `OwnerGone` when the owner node is not there (any more).
     AwaitOwner(TopicPartition),
-    /// Stop delivery, wait for the application, commit, delete the owner node; answered by `Released`.
+    /// Stop delivery, wait for the application, commit, delete the owner node; answered by
+    /// `Released`.
     Release(TopicPartition),
     /// Stop delivery at once: the partition is another's.
     Lose(TopicPartition),

@@ -1,4 +1,5 @@
-//! Which queue of the application a stream of the plan flows into, and the subscription that follows.
+//! Which queue of the application a stream of the plan flows into, and the subscription that
+//! follows.
 
 use std::collections::BTreeMap;
 
@@ -57,8 +58,8 @@ impl Streams {
         &self.wanted
     }
 
-    /// The queue of a stream. A stream that is not there any more flows into the first: the plan that
-    /// knows of the change is on its way.
+    /// The queue of a stream. A stream that is not there any more flows into the first: the plan
+    /// that knows of the change is on its way.
     pub(crate) fn queue(&self, topic: &str, stream: u32) -> usize {
         let queues = self.queues.get(topic).unwrap_or(&self.others);
         let queue = queues.get(stream as usize).or(queues.first());

@@ -1,3 +1,5 @@
+//! Members over the embedded registry and fake brokers.
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! A member of a ZooKeeper group at work: gives the state machine what the registry shows, and does
-//! what it says. One task owns all of it; every request is a task of its own whose outcome comes back
-//! as a [`Report`], so a registry that does not answer holds up nothing.
+//! what it says. One task owns all of it; every request is a task of its own whose outcome comes
+//! back as a [`Report`], so a registry that does not answer holds up nothing.
 //!
 //! Delivery and the registry are apart: while no server answers, what is owned keeps flowing and
 //! positions wait, the newest only.
@@ -19,13 +19,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::commits::{CommitBook, Wish, Written};
+use super::handover::Releasing;
 use super::member::{Claimed, Effect, Input, Member, Seen, Share};
 use super::streams::{Streams, Wanted};
 use super::{requests, watches};
-use crate::config::{AssignmentStrategy, ConsumerConfig, OffsetReset};
+use crate::config::{AssignmentStrategy, ConsumerConfig};
 use crate::error::CommitError;
 use crate::event::Event;
-use crate::shared::{Shared, StartAt};
+use crate::shared::Shared;
 
 /// A cut shorter than this (a fail-over inside the ensemble) is not worth an event.
 const CUT_IS_TOLD_AFTER: Duration = Duration::from_secs(1);
@@ -87,48 +88,43 @@ pub(crate) struct Identity {
 
 /// See the module.
 pub(crate) struct Group {
-    shared: Arc<Shared>,
-    identity: Identity,
-    machine: Member,
-    book: CommitBook,
-    session: Session,
-    live: Option<Live>,
-    cut_since: Option<Instant>,
-    cut_told: bool,
+    pub(super) shared: Arc<Shared>,
+    pub(super) identity: Identity,
+    pub(super) machine: Member,
+    pub(super) book: CommitBook,
+    pub(super) session: Session,
+    pub(super) live: Option<Live>,
+    pub(super) cut_since: Option<Instant>,
+    pub(super) cut_told: bool,
     /// The tasks of the present session that watch.
-    watching: JoinSet<()>,
-    tasks: JoinSet<()>,
-    reports: mpsc::UnboundedSender<Report>,
-    streams: watch::Receiver<Streams>,
+    pub(super) watching: JoinSet<()>,
+    pub(super) tasks: JoinSet<()>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) streams: watch::Receiver<Streams>,
     /// What was registered; another wish is registered anew.
-    registered: Option<Wanted>,
+    pub(super) registered: Option<Wanted>,
     /// Fires when the owner of a partition that was refused goes.
-    held_by: HashMap<TopicPartition, OneshotWatcher>,
+    pub(super) held_by: HashMap<TopicPartition, OneshotWatcher>,
     /// Releases in progress: not drained, drained, or under way to the registry.
-    releasing: HashMap<TopicPartition, Releasing>,
-    seen: Seen,
-    wake_at: Option<Instant>,
-    commit_at: Instant,
-    leaving: Option<Instant>,
-    done: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Releasing {
-    Draining,
-    Committing,
-    Deleting,
+    pub(super) releasing: HashMap<TopicPartition, Releasing>,
+    /// Granted and not told yet.
+    pub(super) assigned: Vec<TopicPartition>,
+    pub(super) seen: Seen,
+    pub(super) wake_at: Option<Instant>,
+    pub(super) commit_at: Instant,
+    pub(super) leaving: Option<Instant>,
+    pub(super) done: bool,
 }
 
 impl Group {
-    /// Runs until left.
+    /// Runs until left. The error: positions could not be committed.
     pub(crate) async fn run(
         shared: Arc<Shared>,
         identity: Identity,
         session: Session,
         streams: watch::Receiver<Streams>,
         mut commands: mpsc::UnboundedReceiver<GroupCommand>,
-    ) {
+    ) -> Result<(), CommitError> {
         let (reports, mut received) = mpsc::unbounded_channel();
         let quiet = shared.config.rebalance_quiet;
         let mut group = Self {
@@ -144,6 +140,7 @@ impl Group {
             registered: None,
             held_by: HashMap::new(),
             releasing: HashMap::new(),
+            assigned: Vec::new(),
             seen: Seen::default(),
             wake_at: None,
             commit_at: Instant::now() + shared.config.auto_commit_interval,
@@ -162,6 +159,10 @@ impl Group {
         group.watching.shutdown().await;
         group.tasks.shutdown().await;
         group.session.close().await;
+        match group.book.is_all_written() {
+            true => Ok(()),
+            false => Err(CommitError::Unreachable("the last positions were not written".into())),
+        }
     }
 
     /// Waits for something to happen, and takes all that has.
@@ -207,7 +208,7 @@ impl Group {
             self.wake_at = None;
             inputs.push(Input::Time);
         }
-        let mut told = Told::default();
+        let mut told = Told { assigned: std::mem::take(&mut self.assigned), ..Told::default() };
         for effect in self.machine.handle(inputs, now) {
             self.perform(effect, &mut told);
         }
@@ -313,7 +314,7 @@ impl Group {
         });
     }
 
-    fn spawn(&mut self, request: impl Future<Output = Report> + Send + 'static) {
+    pub(super) fn spawn(&mut self, request: impl Future<Output = Report> + Send + 'static) {
         let reports = self.reports.clone();
         self.tasks.spawn(async move {
             // Nobody listens once the group is left.
@@ -358,7 +359,7 @@ impl Group {
         }
     }
 
-    fn answer(&self, input: Input) {
+    pub(super) fn answer(&self, input: Input) {
         let _ = self.reports.send(Report::Input(input));
     }
 
@@ -418,48 +419,6 @@ impl Group {
         }
     }
 
-    /// The partition is this member's: delivery begins where the group was, or goes on.
-    fn granted(
-        &mut self,
-        partition: &TopicPartition,
-        share: Share,
-        running: bool,
-        claimed: ClaimedOffset,
-    ) {
-        let me = &self.identity.consumer;
-        let by_me = claimed.committed.as_ref().is_some_and(|committed| committed.by == *me);
-        let next_fence = self.book.fence(partition).map(|fence| fence + 1);
-        let same = running && (by_me || next_fence == Some(claimed.fence));
-        let stored = claimed.committed.and_then(|committed| committed.offset);
-        self.book.open(partition, share.topic_id, claimed.fence, stored, same);
-        if same {
-            return;
-        }
-        if let Some(void) = claimed.void {
-            self.shared.emit(Event::StoredOffsetIgnored {
-                partition: partition.clone(),
-                stored: void.offset.unwrap_or_default(),
-                stored_topic_id: void.topic_id,
-                topic_id: share.topic_id,
-            });
-        }
-        if running {
-            self.shared.emit(Event::PartitionsLost(vec![partition.clone()]));
-        }
-        let queue = self.streams.borrow().queue(&partition.topic, share.stream);
-        let start = match (stored, self.shared.config.auto_offset_reset) {
-            (Some(offset), _) => Some(StartAt::Offset(offset)),
-            (None, OffsetReset::Earliest) => Some(StartAt::Beginning),
-            (None, OffsetReset::Latest) => Some(StartAt::End),
-            (None, OffsetReset::None) => None,
-        };
-        self.shared.start(partition.clone(), Some(share.topic_id), start, queue);
-        match start {
-            Some(_) => self.shared.emit(Event::PartitionsAssigned(vec![partition.clone()])),
-            None => self.shared.emit(Event::NoPosition { partition: partition.clone() }),
-        }
-    }
-
     /// A topic that went, or gave way to another of its name, is told.
     fn note_deletions(&mut self, seen: &Seen) {
         // What no member wants is not looked at, and this one is not registered.
@@ -476,95 +435,21 @@ impl Group {
         }
         self.seen = seen.clone();
     }
-
-    /// Begins a release: delivery stops, the application finishes what it holds.
-    fn drain(&mut self, partition: TopicPartition) {
-        self.releasing.insert(partition.clone(), Releasing::Draining);
-        let stopped = self.shared.stop(std::slice::from_ref(&partition));
-        let shared = Arc::clone(&self.shared);
-        let limit = self.shared.config.rebalance_drain;
-        self.spawn(async move {
-            if !shared.drain(&stopped, limit).await {
-                tracing::warn!(
-                    %partition,
-                    "the application still works on records of a partition that moves away: they \
-                     may be delivered again to its new owner"
-                );
-            }
-            let done = stopped.first().and_then(|positions| positions.done());
-            Report::Drained(partition, done)
-        });
-    }
-
-    fn release_if_settled(&mut self, partition: &TopicPartition) {
-        let committing = self.releasing.get(partition) == Some(&Releasing::Committing);
-        // Without a session there is no owner node, and nothing can be written.
-        if !committing || (self.live.is_some() && !self.book.is_settled(partition)) {
-            return;
-        }
-        self.book.close(partition);
-        self.releasing.insert(partition.clone(), Releasing::Deleting);
-        match self.live.clone() {
-            None => self.answer(Input::Released(partition.clone())),
-            Some(live) => {
-                let group = self.identity.group.clone();
-                self.spawn(requests::release(live, group, partition.clone()));
-            }
-        }
-    }
-
-    fn written(
-        &mut self,
-        partition: &TopicPartition,
-        claim: u64,
-        outcome: Written,
-        inputs: &mut Vec<Input>,
-    ) {
-        if self.book.written(partition, claim, outcome) {
-            let releasing = self.releasing.get(partition) == Some(&Releasing::Committing);
-            let why = CommitError::OwnershipLost(partition.clone()).to_string();
-            self.shared.emit(Event::CommitFailed { partition: partition.clone(), why });
-            if !releasing {
-                inputs.push(Input::CommitRefused(partition.clone()));
-            }
-        }
-        self.release_if_settled(partition);
-    }
-
-    fn commit(
-        &mut self,
-        offsets: BTreeMap<TopicPartition, Wish>,
-        reply: oneshot::Sender<Result<(), CommitError>>,
-    ) {
-        for (partition, wish) in &offsets {
-            self.book.want(partition, wish.clone());
-        }
-        let offsets = offsets.into_iter().map(|(partition, wish)| (partition, wish.offset));
-        let deadline = Instant::now() + self.shared.config.default_api_timeout;
-        self.book.wait_for(offsets.collect(), deadline, reply);
-    }
-
-    fn write_offsets(&mut self) {
-        let Some(live) = self.live.clone() else { return };
-        if self.cut_since.is_some() {
-            return;
-        }
-        for write in self.book.next_writes() {
-            let group = self.identity.group.clone();
-            self.spawn(requests::commit(live.clone(), group, write));
-        }
-    }
 }
 
 /// Events of many partitions, told as one.
 #[derive(Default)]
 struct Told {
+    assigned: Vec<TopicPartition>,
     revoked: Vec<TopicPartition>,
     lost: Vec<TopicPartition>,
 }
 
 impl Told {
     fn emit(self, shared: &Shared) {
+        if !self.assigned.is_empty() {
+            shared.emit(Event::PartitionsAssigned(self.assigned));
+        }
         if !self.revoked.is_empty() {
             shared.emit(Event::PartitionsRevoked(self.revoked));
         }

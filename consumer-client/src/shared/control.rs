@@ -29,8 +29,8 @@ impl Shared {
         self.wants_changed();
     }
 
-    /// Begins delivery of a partition into a queue; without a start it waits for a seek. Positions of
-    /// before are stopped.
+    /// Begins delivery of a partition into a queue; without a start it waits for a seek. Positions
+    /// of before are stopped.
     pub(crate) fn start(
         &self,
         partition: TopicPartition,

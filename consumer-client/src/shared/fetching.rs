@@ -138,8 +138,8 @@ impl Shared {
         self.wake_readers(&mut state);
     }
 
-    /// A partition cannot be fetched now: its leader is looked up anew, at once the first time, then
-    /// with growing pauses.
+    /// A partition cannot be fetched now: its leader is looked up anew, at once the first time,
+    /// then with growing pauses.
     pub(crate) fn set_problem(&self, positions: &Arc<Positions>, why: impl Into<String>) {
         let mut state = self.state.lock();
         if let Some(assigned) = state.current(positions) {
@@ -221,8 +221,8 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// What the log holds, for a position that was lost: goes on by `auto.offset.reset`, with an event
-    /// in the order of the records.
+    /// What the log holds, for a position that was lost: goes on by `auto.offset.reset`, with an
+    /// event in the order of the records.
     pub(crate) fn out_of_range(
         &self,
         positions: &Arc<Positions>,
@@ -255,8 +255,8 @@ impl Shared {
         self.queue_event(positions, FetchFrom::Lost(wanted), next, event);
     }
 
-    /// A batch does not hold: the partition stands still until a seek. The event is for the reader that
-    /// met it; `None` where the partition is not delivered any more.
+    /// A batch does not hold: the partition stands still until a seek. The event is for the reader
+    /// that met it; `None` where the partition is not delivered any more.
     pub(super) fn damaged(&self, positions: &Arc<Positions>, damage: Damage) -> Option<Event> {
         let mut state = self.state.lock();
         state.current(positions)?.fetch = FetchFrom::Halted;

@@ -23,7 +23,7 @@ use crate::config::ConsumerConfig;
 use crate::event::Event;
 
 pub(crate) use fetching::{Answer, Unresolved, Want, Wants};
-pub(crate) use reader::{Reader, Rest, Taken, Wait};
+pub(crate) use reader::{InOrder, Reader, Rest, Taken, Wait};
 use state::State;
 
 /// Where delivery of a partition begins.
@@ -35,8 +35,8 @@ pub enum StartAt {
     Beginning,
     /// After the newest record.
     End,
-    /// At the first record whose timestamp is this or later, in milliseconds since the epoch; at the
-    /// end where there is none.
+    /// At the first record whose timestamp is this or later, in milliseconds since the epoch; at
+    /// the end where there is none.
     Time(i64),
 }
 

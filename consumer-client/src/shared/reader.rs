@@ -30,7 +30,7 @@ pub(crate) enum Taken {
     /// Records that were put back, when their partition goes on.
     Rest(Rest),
     /// An event in the order of the records.
-    Event(Event),
+    Event(InOrder),
     /// There are events that have no place among the records: [`Shared::take_events`].
     Events,
     /// Nothing within the time.
@@ -50,7 +50,7 @@ pub(crate) struct Reader {
     /// Answers begun whose partition was paused meanwhile.
     set_aside: Vec<Open>,
     /// To be told next: it comes after what was decoded last.
-    event: Option<Event>,
+    event: Option<InOrder>,
 }
 
 /// An answer being decoded.
@@ -61,6 +61,26 @@ struct Open {
     decoder: Decoder,
     /// Decoded already, before what the decoder gives.
     rest: Option<Rest>,
+}
+
+/// An event that comes after the records taken before it.
+#[derive(Debug)]
+pub(crate) struct InOrder {
+    event: Event,
+    positions: Arc<Positions>,
+}
+
+impl InOrder {
+    /// To be called when everything taken before is done: where delivery jumps, the positions jump
+    /// with it.
+    pub(crate) fn tell(self) -> Event {
+        if let Event::OutOfRange { resume_at: Some(offset), .. } = self.event
+            && !self.positions.is_stopped()
+        {
+            self.positions.begin_at(offset);
+        }
+        self.event
+    }
 }
 
 /// Decoded records that are not handed out yet; not claimed.
@@ -165,7 +185,10 @@ impl Reader {
                 }
                 None
             }
-            Err(damage) => self.shared.damaged(&open.positions, damage).map(Taken::Event),
+            Err(damage) => {
+                let event = self.shared.damaged(&open.positions, damage)?;
+                Some(Taken::Event(InOrder { event, positions: open.positions }))
+            }
         }
     }
 
@@ -187,7 +210,9 @@ impl Reader {
                     let offset = last.unwrap_or_else(|| batch.first_offset());
                     self.open = None;
                     let (resume_at, why) = (Some(batch.next_offset()), error.to_string());
-                    self.event = self.shared.damaged(positions, Damage { offset, resume_at, why });
+                    let event = self.shared.damaged(positions, Damage { offset, resume_at, why });
+                    let positions = Arc::clone(positions);
+                    self.event = event.map(|event| InOrder { event, positions });
                     return (records, offset);
                 }
             }
@@ -238,10 +263,7 @@ impl Reader {
                     return Look::Opened;
                 }
                 Some(Item::Event(positions, event)) => {
-                    if let Event::OutOfRange { resume_at: Some(offset), .. } = event {
-                        positions.begin_at(offset);
-                    }
-                    return Look::Taken(Taken::Event(event));
+                    return Look::Taken(Taken::Event(InOrder { event, positions }));
                 }
                 None => break,
             }

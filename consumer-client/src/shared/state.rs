@@ -1,6 +1,7 @@
 //! The data under the lock.
 //!
-//! - A partition is in `partitions` exactly while it is assigned; its [`Positions`] are not stopped.
+//! - A partition is in `partitions` exactly while it is assigned; its [`Positions`] are not
+//!   stopped.
 //! - `queued_bytes` is the sum over the queues; a queue's `bytes` the sum over its answers.
 //! - `fetch` of a partition is the end of what is queued for it: an answer is accepted only if it
 //!   begins there.
