@@ -77,6 +77,8 @@ pub struct Log {
     pub(super) damage: ArcSwap<Vec<DamagedRange>>,
     pub(super) offline: OnceLock<Offline>,
     pub(super) appended_bytes: AtomicU64,
+    /// It was opened after a clean stop, and nothing was scanned.
+    pub(super) opened_clean: bool,
     pub(super) me: Weak<Log>,
     listener: RwLock<Option<Arc<dyn LogListener>>>,
 }
@@ -93,6 +95,7 @@ pub(super) struct LogParts {
     pub(super) high_watermark: Offset,
     pub(super) writer: Writer,
     pub(super) damage: Vec<DamagedRange>,
+    pub(super) opened_clean: bool,
 }
 
 impl fmt::Debug for Log {
@@ -132,6 +135,7 @@ impl Log {
             damage: ArcSwap::from_pointee(parts.damage),
             offline: OnceLock::new(),
             appended_bytes: AtomicU64::new(0),
+            opened_clean: parts.opened_clean,
             me: me.clone(),
             listener: RwLock::new(None),
         })

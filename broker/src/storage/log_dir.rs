@@ -44,6 +44,11 @@ impl LogDir {
         self.kept.lock().push((partition, positions));
     }
 
+    /// Whether a partition could not be opened.
+    pub(super) fn has_kept(&self) -> bool {
+        !self.kept.lock().is_empty()
+    }
+
     /// Lets a log go, which is deleted, set aside or replaced.
     pub(super) fn release(&self, log: &Log) {
         self.logs.lock().retain(|other| !Weak::ptr_eq(other, &log.me));

@@ -278,6 +278,7 @@ impl Opening<'_> {
             high_watermark: self.source.positions.map_or(log_start, |p| p.high_watermark),
             writer,
             damage: self.report.damaged.clone(),
+            opened_clean: self.source.clean && self.report.scanned_bytes == 0,
         })
     }
 

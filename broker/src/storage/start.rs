@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use proto::TopicPartition;
@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::config::LogSetConfig;
 use super::context::Context;
 use super::damage::DamagedRange;
-use super::disk::{self, Disk, replace_file};
+use super::disk::{self, Disk, OpenMode, replace_file};
 use super::error::OpenError;
 use super::log::Log;
 use super::log_dir::LogDir;
@@ -28,6 +28,7 @@ use super::partition_metadata;
 use super::positions_checkpoint::{self, Positions};
 use super::producer_state::ProducerBudget;
 use super::recovery::{self, RecoveryReport, Source};
+use super::segment::file_name;
 
 const CLEAN_STOP: &str = "clean-stop";
 const BOOT: &str = "boot";
@@ -156,7 +157,7 @@ fn parse_folder(name: &str) -> Option<TopicPartition> {
 
 type Opened = std::io::Result<Option<(Arc<Log>, RecoveryReport)>>;
 
-/// Opens a directory's partitions on some threads, each taking the next one that is left.
+/// Opens a directory's partitions.
 fn open_partitions(
     context: &Arc<Context>,
     config: &LogSetConfig,
@@ -164,18 +165,16 @@ fn open_partitions(
     logs: &mut HashMap<TopicPartition, Arc<Log>>,
     report: &mut StartReport,
 ) {
-    let next = AtomicUsize::new(0);
     let opened: Mutex<Vec<(TopicPartition, Opened)>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..config.recovery_threads.clamp(1, found.partitions.len().max(1)) {
-            scope.spawn(|| {
-                while let Some(partition) =
-                    found.partitions.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    let result = open_partition(context, config, found, partition);
-                    opened.lock().push((partition.clone(), result));
-                }
-            });
+    let (total, begun) = (found.partitions.len(), context.clock.elapsed());
+    each_in_parallel(&found.partitions, config.recovery_threads, |partition| {
+        let result = open_partition(context, config, found, partition);
+        let mut opened = opened.lock();
+        opened.push((partition.clone(), result));
+        if opened.len() % 100 == 0 || opened.len() == total {
+            let (done, took) = (opened.len(), context.clock.elapsed().saturating_sub(begun));
+            let (dir, clean) = (found.open.dir.path.display(), found.clean);
+            tracing::info!(%dir, done, total, clean, ?took, "partitions opened");
         }
     });
     for (partition, result) in opened.into_inner() {
@@ -199,6 +198,20 @@ fn open_partitions(
             }
         }
     }
+}
+
+/// Calls `each` for every item on some threads, each taking the next one that is left.
+fn each_in_parallel<T: Sync>(items: &[T], threads: usize, each: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, items.len().max(1)) {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    each(item);
+                }
+            });
+        }
+    });
 }
 
 /// `None` for a folder that a crash left before anything was in it.
@@ -252,10 +265,15 @@ fn without_id(disk: &dyn Disk, folder: &Path, partition: &TopicPartition) -> Ope
 pub(super) fn close(inner: &Inner) {
     let logs: Vec<Arc<Log>> = inner.logs.read().values().cloned().collect();
     for open in &inner.dirs {
-        let mut clean = open.dir.failed().is_none();
-        for log in logs.iter().filter(|log| Arc::ptr_eq(&log.dir, &open.dir)) {
-            clean &= log.offline().is_none() && log.close();
-        }
+        let logs: Vec<_> = logs.iter().filter(|log| Arc::ptr_eq(&log.dir, &open.dir)).collect();
+        // A partition that could not be opened is still as the crash left it.
+        let unclean = AtomicBool::new(open.dir.failed().is_some() || open.dir.has_kept());
+        each_in_parallel(&logs, inner.config.recovery_threads, |log| {
+            if log.offline().is_some() || !log.close() {
+                unclean.store(true, Ordering::Relaxed);
+            }
+        });
+        let clean = !unclean.into_inner();
         let marked = open.dir.write_checkpoint(&*inner.context.disk).and_then(|()| match clean {
             true => {
                 let text = checked_text::encode::<&str>(&[]);
@@ -279,10 +297,21 @@ impl Log {
         Positions { topic_id: self.topic_id, log_start, recovery_point, high_watermark }
     }
 
+    /// Whether what the last clean stop wrote still says all there is.
+    fn is_untouched(&self) -> bool {
+        let name = file_name(self.log_end(), "window");
+        let opened = self.context.disk.open(&self.folder().join(name), OpenMode::Existing);
+        self.opened_clean && self.appended_bytes() == 0 && opened.is_ok()
+    }
+
     /// Flushes, writes the producers down and ends the log. True when all of it was written.
     fn close(&self) -> bool {
         let flushed = self.flush().is_ok();
         let log_end = self.log_end();
+        if flushed && self.is_untouched() {
+            self.end("the broker is stopping");
+            return log_end == self.log_end();
+        }
         let (snapshot, window) = self.encode_producers();
         self.end("the broker is stopping");
         let indexes = self.segments.active().map_or(Ok(()), |active| active.close_indexes());
