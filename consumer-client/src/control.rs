@@ -16,6 +16,9 @@ use crate::event::Event;
 use crate::shared::{Shared, StartAt};
 use crate::worker::Command;
 
+/// Offsets asked for by time; `None` where every record is older.
+pub(crate) type Found = BTreeMap<TopicPartition, Option<Offset>>;
+
 /// Controls a consumer; cheap to clone, usable from any thread while the consumer lives.
 ///
 /// Calls that ask the cluster wait on the calling thread for at most `default.api.timeout.ms`;
@@ -172,7 +175,7 @@ impl Control {
         &self,
         partitions: &[TopicPartition],
         timestamp_ms: i64,
-    ) -> Result<BTreeMap<TopicPartition, Option<Offset>>, ConsumerError> {
+    ) -> Result<Found, ConsumerError> {
         self.wait(self.offsets_for_time_async(partitions, timestamp_ms))
     }
 
@@ -181,8 +184,7 @@ impl Control {
         &self,
         partitions: &[TopicPartition],
         timestamp_ms: i64,
-    ) -> impl Future<Output = Result<BTreeMap<TopicPartition, Option<Offset>>, ConsumerError>> + use<>
-    {
+    ) -> impl Future<Output = Result<Found, ConsumerError>> + use<> {
         self.lookup(partitions, StartAt::Time(timestamp_ms.max(0)))
     }
 
@@ -190,8 +192,7 @@ impl Control {
         &self,
         partitions: &[TopicPartition],
         start: StartAt,
-    ) -> impl Future<Output = Result<BTreeMap<TopicPartition, Option<Offset>>, ConsumerError>> + use<>
-    {
+    ) -> impl Future<Output = Result<Found, ConsumerError>> + use<> {
         let partitions = partitions.to_vec();
         self.ask(move |reply| Command::Offsets { partitions, start, reply })
     }

@@ -22,10 +22,10 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
         consumer -t web -p 0 --offset -10 -e\n  \
         consumer -t web --timestamp 1790000000000 --max-messages 100\n\n\
         Output format: %s value, %S its length (-1 where null), %k key, %K its length, %o offset,\n\
-        %p partition, %t topic, %T timestamp in ms, %h headers as name=value,…, %% a percent sign;\n\
+        %p partition, %t topic, %T timestamp in ms, %h headers as name=value,…, %% percent;\n\
         \\n \\r \\t \\0 \\\\ \\xNN.\n\n\
-        Exit codes: 0 read what was asked for, was interrupted, or the reader of standard output went\n\
-        away; 1 failed; 2 wrong usage; 3 --timeout-ms passed before --max-messages had come."
+        Exit codes: 0 read what was asked for, was interrupted, or the reader of its output\n\
+        went away; 1 failed; 2 wrong usage; 3 --timeout-ms passed before --max-messages had come."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
