@@ -148,8 +148,9 @@ fn retain(inner: &Inner, log: &Log) {
     let now_ms = inner.context.clock.now_ms();
     let keep_ms = i64::try_from(inner.config.producer_expiration.as_millis()).unwrap_or(i64::MAX);
     log.writer.lock().producers.expire(now_ms.saturating_sub(keep_ms));
-    let done = log.roll_if_old(now_ms).and_then(|()| log.apply_retention().map(drop));
-    if let Err(error) = done {
+    // A roll that fails on a full disk must not keep retention from making room.
+    let rolled = log.roll_if_old(now_ms);
+    if let Err(error) = log.apply_retention().and(rolled) {
         tracing::warn!(partition = %log.partition(), %error, "retention failed; tried again later");
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -316,11 +317,22 @@ impl LogSet {
             };
         for open in &self.inner.dirs {
             let dir = open.dir.clone();
-            spawn("log-flusher", Box::new(move || dir.flusher.run()));
+            let run = move || {
+                if catch_unwind(AssertUnwindSafe(|| dir.flusher.run())).is_err() {
+                    // Nobody would answer who waits for a flush.
+                    dir.fail("its flush thread panicked");
+                }
+            };
+            spawn("log-flusher", Box::new(run));
         }
         let weak = Arc::downgrade(&self.inner);
         let housekeeping = self.inner.housekeeping.clone();
-        spawn("log-housekeeping", Box::new(move || housekeeping.run(&weak)));
+        let run = move || {
+            while catch_unwind(AssertUnwindSafe(|| housekeeping.run(&weak))).is_err() {
+                tracing::error!("housekeeping of the logs panicked, it goes on");
+            }
+        };
+        spawn("log-housekeeping", Box::new(run));
         threads
     }
 }

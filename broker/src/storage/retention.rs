@@ -64,8 +64,11 @@ impl Log {
         }
         let now_ms = self.context.clock.now_ms();
         let config = self.config();
-        if self.active_expired(&config, now_ms) {
-            self.roll()?;
+        if self.active_expired(&config, now_ms)
+            && let Err(error) = self.roll()
+        {
+            // A full disk, perhaps: deleting older segments helps.
+            tracing::warn!(partition = %self.partition, %error, "cannot make a new segment");
         }
         if !self.flush.closing.lock().is_empty() && self.flush_reach(Reach::Closed).is_err() {
             return Ok(0);

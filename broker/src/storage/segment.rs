@@ -146,9 +146,9 @@ impl Segment {
         })
     }
 
-    /// The paths of a segment's files.
-    pub(super) fn paths(folder: &Path, base_offset: Offset) -> [PathBuf; 5] {
-        ["log", "index", "timeindex", "snapshot", "window"]
+    /// The paths of a segment's files, of what recovery put aside too.
+    pub(super) fn paths(folder: &Path, base_offset: Offset) -> [PathBuf; 6] {
+        ["log", "index", "timeindex", "snapshot", "window", "log.cut"]
             .map(|extension| folder.join(file_name(base_offset, extension)))
     }
 

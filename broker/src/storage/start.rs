@@ -171,7 +171,7 @@ fn open_partitions(
         let result = open_partition(context, config, found, partition);
         let mut opened = opened.lock();
         opened.push((partition.clone(), result));
-        if opened.len() % 100 == 0 || opened.len() == total {
+        if opened.len().is_multiple_of(100) || opened.len() == total {
             let (done, took) = (opened.len(), context.clock.elapsed().saturating_sub(begun));
             let (dir, clean) = (found.open.dir.path.display(), found.clean);
             tracing::info!(%dir, done, total, clean, ?took, "partitions opened");

@@ -277,3 +277,27 @@ fn a_partition_that_cannot_be_opened_is_not_overwritten_and_keeps_its_recovery_p
     assert_eq!(report.damaged.len(), 1);
     assert_eq!((report.damaged[0].1.from, report.damaged[0].1.to), (Offset(0), Offset(2)));
 }
+
+#[test]
+fn retention_makes_room_on_a_full_disk() {
+    let (disk, world) = faulty(|config| {
+        config.log.segment_bytes = 2000;
+        config.log.flush = FlushPolicy::Os;
+        config.log.retention_ms = None;
+    });
+    let (set, log) = world.open_log();
+    for _ in 0..30 {
+        append(&log, &batch(&[&"r".repeat(300)])).unwrap();
+    }
+    set.run_due();
+    log.set_high_watermark(log.log_end());
+    disk.set_faults(|faults| faults.capacity = Some(1));
+    append(&log, &batch(&["full"])).unwrap_err();
+    log.set_config(LogConfig { retention_bytes: Some(3000), ..world.config.log.clone() });
+    world.clock.advance(Duration::from_secs(60));
+    set.run_due();
+    assert!(log.size() < 5000, "{}", log.size());
+    disk.set_faults(|faults| faults.capacity = Some(20_000));
+    append(&log, &batch(&["room again"])).unwrap();
+    assert_eq!(read_all(&log, log.log_start()).unwrap().last().unwrap().1, b"room again");
+}
