@@ -1,8 +1,8 @@
 //! This broker as a member of the cluster. Lives on the control thread; never on the data path.
 //!
 //! [`member`] is the one task that follows the session and the controller: it registers
-//! ([`identity`]), reads the registry whole ([`whole_read`]) or takes numbered updates ([`update`]),
-//! keeps the image every thread reads ([`metadata`]), and has partitions opened, led and removed
+//! ([`identity`]), reads the registry whole ([`whole_read`]) or takes numbered updates
+//! ([`update`]), keeps the image every thread reads ([`metadata`]), and has partitions opened, led and removed
 //! ([`placement`] decides, [`settle`] does). [`controller_link`] forwards Admin calls,
 //! [`producer_ids`] holds a block of producer ids.
 

@@ -1,6 +1,6 @@
 //! Makes what this broker stores and leads agree with what the cluster decided: carries out a
-//! [`placement::plan`]. Disk work runs on a thread that may block; epochs are raised in the registry
-//! before a partition is led.
+//! [`placement::plan`]. Disk work runs on a thread that may block; epochs are raised in the
+//! registry before a partition is led.
 
 use std::collections::HashMap;
 use std::sync::Arc;

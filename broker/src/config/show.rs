@@ -8,8 +8,8 @@ use super::load::{Origin, Values};
 pub fn show(values: &Values) -> String {
     let mut out = String::from(
         "# Settings of an Ottla broker. A key that is commented out has the value shown, its default.\n\
-         # The environment (OTTLA_BROKER_ and the key in upper case, `.` as `_`) overrides this file,\n\
-         # flags override both.\n",
+         # The environment (OTTLA_BROKER_ and the key in upper case, `.` as `_`) overrides this\n\
+         # file, flags override both.\n",
     );
     for key in KEYS {
         out.push('\n');

@@ -1,8 +1,8 @@
 //! The bound on produce bytes taken from clients and not yet appended (`queued.max.bytes`).
 //!
 //! A request reserves its whole length as soon as its length is known, before more of it is read;
-//! when the budget is used up it waits, and the peer's flow-control window fills. A request that has
-//! its reservation is read to its end, so requests that are half here never starve each other.
+//! when the budget is used up it waits, and the peer's flow-control window fills. A request that
+//! has its reservation is read to its end, so requests that are half here never starve each other.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};

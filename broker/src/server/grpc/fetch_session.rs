@@ -2,8 +2,8 @@
 //! round has sent. No sockets here; records go to an [`Outbox`].
 //!
 //! A handle is *ready* (in the queue, to be looked at), *parked* (its partition rings the [`Bell`]
-//! when it moves), *reading* (a disk thread fetches its records) or *looked* at (it was sent in this
-//! round). A round sends of each handle once, in turn, so that a busy partition starves nobody.
+//! when it moves), *reading* (a disk thread fetches its records) or *looked* at (it was sent in
+//! this round). A round sends of each handle once, in turn, so that a busy partition starves nobody.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -52,8 +52,7 @@ impl Wake for Bell {
     }
 }
 
-/// Between two looks whether a read from disk, which wakes the stream by itself, is all that a round
-/// out of time waits for.
+/// A round out of time waits for reads from disk, which wake the stream; looked at so often anyway.
 const DISK_WAIT: Duration = Duration::from_millis(100);
 
 /// Where a handle stands.
