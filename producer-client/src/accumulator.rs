@@ -37,6 +37,8 @@ pub(crate) struct PartitionQueue {
     told: AtomicBool,
     /// Full batches waiting; what the sticky partitioner weighs.
     backlog: AtomicUsize,
+    /// New batches are no larger: the topic refused a larger one.
+    batch_limit: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +66,7 @@ impl PartitionQueue {
             pending: Mutex::default(),
             told: AtomicBool::new(false),
             backlog: AtomicUsize::new(0),
+            batch_limit: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -123,6 +126,11 @@ impl PartitionQueue {
         let pending = self.pending.lock();
         let batches = pending.full.iter().chain(&pending.open);
         batches.map(|batch| Arc::clone(&batch.completion)).collect()
+    }
+
+    /// New batches are to take `bytes` at most.
+    pub(crate) fn limit_batches(&self, bytes: usize) {
+        self.batch_limit.fetch_min(bytes, Ordering::Relaxed);
     }
 
     /// The sender looks now: from here on it wants to be told again.
@@ -323,7 +331,8 @@ impl Accumulator {
         if size > self.max_request_size {
             return Err(Appended::Failed(self.too_large(size)));
         }
-        let charged = size.max(self.batch_size);
+        let batch_size = self.batch_size.min(queue.batch_limit.load(Ordering::Relaxed));
+        let charged = size.max(batch_size);
         if !self.memory.try_take(charged) {
             return Err(Appended::NoRoom);
         }

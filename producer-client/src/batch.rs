@@ -23,6 +23,8 @@ pub(crate) enum Outcome {
     Done { base_offset: i64, append_time_ms: i64 },
     /// Not acknowledged.
     Failed(SendError),
+    /// Its records went on in smaller batches: the index of each one's first record, ascending from 0.
+    Split(Vec<(i32, Arc<Completion>)>),
 }
 
 /// Set once, by the sender; read by any number of futures.
@@ -51,6 +53,10 @@ impl Completion {
 
     pub(crate) fn is_complete(&self) -> bool {
         self.outcome.get().is_some()
+    }
+
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.get()
     }
 
     pub(crate) fn partition(&self) -> Partition {
@@ -98,18 +104,34 @@ pub(crate) struct Receipt {
 
 impl Receipt {
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<RecordMetadata, SendError>> {
-        let outcome = match self.completion.poll(&mut self.slot, cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(outcome) => outcome,
-        };
-        Poll::Ready(match outcome {
-            Outcome::Failed(error) => Err(error.clone()),
-            &Outcome::Done { base_offset, append_time_ms } => Ok(RecordMetadata {
-                partition: self.completion.partition,
-                offset: (base_offset >= 0).then(|| Offset(base_offset).plus(i64::from(self.index))),
-                timestamp: if append_time_ms >= 0 { append_time_ms } else { self.timestamp },
-            }),
-        })
+        loop {
+            let outcome = match self.completion.poll(&mut self.slot, cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(outcome) => outcome,
+            };
+            let (first, part) = match outcome {
+                Outcome::Failed(error) => return Poll::Ready(Err(error.clone())),
+                &Outcome::Done { base_offset, append_time_ms } => {
+                    return Poll::Ready(Ok(self.place(base_offset, append_time_ms)));
+                }
+                Outcome::Split(parts) => {
+                    let at = parts.partition_point(|(first, _)| *first <= self.index);
+                    match at.checked_sub(1).and_then(|at| parts.get(at)) {
+                        Some((first, part)) => (*first, Arc::clone(part)),
+                        None => return Poll::Ready(Err(SendError::Closed { in_doubt: true })),
+                    }
+                }
+            };
+            (self.index, self.completion, self.slot) = (self.index - first, part, None);
+        }
+    }
+
+    fn place(&self, base_offset: i64, append_time_ms: i64) -> RecordMetadata {
+        RecordMetadata {
+            partition: self.completion.partition,
+            offset: (base_offset >= 0).then(|| Offset(base_offset).plus(i64::from(self.index))),
+            timestamp: if append_time_ms >= 0 { append_time_ms } else { self.timestamp },
+        }
     }
 }
 
@@ -260,8 +282,11 @@ pub(crate) async fn ended(line: Vec<Arc<Admission>>, mut batches: Vec<Arc<Comple
     for admission in line {
         batches.extend(std::future::poll_fn(|cx| admission.poll_decided(cx)).await);
     }
-    for completion in batches {
+    while let Some(completion) = batches.pop() {
         let mut slot = None;
         std::future::poll_fn(|cx| completion.poll(&mut slot, cx).map(|_| ())).await;
+        if let Some(Outcome::Split(parts)) = completion.outcome.get() {
+            batches.extend(parts.iter().map(|(_, part)| Arc::clone(part)));
+        }
     }
 }

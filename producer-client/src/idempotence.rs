@@ -23,6 +23,7 @@
 //! | retry (not leader, disk trouble, timeout, …) | waits | `Draining` |
 //! | out of order, or unknown producer id | waits | `Draining`; if the batch was *sent as head*, with nothing unsettled before it, the gap before it is real: epoch bump once drained |
 //! | refused for good | settled, failed | – (its successors come back out of order) |
+//! | too large, of several records | smaller ones will take its place | `Draining`; once it is the first unsettled one: epoch bump |
 //! | fenced | all fail | `Fenced` |
 //! | none, stream lost | waits, in doubt | `Draining` |
 //!
@@ -32,7 +33,7 @@
 //! |---|---|
 //! | nothing unsettled | `Flowing` |
 //! | only batches whose delivery timeout has passed | dropped; epoch + 1, sequences from 0, `Flowing` |
-//! | the head was out of order as head | timed-out ones dropped, the others stamped anew: epoch + 1, sequences from 0; `Resending` |
+//! | the first was out of order as head, or is too large | timed-out ones dropped, the others stamped anew: epoch + 1, sequences from 0; `Resending` |
 //! | else | `Resending`, all in order, under their own sequences |
 //!
 //! A batch whose **delivery timeout** passes before it was sent is simply dropped: it has no sequence.
@@ -91,6 +92,9 @@ enum State {
 struct Entry<B> {
     /// `None` once settled.
     batch: Option<B>,
+    /// What takes its place, with the records of each: it was found too large, and neither it nor what
+    /// was sent after it can be appended, now or later. Waits; nothing behind it is sent.
+    split: Vec<(B, i32)>,
     stamp: ProducerStamp,
     records: i32,
     state: State,
@@ -190,6 +194,7 @@ impl<B> Window<B> {
         debug_assert!(self.has_room(), "no room in the window");
         let entry = Entry {
             batch: Some(batch),
+            split: Vec::new(),
             stamp: self.next_stamp(),
             records,
             state: State::OnWire,
@@ -209,7 +214,10 @@ impl<B> Window<B> {
         if self.mode != Mode::Resending {
             return None;
         }
-        let at = self.entries.iter().position(|entry| entry.state == State::Waiting)?;
+        // Splitting may have made more entries than the broker remembers: they take turns.
+        let in_turn = self.entries.iter().take(self.max_in_flight);
+        let mut in_turn = in_turn.take_while(|entry| entry.split.is_empty());
+        let at = in_turn.position(|entry| entry.state == State::Waiting)?;
         let more = self.entries.iter().skip(at + 1).any(|entry| entry.state == State::Waiting);
         if !more {
             self.mode = Mode::Flowing;
@@ -247,6 +255,26 @@ impl<B> Window<B> {
         settled
     }
 
+    /// The batch of a ticket on the wire.
+    pub(crate) fn on_wire_batch(&self, ticket: Ticket) -> Option<&B> {
+        let at = usize::try_from(ticket.checked_sub(self.first_ticket)?).ok()?;
+        let entry = self.entries.get(at).filter(|entry| entry.state == State::OnWire)?;
+        entry.batch.as_ref()
+    }
+
+    /// The broker found a batch on the wire too large: `parts`, with the records of each, will take
+    /// its place.
+    pub(crate) fn split(&mut self, ticket: Ticket, parts: Vec<(B, i32)>) {
+        let at = ticket.checked_sub(self.first_ticket).and_then(|at| usize::try_from(at).ok());
+        let entry = at.and_then(|at| self.entries.get_mut(at));
+        if let Some(entry) = entry.filter(|entry| entry.state == State::OnWire) {
+            entry.state = State::Waiting;
+            entry.split = parts;
+            self.on_wire -= 1;
+            self.mode = Mode::Draining;
+        }
+    }
+
     /// The stream is gone: what was on the wire is in doubt.
     pub(crate) fn lost(&mut self) {
         if self.on_wire == 0 {
@@ -276,7 +304,8 @@ impl<B> Window<B> {
             return Vec::new();
         }
         let only_expired = self.unsettled().all(|entry| entry.expired);
-        if !only_expired && !self.bump {
+        let is_split = self.entries.front().is_some_and(|entry| !entry.split.is_empty());
+        if !only_expired && !self.bump && !is_split {
             self.mode = Mode::Resending;
             return Vec::new();
         }
@@ -307,6 +336,19 @@ impl<B> Window<B> {
         for entry in self.entries.iter_mut().filter(|entry| !entry.expired) {
             let in_doubt = entry.in_doubt || entry.state == State::OnWire;
             let Some(batch) = entry.batch.as_mut() else { continue };
+            if !entry.split.is_empty() {
+                // Opened together, they expire together.
+                let mut is_over = false;
+                for (part, _) in &mut entry.split {
+                    is_over |= is_expired(part, false);
+                }
+                if is_over {
+                    entry.state = State::Settled;
+                    entry.batch = None;
+                    dropped.extend(entry.split.drain(..).map(|(part, _)| part));
+                }
+                continue;
+            }
             if !is_expired(batch, in_doubt) {
                 continue;
             }
@@ -326,15 +368,14 @@ impl<B> Window<B> {
         self.mode = Mode::Fenced;
         self.on_wire = 0;
         self.first_ticket += self.entries.len() as u64;
-        let entries = std::mem::take(&mut self.entries);
-        entries
-            .into_iter()
-            .filter(|entry| entry.state != State::Settled)
-            .filter_map(|entry| {
-                let in_doubt = entry.in_doubt || entry.state == State::OnWire;
-                entry.batch.map(|batch| (batch, in_doubt))
-            })
-            .collect()
+        self.replace_split();
+        let unsettled = std::mem::take(&mut self.entries).into_iter();
+        let unsettled = unsettled.filter(|entry| entry.state != State::Settled);
+        let with_doubt = unsettled.map(|entry| {
+            let in_doubt = entry.in_doubt || entry.state == State::OnWire;
+            entry.batch.map(|batch| (batch, in_doubt))
+        });
+        with_doubt.flatten().collect()
     }
 
     /// The unsettled batches, oldest first.
@@ -345,6 +386,30 @@ impl<B> Window<B> {
     /// How many answers are awaited.
     pub(crate) fn on_wire(&self) -> usize {
         self.on_wire
+    }
+
+    fn replace_split(&mut self) {
+        if self.entries.iter().all(|entry| entry.split.is_empty()) {
+            return;
+        }
+        for mut entry in std::mem::take(&mut self.entries) {
+            if entry.split.is_empty() {
+                self.entries.push_back(entry);
+                continue;
+            }
+            for (batch, records) in std::mem::take(&mut entry.split) {
+                self.entries.push_back(Entry {
+                    batch: Some(batch),
+                    split: Vec::new(),
+                    stamp: entry.stamp,
+                    records,
+                    state: State::Waiting,
+                    sent_as_head: false,
+                    in_doubt: false,
+                    expired: entry.expired,
+                });
+            }
+        }
     }
 
     fn unsettled(&self) -> impl Iterator<Item = &Entry<B>> {
@@ -367,6 +432,7 @@ impl<B> Window<B> {
     fn restamp(&mut self) {
         self.first_ticket += self.entries.len() as u64;
         self.entries.retain(|entry| entry.state != State::Settled);
+        self.replace_split();
         let mut next = self.next_stamp();
         for entry in &mut self.entries {
             entry.stamp = next;

@@ -89,7 +89,9 @@ impl MessageSet {
 #[derive(Debug)]
 pub(crate) struct SetPart {
     first: Receipt,
-    count: i32,
+    /// Where the last one is, if there is more than one.
+    last: Option<Receipt>,
+    count: usize,
 }
 
 impl SetPart {
@@ -98,8 +100,9 @@ impl SetPart {
         match parts.last_mut() {
             Some(last) if Arc::ptr_eq(&last.first.completion, &receipt.completion) => {
                 last.count += 1;
+                last.last = Some(receipt);
             }
-            _ => parts.push(Self { first: receipt, count: 1 }),
+            _ => parts.push(Self { first: receipt, last: None, count: 1 }),
         }
     }
 
@@ -157,16 +160,18 @@ impl Future for SetFuture {
             return Poll::Ready(Err(error.clone()));
         }
         while let Some(part) = this.parts.get_mut(this.next) {
-            let metadata = match part.first.poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(metadata)) => metadata,
-            };
-            this.first.get_or_insert(metadata);
-            this.last_offset = metadata.offset.map(|first| first.plus(i64::from(part.count) - 1));
+            for receipt in [Some(&mut part.first), part.last.as_mut()].into_iter().flatten() {
+                let metadata = match receipt.poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(metadata)) => metadata,
+                };
+                this.first.get_or_insert(metadata);
+                this.last_offset = metadata.offset;
+            }
             this.next += 1;
         }
-        let count = this.parts.iter().map(|part| part.count as usize).sum();
+        let count = this.parts.iter().map(|part| part.count).sum();
         let first = this.first;
         Poll::Ready(Ok(SetMetadata {
             partition: first.map_or(-1, |first| first.partition),

@@ -58,19 +58,16 @@ impl Shared {
         outcome: Outcome,
     ) {
         let records = u64::from(records.unsigned_abs());
-        let error = match &outcome {
-            Outcome::Done { .. } => None,
-            Outcome::Failed(error) => Some(error.clone()),
-        };
         if completion.is_complete() {
             return;
         }
-        match error {
-            None => {
+        match &outcome {
+            Outcome::Done { .. } => {
                 self.acknowledged.fetch_add(records, Ordering::Relaxed);
                 self.acknowledged_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             }
-            Some(error) => self.count_failed(records, error),
+            Outcome::Failed(error) => self.count_failed(records, error.clone()),
+            Outcome::Split(_) => {}
         }
         completion.complete(outcome);
     }

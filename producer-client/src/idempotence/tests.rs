@@ -68,6 +68,8 @@ struct Simulation {
     /// Requests in the sockets of connections the client has given up.
     late: Vec<VecDeque<Request>>,
     next_batch: u32,
+    /// Every batch that was sent, the parts of those that were split instead of them.
+    sent: BTreeSet<u32>,
     acknowledged: BTreeSet<u32>,
     refused: BTreeSet<u32>,
     timed_out: BTreeSet<u32>,
@@ -94,6 +96,7 @@ impl Simulation {
             pipe: Pipe::default(),
             late: Vec::new(),
             next_batch: 0,
+            sent: BTreeSet::new(),
             acknowledged: BTreeSet::new(),
             refused: BTreeSet::new(),
             timed_out: BTreeSet::new(),
@@ -102,7 +105,11 @@ impl Simulation {
     }
 
     fn poisoned(batch: u32) -> bool {
-        batch % 97 == 41
+        batch / STEP % 97 == 41
+    }
+
+    fn too_large(batch: u32) -> bool {
+        batch / STEP % 31 == 7 && batch.is_multiple_of(STEP)
     }
 
     fn send(&mut self) {
@@ -111,7 +118,8 @@ impl Simulation {
             self.pipe.requests.push_back(Request { ticket, batch, records: records(batch), stamp });
         } else if self.window.has_room() {
             let batch = self.next_batch;
-            self.next_batch += 1;
+            self.next_batch += STEP;
+            self.sent.insert(batch);
             let stamp = self.window.next_stamp();
             let ticket = self.window.push(batch, records(batch));
             self.pipe.requests.push_back(Request { ticket, batch, records: records(batch), stamp });
@@ -127,14 +135,15 @@ impl Simulation {
                 let _ = self.append(&request);
                 Answer::RetryInDoubt
             }
-            _ if Self::poisoned(request.batch) => Answer::Refused,
+            _ if Self::poisoned(request.batch) || Self::too_large(request.batch) => Answer::Refused,
             _ => self.append(&request).expect("a live request is never fenced"),
         };
         self.pipe.answers.push((request.ticket, answer));
     }
 
     fn append(&mut self, request: &Request) -> Option<Answer> {
-        if Self::poisoned(request.batch) { None } else { self.broker.append(request) }
+        let is_refused = Self::poisoned(request.batch) || Self::too_large(request.batch);
+        if is_refused { None } else { self.broker.append(request) }
     }
 
     fn serve_late(&mut self) {
@@ -159,12 +168,28 @@ impl Simulation {
         // Answers may overtake one another.
         let near = self.pipe.answers.len().min(4);
         let (ticket, answer) = self.pipe.answers.remove(self.rng.usize(..near));
+        if answer == Answer::Refused
+            && let Some(&batch) = self.window.on_wire_batch(ticket)
+            && Self::too_large(batch)
+        {
+            return self.split(ticket, batch);
+        }
         if let Some(batch) = self.window.answered(ticket, answer) {
             match answer {
                 Answer::Appended => self.acknowledged.insert(batch),
                 _ => self.refused.insert(batch),
             };
         }
+    }
+
+    fn split(&mut self, ticket: Ticket, batch: u32) {
+        let parts = [batch + 1, batch + 2];
+        self.sent.remove(&batch);
+        self.sent.extend(parts);
+        if self.timed_out.contains(&batch) {
+            self.timed_out.extend(parts);
+        }
+        self.window.split(ticket, parts.map(|part| (part, records(part))).into());
     }
 
     fn disconnect(&mut self) {
@@ -175,7 +200,7 @@ impl Simulation {
     }
 
     fn expire(&mut self) {
-        let until = self.next_batch.saturating_sub(self.rng.u32(..40));
+        let until = self.next_batch.saturating_sub(STEP * self.rng.u32(..40));
         let (timed_out, safe) = (&mut self.timed_out, &mut self.safe_to_resend);
         let dropped = self.window.expire(|batch, in_doubt| {
             let is_over = *batch < until && timed_out.insert(*batch);
@@ -231,7 +256,7 @@ impl Simulation {
         let log = &self.broker.log;
         assert!(log.is_sorted_by(|a, b| a < b), "duplicate or out of order");
         let in_log: BTreeSet<u32> = log.iter().copied().collect();
-        for batch in 0..self.next_batch {
+        for &batch in &self.sent {
             let told = self.timed_out.contains(&batch);
             if self.acknowledged.contains(&batch) {
                 assert!(in_log.contains(&batch), "acknowledged {batch} is lost");
@@ -243,6 +268,9 @@ impl Simulation {
         }
     }
 }
+
+/// Between the numbers of batches there is room for their parts.
+const STEP: u32 = 4;
 
 fn records(batch: u32) -> i32 {
     1 + (batch % 7) as i32
@@ -332,6 +360,24 @@ fn a_timed_out_batch_in_doubt_keeps_its_place_while_a_later_one_lives() {
     window.expire(|_, _| true);
     assert_eq!(window.settle(), [0, 1, 2]);
     assert!(window.has_room() && window.next_stamp().epoch == 1);
+}
+
+#[test]
+fn a_batch_that_is_too_large_gives_way_to_smaller_ones_in_its_place() {
+    let mut window = window(4);
+    window.answered(0, Answer::RetryInDoubt);
+    window.split(1, vec![(10, 4), (11, 6)]);
+    window.answered(2, Answer::OutOfOrder);
+    window.split(3, vec![(30, 5), (31, 5)]);
+    assert!(window.settle().is_empty());
+    // What is before it may be in the log: it is settled first, under its own sequence.
+    assert_eq!(resent(&mut window), [(0, 0, 0)]);
+    assert!(!window.has_room() && window.on_wire() == 1);
+    assert_eq!(window.answered(0, Answer::Appended), Some(0));
+    window.settle();
+    let expected = [(10, 0, 1), (11, 4, 1), (2, 10, 1), (30, 20, 1), (31, 25, 1)];
+    assert_eq!(resent(&mut window), expected);
+    assert!(window.has_room());
 }
 
 #[test]

@@ -71,6 +71,7 @@ impl Sender {
                 }
             }
             Verdict::Again(answer, code, error) => self.on_retry(at, ticket, answer, code, &error),
+            Verdict::Refused(ErrorCode::MessageTooLarge, _) if partition.halve(ticket) => {}
             Verdict::Refused(code, error) => {
                 let failed = SendError::Rejected {
                     topic: Arc::clone(&partition.queue.name.topic),

@@ -6,13 +6,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use proto::client::Backoff;
 use proto::grpc::produce_request_head;
-use proto::record::{ProducerStamp, restamp_producer};
+use proto::record::{Batch, BatchBuilder, Header, ProducerStamp, restamp_producer};
 use proto::{BrokerId, LeaderEpoch, TopicId, v1};
 
 use super::Sender;
 use super::link::{InFlight, Link};
 use crate::accumulator::{PartitionQueue, QueueIndex, Taken};
-use crate::batch::{Completion, OpenBatch};
+use crate::batch::{Completion, OpenBatch, Outcome};
 use crate::config::Acks;
 use crate::idempotence::{Mode, Ticket, Window};
 
@@ -29,6 +29,35 @@ pub(crate) struct SentBatch {
     pub(super) charged: usize,
     pub(super) records: i32,
     pub(super) attempts: u32,
+}
+
+impl SentBatch {
+    /// The batch in two halves with completions of their own; `None` if it cannot be divided.
+    pub(super) fn halve(&self) -> Option<[SentBatch; 2]> {
+        if self.records < 2 {
+            return None;
+        }
+        let batch = Batch::parse_without_crc(&self.bytes).ok()?;
+        let half = self.records / 2;
+        let mut builders = [(); 2].map(|()| BatchBuilder::new(self.bytes.len()));
+        for (index, record) in (0..).zip(batch.records()) {
+            let record = record.ok()?;
+            let headers: Vec<Header<'_>> = record.headers.collect();
+            let builder = &mut builders[usize::from(index >= half)];
+            builder.append(record.timestamp, record.key, record.value, &headers).ok()?;
+        }
+        let charges = [self.charged / 2, self.charged - self.charged / 2];
+        let mut charges = charges.into_iter();
+        Some(builders.map(|builder| SentBatch {
+            records: builder.record_count(),
+            bytes: builder.finish(ProducerStamp::NONE),
+            stamp: ProducerStamp::NONE,
+            completion: Completion::new(self.completion.partition()),
+            opened: self.opened,
+            charged: charges.next().unwrap_or_default(),
+            attempts: 0,
+        }))
+    }
 }
 
 /// See the module.
@@ -190,6 +219,36 @@ impl PartitionState {
         }
         batch.attempts += 1;
         Some((resend.ticket, batch.bytes.clone()))
+    }
+
+    /// A batch that the topic finds too large (it may allow less than `batch.size`) goes on as two,
+    /// and new ones are smaller. False if it is a single record.
+    pub(super) fn halve(&mut self, ticket: Ticket) -> bool {
+        let Some(batch) = self.window.on_wire_batch(ticket) else { return false };
+        let Some(halves) = batch.halve() else { return false };
+        let name = &self.queue.name;
+        tracing::debug!(partition = %name, bytes = batch.bytes.len(), "batch too large, halved");
+        self.queue.limit_batches(batch.bytes.len() / 2);
+        let firsts = [0, halves[0].records];
+        match batch.completion.outcome() {
+            // Its futures know a timeout already: so do its halves.
+            Some(outcome) => {
+                for half in &halves {
+                    half.completion.complete(outcome.clone());
+                }
+            }
+            None => {
+                let parts = firsts.into_iter().zip(&halves);
+                let parts = parts.map(|(first, half)| (first, Arc::clone(&half.completion)));
+                batch.completion.complete(Outcome::Split(parts.collect()));
+            }
+        }
+        let halves = halves.into_iter().map(|half| {
+            let records = half.records;
+            (half, records)
+        });
+        self.window.split(ticket, halves.collect());
+        true
     }
 
     fn request(&self, request_id: u64, acks: Acks, max_in_flight: usize) -> v1::ProduceRequest {

@@ -37,6 +37,8 @@ pub(crate) struct Faults {
     pub(crate) move_leader: u32,
     pub(crate) reorder: bool,
     pub(crate) slow: bool,
+    /// Batches of more bytes are refused; 0: none.
+    pub(crate) batch_len_max: usize,
     /// Values with this in them are refused for good.
     pub(crate) poison: Option<&'static str>,
 }
@@ -178,12 +180,13 @@ impl State {
         if request.topic_id != self.topic_id {
             return refuse(ErrorCode::UnknownTopicId, "another topic");
         }
+        if (1..request.records.len()).contains(&self.faults.batch_len_max) {
+            return refuse(ErrorCode::MessageTooLarge, "more than max.message.bytes");
+        }
         let batch = Batch::parse(&request.records).expect("a valid batch");
         let header = batch.header().clone();
-        let values: Vec<Bytes> = batch
-            .records()
-            .map(|record| Bytes::copy_from_slice(record.unwrap().value.unwrap()))
-            .collect();
+        let values = batch.records().map(|record| record.unwrap().value.unwrap());
+        let values: Vec<Bytes> = values.map(Bytes::copy_from_slice).collect();
         if let Some(poison) = self.faults.poison
             && values.iter().any(|v| v.windows(poison.len()).any(|w| w == poison.as_bytes()))
         {

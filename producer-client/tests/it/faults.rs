@@ -100,6 +100,7 @@ fn faults(rng: &mut Rng) -> Faults {
         stall_for: Duration::ZERO,
         reorder: rng.bool(),
         slow: rng.bool(),
+        batch_len_max: 0,
         poison: None,
     }
 }
@@ -199,6 +200,35 @@ async fn a_refused_batch_fails_alone() {
         assert_eq!(producer.stats().failed as usize, refused);
         let error = producer.close(Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(error.failed as usize, refused);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_for_its_topic_goes_on_in_pieces() {
+    over_seeds(3000..3030, async |seed| {
+        let mut rng = Rng::with_seed(seed);
+        let faults = Faults { batch_len_max: rng.usize(100..380), ..faults(&mut rng) };
+        let brokers = Brokers::start(seed, 2, PARTITIONS, faults).await;
+        let mut config = config(&brokers);
+        config.enable_idempotence = Some(seed % 5 != 0);
+        let idempotent = config.is_idempotent();
+        let producer = Producer::start(config).unwrap();
+        let sent = send_all(&producer, 1500, &mut rng).await;
+        for sent in &sent {
+            assert!(sent.result.is_ok(), "{:?}", sent.result);
+        }
+        if idempotent {
+            check(&brokers, &sent);
+        }
+        assert_eq!(producer.stats().acknowledged, 1500);
+        producer.close(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(producer.stats().buffered_bytes, 0);
+        // A record that is too large alone is refused.
+        let producer = Producer::start(self::config(&brokers)).unwrap();
+        let large = "x".repeat(500);
+        let error = producer.send(Record::to("t").value(&large)).await.unwrap_err();
+        assert_eq!(error.code(), Some(proto::ErrorCode::MessageTooLarge), "{error}");
     })
     .await;
 }
