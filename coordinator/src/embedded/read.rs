@@ -184,7 +184,8 @@ impl State {
     fn get_ephemerals(&self, asker: Asker<'_>, input: &mut Input<'_>) -> Result<Output> {
         let prefix = input.buffer()?.unwrap_or_default();
         let prefix = std::str::from_utf8(prefix).map_err(|_| ErrorCode::MarshallingError)?;
-        let all = matches!(prefix.trim(), "" | "/");
+        // Java's trim: control characters count as blanks.
+        let all = matches!(prefix.trim_matches(|c| c <= ' '), "" | "/");
         let mut paths = self.tree.ephemerals(asker.session);
         paths.retain(|path| all || path.starts_with(prefix));
         let mut output = Output::new();
@@ -199,7 +200,8 @@ impl State {
         let path = input.string()?;
         self.readable(path)?;
         let mut output = Output::new();
-        output.size(self.tree.descendants(path));
+        // Asked for the path "", the Java server counts the root too, under its other name.
+        output.size(self.tree.descendants(path) + usize::from(path.is_empty()));
         Ok(output)
     }
 
