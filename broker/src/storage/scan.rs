@@ -4,13 +4,15 @@
 use std::io;
 
 use proto::Offset;
-use proto::record::{BatchHeader, HEADER_LEN, crc32c};
+use proto::record::{BatchHeader, Crc32c, HEADER_LEN};
 
 use super::disk::{DiskFile, read_fully};
 use super::segment::Tip;
 
 /// Bytes read at a time.
 const BLOCK: usize = 1 << 20;
+/// Headers that tell of more are garbage; bounds the work behind each.
+const BATCH_MAX: usize = 256 << 20;
 /// Where the CRC's range begins in a batch, and where the magic byte is.
 const CRC_FROM: usize = 21;
 const MAGIC_AT: usize = 16;
@@ -54,11 +56,20 @@ impl<'a> Scan<'a> {
             return Ok(None);
         };
         let size = header.size_in_bytes();
-        if size as u64 > left {
+        if size as u64 > left || size > BATCH_MAX {
             return Ok(None);
         }
-        let bytes = self.bytes(position, size)?;
-        Ok((bytes.len() == size && crc32c(&bytes[CRC_FROM..]) == header.crc).then_some(header))
+        let mut crc = Crc32c::new();
+        let mut done = CRC_FROM;
+        while done < size {
+            let piece = self.bytes(position + done as u64, (size - done).min(BLOCK))?;
+            if piece.is_empty() {
+                return Ok(None);
+            }
+            crc.update(piece);
+            done += piece.len();
+        }
+        Ok((crc.finish() == header.crc).then_some(header))
     }
 
     /// The first place after `position` where a good batch of an offset at or above `offset`
