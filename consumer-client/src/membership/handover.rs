@@ -41,6 +41,7 @@ impl Group {
         running: bool,
         claimed: Claimed,
     ) {
+        self.kept_by.remove(partition);
         let me = &self.identity.consumer;
         let by_me = claimed.committed.as_ref().is_some_and(|committed| committed.by == *me);
         let next_fence = self.book.fence(partition).map(|fence| fence + 1);

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::streams::Streams;
 use super::zookeeper_group::{Group, GroupCommand, Identity};
 use crate::error::CommitError;
+use crate::event::Event;
 use crate::shared::Shared;
 
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -68,6 +69,7 @@ fn is_name(c: char) -> bool {
 
 /// The session in the registry; where it is, the settings say, or the brokers.
 async fn session(shared: &Shared, cluster: &Cluster) -> Session {
+    let mut told = false;
     loop {
         let why = match connect_string(shared, cluster).await {
             Ok(connect) => {
@@ -81,6 +83,9 @@ async fn session(shared: &Shared, cluster: &Cluster) -> Session {
             Err(why) => why,
         };
         tracing::warn!(why, "cannot join the group yet");
+        if !std::mem::replace(&mut told, true) {
+            shared.emit(Event::RegistryUnreachable);
+        }
         tokio::time::sleep(RETRY_AFTER).await;
     }
 }

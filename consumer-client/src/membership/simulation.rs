@@ -480,7 +480,7 @@ fn happening() -> impl proptest::strategy::Strategy<Value = Happening> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn partitions_are_owned_at_most_once_and_in_the_end_exactly_once(

@@ -77,6 +77,20 @@ pub(super) enum ClaimReport {
     Unanswered,
 }
 
+/// A partition whose claim met another's owner node.
+#[derive(Debug)]
+pub(super) struct Kept {
+    owner: String,
+    since: Instant,
+    reported: u32,
+}
+
+impl Kept {
+    fn now() -> Self {
+        Self { owner: String::new(), since: Instant::now(), reported: 0 }
+    }
+}
+
 /// Who this member is.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
@@ -105,6 +119,8 @@ pub(crate) struct Group {
     pub(super) registered: Option<Wanted>,
     /// Fires when the owner of a partition that was refused goes.
     pub(super) held_by: HashMap<TopicPartition, OneshotWatcher>,
+    /// Partitions of this member that another still owns.
+    pub(super) kept_by: BTreeMap<TopicPartition, Kept>,
     /// Releases in progress: not drained, drained, or under way to the registry.
     pub(super) releasing: HashMap<TopicPartition, Releasing>,
     /// Granted and not told yet.
@@ -139,6 +155,7 @@ impl Group {
             streams,
             registered: None,
             held_by: HashMap::new(),
+            kept_by: BTreeMap::new(),
             releasing: HashMap::new(),
             assigned: Vec::new(),
             seen: Seen::default(),
@@ -232,10 +249,26 @@ impl Group {
             self.cut_told = true;
             self.shared.emit(Event::RegistryUnreachable);
         }
+        self.report_kept(now);
         self.book.expire_waiters(now, "no server of it answered within default.api.timeout.ms");
         if self.leaving.is_some_and(|deadline| deadline <= now) {
             tracing::warn!("leaving the group took too long: closing the session as it is");
             self.done = true;
+        }
+    }
+
+    /// A partition that its owner does not let go stands still: that is told.
+    fn report_kept(&mut self, now: Instant) {
+        let after = self.shared.config.stall_report;
+        for (partition, kept) in &mut self.kept_by {
+            let since = now.duration_since(kept.since);
+            if since >= after * (kept.reported + 1) {
+                kept.reported += 1;
+                let owner = &kept.owner;
+                let why = format!("the plan gives it to this member, and {owner} still owns it");
+                let partition = partition.clone();
+                self.shared.emit(Event::Stalled { partition, why, since });
+            }
         }
     }
 
@@ -275,6 +308,7 @@ impl Group {
         self.live = None;
         self.watching.abort_all();
         self.held_by.clear();
+        self.kept_by.clear();
         self.book.hold_all();
         self.shared.emit(Event::SessionExpired);
         inputs.push(Input::SessionLost);
@@ -384,8 +418,17 @@ impl Group {
     fn take(&mut self, report: Report, inputs: &mut Vec<Input>) {
         match report {
             Report::Input(input) => {
-                if let Input::Seen(seen) = &input {
-                    self.note_deletions(seen);
+                match &input {
+                    Input::Seen(seen) => self.note_deletions(seen),
+                    Input::Plan(agreed) => {
+                        let me = Some(self.identity.consumer.as_str());
+                        let planned = agreed.as_ref().map(|agreed| &agreed.plan);
+                        self.kept_by.retain(|p, _| {
+                            let owner = planned.and_then(|plan| plan.owner(&p.topic, p.partition));
+                            owner.map(|(member, _)| member) == me
+                        });
+                    }
+                    _ => {}
                 }
                 inputs.push(input);
             }
@@ -398,6 +441,8 @@ impl Group {
                     ClaimReport::Held { owner, watcher } => {
                         self.held_by.insert(partition.clone(), watcher);
                         let own = owner.consumer == self.identity.consumer;
+                        let kept = self.kept_by.entry(partition.clone());
+                        kept.or_insert_with(Kept::now).owner = owner.consumer;
                         if own { Claimed::HeldByOldSelf } else { Claimed::Held }
                     }
                     ClaimReport::PlanMoved => Claimed::PlanMoved,
