@@ -181,9 +181,13 @@ fn doubt_close(in_doubt: bool) -> &'static str {
     }
 }
 
+fn failed_text(failed: u64) -> String {
+    format!("{failed} record{} failed", if failed == 1 { "" } else { "s" })
+}
+
 /// A flush that ended with records that were not acknowledged.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{failed} records failed since the last flush; the first: {first}")]
+#[error("{} since the last flush; the first: {first}", failed_text(*.failed))]
 pub struct FlushError {
     /// How many.
     pub failed: u64,
