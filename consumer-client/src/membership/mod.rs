@@ -4,7 +4,7 @@
 //! - `commits` decides what is written to the offset nodes, and when. Pure, too.
 //! - `zookeeper_group` acts: it turns what the registry shows into inputs and effects into
 //!   `requests`; `handover` is its way with a partition; `watches` are its eyes; `streams` says
-//! where a partition flows.
+//!   where a partition flows.
 //!
 //! Everything a member does to a partition follows the plan node and nothing else.
 
