@@ -129,7 +129,7 @@ impl Bench<'_> {
         match name {
             MEMCPY => {
                 let measured = call(&Task::Memcpy)?;
-                self.report(name, json!({}), measured);
+                self.report(name, &json!({}), measured);
                 Ok(())
             }
             TCP_64K => self.raw_produce(name, 0),
@@ -148,7 +148,7 @@ impl Bench<'_> {
     }
 
     /// Prints a figure and keeps it for the table.
-    fn report(&mut self, name: &str, settings: Value, mut values: Value) {
+    fn report(&mut self, name: &str, settings: &Value, mut values: Value) {
         derive(&mut values);
         if let Some(ratio) = self.ratio(name, &values) {
             merge(
@@ -237,7 +237,7 @@ impl Bench<'_> {
         merge(&mut measured, json!({ "disk_bytes_per_record": disk }));
         self.topics.insert(kind, topic);
         if report {
-            self.report(kind, self.settings(load, flush, &settings), measured);
+            self.report(kind, &self.settings(load, flush, &settings), measured);
         }
         Ok(())
     }
@@ -257,7 +257,7 @@ impl Bench<'_> {
         let client = self.client(&topic, &settings);
         let measured =
             self.beside(self.broker.process_id(), || call(&Task::Drain { client, load, owned }))?;
-        self.report(name, self.settings(load, &self.options.flush, &settings), measured);
+        self.report(name, &self.settings(load, &self.options.flush, &settings), measured);
         Ok(())
     }
 
@@ -280,7 +280,7 @@ impl Bench<'_> {
             Task::RawProduce { address, load, in_flight }
         })?;
         std::fs::remove_file(self.raw_file())?;
-        self.report(name, json!({ "records": load.records, "in_flight": in_flight }), measured);
+        self.report(name, &json!({ "records": load.records, "in_flight": in_flight }), measured);
         Ok(())
     }
 
@@ -289,7 +289,7 @@ impl Bench<'_> {
         let measured = self.raw(&Task::RawSink { file: self.raw_file() }, |address| {
             Task::RawRoundTrip { address, records }
         })?;
-        self.report(name, json!({ "records": records, "in_flight": 1 }), measured);
+        self.report(name, &json!({ "records": records, "in_flight": 1 }), measured);
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl Bench<'_> {
         let files = files.iter().map(|path| path.display().to_string()).collect();
         let measured =
             self.raw(&Task::RawSource { files }, |address| Task::RawDrain { address, load })?;
-        self.report(name, json!({ "records": load.records }), measured);
+        self.report(name, &json!({ "records": load.records }), measured);
         Ok(())
     }
 
@@ -313,7 +313,7 @@ impl Bench<'_> {
         let task = Task::RoundTrip { client, records, current_runtime };
         let measured = self.beside(self.broker.process_id(), || call(&task))?;
         let load = Load { records, partitions: 1, run: 1 };
-        self.report(name, self.settings(load, &self.options.flush, &settings), measured);
+        self.report(name, &self.settings(load, &self.options.flush, &settings), measured);
         Ok(())
     }
 
@@ -342,7 +342,7 @@ impl Bench<'_> {
         let load = Load { records, partitions: 1, run: 1 };
         let mut settings = self.settings(load, &self.options.flush, &settings);
         merge(&mut settings, json!({ "rate": rate }));
-        self.report(name, settings, measured);
+        self.report(name, &settings, measured);
         Ok(())
     }
 }
