@@ -169,7 +169,13 @@ impl State {
 
     fn check_watches(&self, input: &mut Input<'_>) -> Result<Output> {
         let (path, of) = (input.string()?, watcher_type(input)?);
-        if self.watches.contains(path, of) { Ok(Output::new()) } else { Err(ErrorCode::NoWatcher) }
+        // The Java server walks up the path, and stumbles where there is no slash to walk to.
+        match path {
+            "" => Err(ErrorCode::NoWatcher),
+            path if !path.contains('/') => Err(ErrorCode::MarshallingError),
+            path if self.watches.contains(path, of) => Ok(Output::new()),
+            _ => Err(ErrorCode::NoWatcher),
+        }
     }
 
     fn remove_watches(&mut self, asker: Asker<'_>, input: &mut Input<'_>) -> Result<Output> {
