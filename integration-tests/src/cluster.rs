@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -116,7 +116,28 @@ impl Cluster {
             cluster.brokers.insert(id, broker);
             cluster.start_broker(id)?;
         }
+        cluster.wait_for_brokers()?;
         Ok(cluster)
+    }
+
+    /// Waits until the controller knows every broker that was started: a broker is ready when it is
+    /// registered, and the controller places nothing on it before it has seen that.
+    fn wait_for_brokers(&self) -> Result<()> {
+        if self.coordinators.is_empty() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let listed = self.run("coordinator", &["brokers", "--list", "--format", "json"]);
+            let live = listed.as_ref().map_or(0, |text| text.matches("\"grpc_port\"").count());
+            if live >= self.brokers.len() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{live} of {} brokers are live: {listed:?}", self.brokers.len());
+            }
+            crate::workload::nap(Duration::from_millis(50));
+        }
     }
 
     /// The scratch directory.

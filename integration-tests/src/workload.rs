@@ -62,6 +62,9 @@ impl LoadOptions {
     }
 }
 
+/// How long a broker that was away may take to lead again.
+const LEADERS_WITHIN: Duration = Duration::from_secs(20);
+
 /// `<producer>:<number>`, padded.
 pub fn value(producer: u32, number: u64, len: usize) -> String {
     let mut value = format!("{producer}:{number}:");
@@ -206,7 +209,13 @@ impl Sender {
 /// Log start and high watermark of each partition.
 pub async fn bounds(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<(i64, i64)>> {
     let cluster = Cluster::new(ClusterOptions::new(bootstrap.split(',')));
-    let view = cluster.topic(topic).await?.context("the topic is not in the metadata")?;
+    // A broker that was away is a leader again as soon as the controller has seen it.
+    let view = crate::eventually("every partition has a leader", LEADERS_WITHIN, async || {
+        cluster.refresh(&[topic]).await?;
+        let view = cluster.topic(topic).await?.context("the topic is not in the metadata")?;
+        Ok(view.partitions.iter().all(|partition| partition.leader.is_some()).then_some(view))
+    })
+    .await?;
     let mut bounds = Vec::new();
     for partition in 0..partitions {
         let leader = view.partitions[partition as usize].leader.context("no leader")?;

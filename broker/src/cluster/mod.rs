@@ -2,8 +2,8 @@
 //!
 //! [`member`] is the one task that follows the session and the controller: it registers
 //! ([`identity`]), reads the registry whole ([`whole_read`]) or takes numbered updates
-//! ([`update`]), keeps the image every thread reads ([`metadata`]), and has partitions opened, led and removed
-//! ([`placement`] decides, [`settle`] does). [`controller_link`] forwards Admin calls,
+//! ([`update`]), keeps the image every thread reads ([`metadata`]), and has partitions opened, led
+//! and removed ([`placement`] decides, [`settle`] does). [`controller_link`] forwards Admin calls,
 //! [`producer_ids`] holds a block of producer ids.
 
 pub mod controller_link;

@@ -6,7 +6,8 @@ use super::checked_text;
 
 /// Damaged bytes in one segment, or a segment that is missing.
 ///
-/// `from <= to` (equal where foreign bytes were put between batches). The bytes are `[position, end_position)` of the segment with `segment` as its base
+/// `from <= to` (equal where foreign bytes were put between batches). The bytes are `[position,
+/// end_position)` of the segment with `segment` as its base
 /// offset; the two are equal where a whole segment is missing behind that one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DamagedRange {

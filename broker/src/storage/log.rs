@@ -56,7 +56,8 @@ pub(super) struct Writer {
 /// others are exclusive; `flushed` alone says something about stable storage. Positions are read
 /// without a lock; each grows, save in a truncation.
 ///
-/// Locks, in the order they are taken: `flush.running`, `epochs_file`, `writer`, `flush.waiters`. The writer lock
+/// Locks, in the order they are taken: `flush.running`, `epochs_file`, `writer`,
+/// `flush.waiters`. The writer lock
 /// is held over a write to the page cache, never over an fsync of log data; readers take none.
 pub struct Log {
     pub(super) partition: TopicPartition,

@@ -6,7 +6,8 @@
 //!     +--another is active--> Standby --its node goes-------+
 //! ```
 //!
-//! Runs on a current-thread runtime; the future of [`Controller::run`] is not `Send`. A term that ends while its session lives gives the node back
+//! Runs on a current-thread runtime; the future of [`Controller::run`] is not `Send`. A term
+//! that ends while its session lives gives the node back
 //! first, so that each term has an epoch of its own.
 
 use std::io;

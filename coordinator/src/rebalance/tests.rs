@@ -1,3 +1,5 @@
+//! Every strategy: each partition once, only to subscribers, balanced, and little moved.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::{Just, ProptestConfig, prop_assert, prop_assert_eq, prop_oneof, proptest};

@@ -4,6 +4,7 @@
 
 mod admin;
 mod durability;
+mod expiry;
 mod full_disk;
 mod group_registries;
 mod groups;
@@ -14,4 +15,5 @@ mod registry_differential;
 mod registry_restart;
 mod sessions;
 mod tidy;
+mod topic_recreation;
 mod zookeeper_faults;

@@ -35,7 +35,8 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 const UNSAFE_ALLOWED: &[&str] = &["broker/src/storage/disk", "coordinator/src/embedded/disk"];
 
 const FILE_LINES_MAX: usize = 800;
-const LINE_WIDTH_MAX: usize = 100;
+/// rustfmt keeps code within 100; prose may run over by a word, tables and addresses by any length.
+const LINE_WIDTH_MAX: usize = 110;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
@@ -90,7 +91,8 @@ fn every_file_says_what_it_is_and_stays_readable() {
         }
         for (number, line) in text.lines().enumerate() {
             let width = line.chars().count();
-            if width > LINE_WIDTH_MAX && !line.contains("http") && !line.contains('"') {
+            let free = ["http", "\"", "|"].iter().any(|mark| line.contains(mark));
+            if width > LINE_WIDTH_MAX && !free {
                 problems.push(format!("{path}:{}: {width} columns", number + 1));
             }
         }

@@ -1,3 +1,5 @@
+//! Open batches: order, sizes, memory.
+
 use std::collections::HashMap;
 
 use super::*;

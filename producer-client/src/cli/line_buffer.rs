@@ -186,7 +186,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_split(input in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..200), step in 1usize..40) {
+        fn agrees_with_split(
+            input in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..200),
+            step in 1usize..40,
+        ) {
             let mut expected: Vec<&[u8]> = input.split(|&b| b == b'\n').collect();
             if expected.last().is_some_and(|last| last.is_empty()) {
                 expected.pop();

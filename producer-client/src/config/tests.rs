@@ -1,3 +1,5 @@
+//! Settings: documented defaults, bounds, suggestions.
+
 use super::*;
 
 #[test]

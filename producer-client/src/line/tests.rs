@@ -1,3 +1,5 @@
+//! The line of records that wait for room.
+
 use std::sync::Barrier;
 use std::time::Duration;
 

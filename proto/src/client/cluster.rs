@@ -138,7 +138,8 @@ impl Cluster {
     }
 
     /// To be told when a connection is of no use (requests on it time out): it is closed at once, all
-    /// that is on it fails, and the next call makes a new one. A connection that closed itself needs no telling.
+    /// that is on it fails, and the next call makes a new one. A connection that closed itself
+    /// needs no telling.
     pub fn connection_broken(&self, connection: &Connection) {
         self.inner.pool.broken(connection);
     }

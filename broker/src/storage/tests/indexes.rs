@@ -82,7 +82,10 @@ proptest! {
     }
 
     #[test]
-    fn epochs_survive_their_file(steps in prop::collection::vec((1i32..5, 0i64..100), 0..20), cut in 0i64..1000) {
+    fn epochs_survive_their_file(
+        steps in prop::collection::vec((1i32..5, 0i64..100), 0..20),
+        cut in 0i64..1000,
+    ) {
         let mut history = EpochHistory::default();
         let (mut epoch, mut start) = (-1, 0);
         for (epochs, records) in steps {

@@ -1,3 +1,5 @@
+//! Payloads survive a round trip; newer versions and garbage are refused.
+
 use super::*;
 
 fn topic_id() -> TopicId {
