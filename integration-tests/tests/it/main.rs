@@ -3,6 +3,7 @@
 //! Tests marked `ignore` take minutes; `integration-tests/run --long` has them.
 
 mod admin;
+mod dev;
 mod durability;
 mod expiry;
 mod full_disk;
