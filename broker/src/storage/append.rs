@@ -223,7 +223,7 @@ impl<'a> Appending<'_, 'a> {
         Ok(())
     }
 
-    /// Assigns offsets and queues the bytes; what it takes note of is taken back if the write fails.
+    /// Assigns offsets and queues the bytes; its notes are taken back if the write fails.
     fn stage(&mut self, request: &AppendRequest<'a>) -> Appended {
         let now_ms = self.log.context.clock.now_ms();
         let wanted = self.config.message_timestamp_type;

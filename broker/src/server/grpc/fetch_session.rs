@@ -3,7 +3,7 @@
 //!
 //! A handle is *ready* (in the queue, to be looked at), *parked* (its partition rings the [`Bell`]
 //! when it moves), *reading* (a disk thread fetches its records) or *looked* at (it was sent in
-//! this round). A round sends of each handle once, in turn, so that a busy partition starves nobody.
+//! this round). A round sends of each handle once, in turn: a busy partition starves nobody.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
