@@ -9,7 +9,10 @@ use anyhow::{Context, Result, ensure};
 use integration_tests::cluster::{Cluster, ClusterOptions};
 
 /// More than the process idles with, far less than any of the attacks would cost unbounded.
-const GROWTH_MIB_MAX: f64 = 512.0;
+const GROWTH_MIB_MAX: f64 = 256.0;
+
+/// Idle HTTP/2 connections cost about 31 KiB each unoptimised: 10,000 of them stay below this.
+const IDLE_GROWTH_MIB_MAX: f64 = 512.0;
 
 fn garbage(seed: u64, length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
@@ -137,7 +140,7 @@ fn ten_thousand_idle_connections_leave_room_for_work() -> Result<()> {
     cluster.create_topic("busy", 1, &[])?;
     let grown = cluster.broker_process(1)?.memory()?.mib() - before.mib();
     println!("10,000 idle connections: {grown:.1} MiB, {:.1} KiB each", grown * 1024.0 / 1e4);
-    ensure!(grown < GROWTH_MIB_MAX, "10,000 idle connections cost {grown:.0} MiB");
+    ensure!(grown < IDLE_GROWTH_MIB_MAX, "10,000 idle connections cost {grown:.0} MiB");
     drop(idle);
     cluster.create_topic("busy-again", 1, &[])?;
     Ok(())
