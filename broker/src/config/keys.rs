@@ -6,6 +6,8 @@
 pub(crate) enum Kind {
     /// A whole number within bounds, both inclusive.
     Int { min: i64, max: i64 },
+    /// A number from 0 to 1.
+    Ratio,
     /// `true` or `false`.
     Bool,
     /// One of a fixed set of words.
@@ -91,6 +93,22 @@ keys! {
         "What consumers may see (topic: expose). flushed: a message is visible only after its flush, as in the paper.";
     "log.message.timestamp.type" Kind::Choice(&["CreateTime", "LogAppendTime"]), "CreateTime",
         "Whose clock stamps records (topic: message.timestamp.type).";
+    "log.message.timestamp.before.max.ms" int(0, FOREVER), "9223372036854775807",
+        "A record stamped more milliseconds before this broker's clock is refused (topic: message.timestamp.before.max.ms).";
+    "log.message.timestamp.after.max.ms" int(0, FOREVER), "3600000",
+        "A record stamped more milliseconds after this broker's clock is refused (topic: message.timestamp.after.max.ms).";
+    "compression.type" Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "producer",
+        "How batches are stored (topic: compression.type). producer: as the producer compressed them.";
+    "log.cleanup.policy" Kind::Choice(&["delete", "compact", "compact,delete", "delete,compact"]), "delete",
+        "What becomes of old records (topic: cleanup.policy).";
+    "log.cleaner.min.cleanable.ratio" Kind::Ratio, "0.5",
+        "Part of a compacted partition that may be dirty before it is compacted (topic: min.cleanable.dirty.ratio).";
+    "log.cleaner.min.compaction.lag.ms" int(0, FOREVER), "0",
+        "Milliseconds a record of a compacted topic stays whatever comes after it (topic: min.compaction.lag.ms).";
+    "log.cleaner.max.compaction.lag.ms" int(1, FOREVER), "9223372036854775807",
+        "Milliseconds after which a record makes its partition due for compaction (topic: max.compaction.lag.ms).";
+    "log.cleaner.delete.retention.ms" int(0, FOREVER), "86400000",
+        "Milliseconds a tombstone stays after it was first compacted (topic: delete.retention.ms).";
     "log.mmap.bytes" int(0, FOREVER), "4294967296",
         "Bytes of segments mapped for fetches at one time, over all partitions. Mapped pages are page cache, not memory of the process.";
     "message.max.bytes" int(1_024, 1_073_741_824), "1048588",

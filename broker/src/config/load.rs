@@ -214,6 +214,8 @@ fn check(key: &Key, value: &str) -> Result<(), String> {
             _ if max == i64::MAX => Err(format!("a whole number from {min} is expected")),
             _ => Err(format!("a whole number from {min} to {max} is expected")),
         },
+        Kind::Ratio if value.parse::<f64>().is_ok_and(|n| (0.0..=1.0).contains(&n)) => Ok(()),
+        Kind::Ratio => Err("a number from 0 to 1 is expected".to_owned()),
         Kind::Bool if matches!(value, "true" | "false") => Ok(()),
         Kind::Bool => Err("true or false is expected".to_owned()),
         Kind::Choice(words) if words.contains(&value) => Ok(()),

@@ -37,7 +37,7 @@ pub fn show(values: &Values) -> String {
 
 fn literal(key: &Key, value: &str) -> String {
     match key.kind {
-        Kind::Int { .. } | Kind::Bool => value.to_owned(),
+        Kind::Int { .. } | Kind::Ratio | Kind::Bool => value.to_owned(),
         _ => toml::Value::String(value.to_owned()).to_string(),
     }
 }
@@ -46,6 +46,7 @@ fn bounds(key: &Key) -> Option<String> {
     match key.kind {
         Kind::Int { min, max: i64::MAX } => Some(format!("A whole number from {min}.")),
         Kind::Int { min, max } => Some(format!("A whole number from {min} to {max}.")),
+        Kind::Ratio => Some("A number from 0 to 1.".to_owned()),
         Kind::Choice(words) => Some(format!("One of {}.", words.join(", "))),
         Kind::Bool | Kind::Text | Kind::Address | Kind::Paths => None,
     }

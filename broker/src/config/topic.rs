@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::TopicDefaults;
-use crate::storage::{Expose, FlushPolicy, LogConfig, TimestampType};
+use crate::storage::{
+    CleanupPolicy, Compression, CompressionPolicy, Expose, FlushPolicy, LogConfig, TimestampType,
+};
 
 /// The settings of a topic's logs. The controller has checked overrides before it wrote them; one
 /// that this version does not understand is reported and has no effect.
@@ -29,6 +31,10 @@ fn apply(config: &mut LogConfig, key: &str, value: &str) -> bool {
         Ok(number) => u64::try_from(number).ok().map(Some),
         Err(_) => None,
     };
+    let lag = |value: &str| {
+        let lag = value.parse::<u64>().ok()?;
+        Some(Some(lag).filter(|&lag| lag < i64::MAX as u64))
+    };
     match key {
         "segment.bytes" => set(&mut config.segment_bytes, value.parse().ok()),
         "segment.ms" => set(&mut config.segment_ms, value.parse().ok()),
@@ -41,7 +47,42 @@ fn apply(config: &mut LogConfig, key: &str, value: &str) -> bool {
         "expose" => set(&mut config.expose, expose(value)),
         "max.message.bytes" => set(&mut config.max_message_bytes, value.parse().ok()),
         "message.timestamp.type" => set(&mut config.message_timestamp_type, timestamp_type(value)),
+        "message.timestamp.before.max.ms" => {
+            set(&mut config.message_timestamp_before_max_ms, lag(value))
+        }
+        "message.timestamp.after.max.ms" => {
+            set(&mut config.message_timestamp_after_max_ms, lag(value))
+        }
+        "cleanup.policy" => set(&mut config.cleanup_policy, cleanup_policy(value)),
+        "min.cleanable.dirty.ratio" => {
+            set(&mut config.min_cleanable_dirty_ratio, value.parse().ok())
+        }
+        "min.compaction.lag.ms" => set(&mut config.min_compaction_lag_ms, value.parse().ok()),
+        "max.compaction.lag.ms" => set(&mut config.max_compaction_lag_ms, lag(value)),
+        "delete.retention.ms" => set(&mut config.delete_retention_ms, value.parse().ok()),
+        "compression.type" => set(&mut config.compression, compression(value)),
         _ => false,
+    }
+}
+
+fn cleanup_policy(value: &str) -> Option<CleanupPolicy> {
+    let mut policy = CleanupPolicy { delete: false, compact: false };
+    for word in value.split(',').map(str::trim) {
+        match word {
+            "delete" => policy.delete = true,
+            "compact" => policy.compact = true,
+            _ => return None,
+        }
+    }
+    Some(policy)
+}
+
+fn compression(value: &str) -> Option<CompressionPolicy> {
+    match value {
+        "producer" => Some(CompressionPolicy::Producer),
+        "uncompressed" => Some(CompressionPolicy::Forced(Compression::None)),
+        "none" => None,
+        codec => codec.parse().ok().map(CompressionPolicy::Forced),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use proto::record::TimestampType;
+pub use proto::record::{Compression, TimestampType};
 
 /// When appended bytes are forced to stable storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,8 +29,27 @@ pub enum Expose {
     Flushed,
 }
 
+/// What becomes of old records (`cleanup.policy`); both may be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// Old segments are deleted, by [`LogConfig::retention_ms`] and [`LogConfig::retention_bytes`].
+    pub delete: bool,
+    /// Of the records of a key only the newest is kept.
+    pub compact: bool,
+}
+
+/// How batches are stored (`compression.type` of the topic).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CompressionPolicy {
+    /// As the producer compressed them.
+    #[default]
+    Producer,
+    /// With this codec, whatever the producer used; [`Compression::None`] is `uncompressed`.
+    Forced(Compression),
+}
+
 /// Settings of one log; may be swapped at run time (`Log::set_config`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
     /// A segment is closed before it would grow beyond this many bytes (`segment.bytes`).
     pub segment_bytes: u32,
@@ -55,6 +74,26 @@ pub struct LogConfig {
     pub max_message_bytes: u32,
     /// Whose timestamps count (`message.timestamp.type`).
     pub message_timestamp_type: TimestampType,
+    /// A record may be stamped at most this many milliseconds before the broker's clock; `None`
+    /// is no limit (`message.timestamp.before.max.ms`, KIP-937).
+    pub message_timestamp_before_max_ms: Option<u64>,
+    /// A record may be stamped at most this many milliseconds after the broker's clock; `None` is
+    /// no limit (`message.timestamp.after.max.ms`, KIP-937).
+    pub message_timestamp_after_max_ms: Option<u64>,
+    /// What becomes of old records (`cleanup.policy`).
+    pub cleanup_policy: CleanupPolicy,
+    /// Part of a log that may be dirty before it is compacted, 0 to 1
+    /// (`min.cleanable.dirty.ratio`).
+    pub min_cleanable_dirty_ratio: f64,
+    /// Records younger than this are not compacted away (`min.compaction.lag.ms`, KIP-58).
+    pub min_compaction_lag_ms: u64,
+    /// Records older than this make a log due for compaction whatever its dirty ratio; `None` is
+    /// no limit (`max.compaction.lag.ms`, KIP-354).
+    pub max_compaction_lag_ms: Option<u64>,
+    /// How long a tombstone stays after it was first compacted (`delete.retention.ms`, KIP-534).
+    pub delete_retention_ms: u64,
+    /// How batches are stored (`compression.type`).
+    pub compression: CompressionPolicy,
 }
 
 impl Default for LogConfig {
@@ -72,6 +111,14 @@ impl Default for LogConfig {
             expose: Expose::default(),
             max_message_bytes: 1024 * 1024 + 12,
             message_timestamp_type: TimestampType::CreateTime,
+            message_timestamp_before_max_ms: None,
+            message_timestamp_after_max_ms: Some(60 * 60 * 1000),
+            cleanup_policy: CleanupPolicy { delete: true, compact: false },
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: None,
+            delete_retention_ms: DAY_MS,
+            compression: CompressionPolicy::default(),
         }
     }
 }

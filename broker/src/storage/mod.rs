@@ -55,7 +55,10 @@ mod tests;
 
 pub use append::{AppendRequest, Appended};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use config::{Background, Expose, FlushPolicy, LogConfig, LogSetConfig, TimestampType};
+pub use config::{
+    Background, CleanupPolicy, Compression, CompressionPolicy, Expose, FlushPolicy, LogConfig,
+    LogSetConfig, TimestampType,
+};
 pub use damage::DamagedRange;
 pub use error::{
     AppendError, FlushError, LogError, LogSetError, Offline, OpenError, ReadError, SequenceError,

@@ -15,6 +15,8 @@ pub enum Takes {
         /// What it counts: `bytes`, `ms`, `messages`.
         unit: &'static str,
     },
+    /// A number from 0 to 1.
+    Ratio,
     /// One of a fixed set of words.
     Choice(&'static [&'static str]),
 }
@@ -43,10 +45,12 @@ macro_rules! keys {
 }
 
 const TOPIC_KEYS: &[Key] = keys! {
-    "cleanup.policy" Takes::Choice(&["delete"]), "delete",
-        "What becomes of old segments: deleted, by retention.ms and retention.bytes.";
-    "compression.type" Takes::Choice(&["producer"]), "producer",
-        "How batches are stored: as the producer compressed them.";
+    "cleanup.policy" Takes::Choice(&["delete", "compact", "compact,delete", "delete,compact"]), "delete",
+        "What becomes of old messages. delete: old segments go, by retention.ms and retention.bytes; compact: of the messages of a key the newest is kept; both together do both.";
+    "compression.type" Takes::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "producer",
+        "How batches are stored. producer: as the producer compressed them; a codec: with that one, whatever the producer used.";
+    "delete.retention.ms" int(0, i64::MAX, "ms"), "86400000",
+        "Milliseconds a tombstone (a message without a value) of a compacted topic stays after it was first compacted, so that consumers learn of it.";
     "expose" Takes::Choice(&["appended", "flushed"]), "appended",
         "What consumers may see. flushed: a message is visible only after its flush.";
     "flush" Takes::Choice(&["os", "interval", "before-ack"]), "interval",
@@ -59,8 +63,18 @@ const TOPIC_KEYS: &[Key] = keys! {
         "Bytes of log between two entries of the offset index. Fewer: quicker seeks, larger index.";
     "max.message.bytes" int(1024, 1 << 30, "bytes"), "1048588",
         "Largest record batch accepted.";
+    "max.compaction.lag.ms" int(1, i64::MAX, "ms"), "9223372036854775807",
+        "Milliseconds after which a message of a compacted topic makes its partition due for compaction, whatever min.cleanable.dirty.ratio says.";
+    "message.timestamp.after.max.ms" int(0, i64::MAX, "ms"), "3600000",
+        "A message stamped more milliseconds after the broker's clock is refused (CreateTime only).";
+    "message.timestamp.before.max.ms" int(0, i64::MAX, "ms"), "9223372036854775807",
+        "A message stamped more milliseconds before the broker's clock is refused (CreateTime only).";
     "message.timestamp.type" Takes::Choice(&["CreateTime", "LogAppendTime"]), "CreateTime",
         "Whose clock stamps messages: the producer's or the broker's.";
+    "min.cleanable.dirty.ratio" Takes::Ratio, "0.5",
+        "Part of a compacted partition's bytes that may be dirty (not yet compacted) before it is compacted. Smaller: less space, more work.";
+    "min.compaction.lag.ms" int(0, i64::MAX, "ms"), "0",
+        "Milliseconds a message of a compacted topic stays whatever comes after it.";
     "retention.bytes" int(-1, i64::MAX, "bytes"), "-1",
         "Bytes a partition keeps, by whole segments; -1: no limit.";
     "retention.ms" int(-1, i64::MAX, "ms"), "604800000",
@@ -138,6 +152,7 @@ impl InvalidOverride {
                 Takes::Int { min, max, unit } => {
                     format!("it takes a whole number of {unit} from {min} to {max}")
                 }
+                Takes::Ratio => "it takes a number from 0 to 1".to_owned(),
                 Takes::Choice(words) => format!("it takes {}", words.join(" or ")),
             },
         }
@@ -157,6 +172,7 @@ pub fn validate(kind: Kind, name: &str, value: &str) -> Result<(), InvalidOverri
         Takes::Int { min, max, .. } => {
             value.parse::<i64>().is_ok_and(|number| (min..=max).contains(&number))
         }
+        Takes::Ratio => value.parse::<f64>().is_ok_and(|number| (0.0..=1.0).contains(&number)),
         Takes::Choice(words) => words.contains(&value),
     };
     match valid {
@@ -202,13 +218,14 @@ mod tests {
         assert!(told(Kind::Topic, "nonsense", "1").contains("a topic takes cleanup.policy"));
         assert!(told(Kind::Broker, "num.io.threads", "1").contains("configuration file"));
         assert_eq!(
-            told(Kind::Topic, "cleanup.policy", "compact"),
-            "`compact` is not a value of cleanup.policy: it takes delete"
+            told(Kind::Topic, "expose", "all"),
+            "`all` is not a value of expose: it takes appended or flushed"
         );
         assert_eq!(
             told(Kind::Topic, "segment.bytes", "1K"),
             "`1K` is not a value of segment.bytes: it takes a whole number of bytes from 1024 to 2147483647"
         );
+        assert!(told(Kind::Topic, "min.cleanable.dirty.ratio", "2").contains("from 0 to 1"));
         assert!(told(Kind::Topic, "retention.ms", "-2").contains("ms, at least -1"));
         validate(Kind::Topic, "retention.ms", "-1").unwrap();
     }
