@@ -33,6 +33,9 @@ pub(super) fn expired(
     config: &LogConfig,
     now_ms: i64,
 ) -> usize {
+    if !config.cleanup_policy.delete {
+        return 0;
+    }
     let mut total = active_size + segments.iter().map(|segment| segment.size).sum::<u64>();
     let mut count = 0;
     for segment in segments {

@@ -68,6 +68,22 @@ fn size_retention_keeps_at_least_its_bytes_and_waits_for_the_high_watermark() {
 }
 
 #[test]
+fn a_topic_that_is_only_compacted_keeps_its_old_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::real(dir.path());
+    world.config.log.cleanup_policy = CleanupPolicy { delete: false, compact: true };
+    world.config.log.retention_ms = Some(3_600_000);
+    world.config.log.retention_bytes = Some(0);
+    world.config.log.segment_ms = 3_600_000;
+    let (set, log) = world.open_log();
+    live(&world, &set, &log, 20);
+    assert_eq!((log.log_start(), log.apply_retention().unwrap()), (Offset(0), 0));
+    let both = CleanupPolicy { delete: true, compact: true };
+    log.set_config(LogConfig { cleanup_policy: both, ..world.config.log.clone() });
+    assert!(log.apply_retention().unwrap() > 15);
+}
+
+#[test]
 fn a_slice_survives_truncation_and_deletion_and_counts_as_pinned() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::real(dir.path());
