@@ -2,8 +2,9 @@
 //! this; nothing here knows a wire format or a socket.
 //!
 //! One file per request: [`produce`], [`fetch`], [`list_offsets`], [`metadata`],
-//! [`init_producer_id`]. Why something is not done is a [`Refusal`].
+//! [`init_producer_id`], [`describe_logs`]. Why something is not done is a [`Refusal`].
 
+mod describe_logs;
 mod fetch;
 mod init_producer_id;
 mod list_offsets;

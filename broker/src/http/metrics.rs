@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::metrics::Metrics;
 use crate::replication::{Partition, PartitionSet};
+use crate::storage::DamagedRange;
 
 /// The page.
 pub(super) fn render(metrics: &Metrics, partitions: &PartitionSet) -> String {
@@ -53,6 +54,21 @@ const PARTITION: &[PartitionMetric] = &[
     ("ottla_partition_segments", "Segments of the partition.", |partition| {
         partition.log().segment_count() as i64
     }),
+    (
+        "ottla_partition_damaged_ranges",
+        "Ranges of the log whose bytes are not what was written; not served, the rest is.",
+        |partition| partition.log().damaged().len() as i64,
+    ),
+    (
+        "ottla_partition_damaged_offsets",
+        "Offsets that cannot be read because their bytes are damaged.",
+        |partition| partition.log().damaged().iter().map(DamagedRange::offsets).sum(),
+    ),
+    (
+        "ottla_partition_damaged_bytes",
+        "Bytes of damaged ranges; 0 for a segment that is missing.",
+        |partition| partition.log().damaged().iter().map(|range| range.bytes() as i64).sum(),
+    ),
     ("ottla_partition_leader_epoch", "Epoch this broker leads in; -1: it does not.", |partition| {
         partition.leading().map_or(-1, |epoch| epoch.0.into())
     }),

@@ -28,6 +28,16 @@ impl DamagedRange {
     pub fn contains(&self, offset: Offset) -> bool {
         self.from <= offset && offset < self.to
     }
+
+    /// How many offsets cannot be read.
+    pub fn offsets(&self) -> i64 {
+        self.to.0 - self.from.0
+    }
+
+    /// How many bytes are damaged; 0 where a whole segment is missing.
+    pub fn bytes(&self) -> u64 {
+        self.end_position - self.position
+    }
 }
 
 /// The end of the damage that begins at this place of a segment, for walks to step over it.
@@ -58,6 +68,9 @@ fn decode_line(line: &str) -> Option<DamagedRange> {
     let fields: Vec<i64> =
         line.split(' ').map(|field| field.parse().ok()).collect::<Option<_>>()?;
     let &[from, to, segment, position, end_position] = &fields[..] else { return None };
+    if from < 0 || to < from || segment < 0 || end_position < position {
+        return None;
+    }
     Some(DamagedRange {
         from: Offset(from),
         to: Offset(to),

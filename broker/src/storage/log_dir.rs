@@ -21,8 +21,8 @@ pub(super) struct LogDir {
     pub(super) flusher: Flusher,
     failed: OnceLock<String>,
     logs: Mutex<Vec<Weak<Log>>>,
-    /// Lines of partitions that could not be opened: kept for the day they can.
-    kept: Mutex<Vec<(TopicPartition, Positions)>>,
+    /// Lines of partitions that could not be opened, and why: kept for the day they can.
+    kept: Mutex<Vec<(TopicPartition, Positions, String)>>,
     /// The checkpoint as last written.
     checkpoint: Mutex<String>,
 }
@@ -39,9 +39,14 @@ impl LogDir {
         })
     }
 
-    /// Keeps the line of a partition that could not be opened.
-    pub(super) fn keep(&self, partition: TopicPartition, positions: Positions) {
-        self.kept.lock().push((partition, positions));
+    /// Keeps the line of a partition that could not be opened, and why.
+    pub(super) fn keep(&self, partition: TopicPartition, positions: Positions, cause: String) {
+        self.kept.lock().push((partition, positions, cause));
+    }
+
+    /// Partitions that could not be opened, with what was known of them.
+    pub(super) fn kept(&self) -> Vec<(TopicPartition, Positions, String)> {
+        self.kept.lock().clone()
     }
 
     /// Whether a partition could not be opened.
@@ -62,7 +67,9 @@ impl LogDir {
         // Held from reading the positions to writing them: an older text never follows a newer.
         let mut written = self.checkpoint.lock();
         let logs: Vec<_> = self.logs.lock().iter().filter_map(Weak::upgrade).collect();
-        let mut all = self.kept.lock().clone();
+        let kept = self.kept.lock();
+        let mut all: Vec<_> = kept.iter().map(|(of, line, _)| (of.clone(), *line)).collect();
+        drop(kept);
         all.extend(logs.iter().map(|log| (log.partition().clone(), log.positions())));
         all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let text = positions_checkpoint::encode(&all);

@@ -18,6 +18,7 @@ mod clock;
 mod config;
 mod context;
 mod damage;
+mod describe;
 pub mod disk;
 mod epoch_history;
 mod error;
@@ -60,6 +61,7 @@ pub use config::{
     LogSetConfig, TimestampType,
 };
 pub use damage::DamagedRange;
+pub use describe::{DirectoryState, LogState};
 pub use error::{
     AppendError, FlushError, LogError, LogSetError, Offline, OpenError, ReadError, SequenceError,
 };

@@ -192,7 +192,7 @@ fn open_partitions(
                 if let Some(positions) =
                     found.positions.as_ref().and_then(|all| all.get(&partition))
                 {
-                    found.open.dir.keep(partition.clone(), *positions);
+                    found.open.dir.keep(partition.clone(), *positions, error.to_string());
                 }
                 report.failed.push((partition, error.to_string()));
             }

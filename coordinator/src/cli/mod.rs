@@ -10,6 +10,7 @@ mod admin;
 mod args;
 mod brokers;
 mod configs;
+mod describe_topics;
 mod failure;
 mod groups;
 mod output;

@@ -142,7 +142,7 @@ async fn describe_topics(
     admin: &mut Admin,
     topics: Vec<String>,
 ) -> Result<Vec<v1::Topic>, Failure> {
-    let request = v1::DescribeTopicsRequest { topics };
+    let request = v1::DescribeTopicsRequest { topics, with_logs: false };
     let response = admin
         .call(request, |mut client, request| async move { client.describe_topics(request).await })
         .await?;

@@ -6,9 +6,8 @@ use proto::{TopicId, v1};
 use serde_json::{Value, json};
 
 use super::admin::{Admin, request_id};
-use super::args::{
-    AlterTopics, CreateTopics, DeleteTopics, DescribeTopics, Format, TopicsAction, TopicsArgs,
-};
+use super::args::{AlterTopics, CreateTopics, DeleteTopics, Format, TopicsAction, TopicsArgs};
+use super::describe_topics;
 use super::failure::{Failure, with_remedy};
 use super::output;
 
@@ -19,14 +18,16 @@ pub(crate) async fn run(args: TopicsArgs) -> Result<(), Failure> {
     match args.action {
         TopicsAction::List => list(&mut admin, format).await,
         TopicsAction::Create(create) => create_topics(&mut admin, format, create).await,
-        TopicsAction::Describe(describe) => describe_topics(&mut admin, format, &describe).await,
+        TopicsAction::Describe(describe) => {
+            describe_topics::run(&mut admin, format, &describe).await
+        }
         TopicsAction::Delete(delete) => delete_topics(&mut admin, format, &delete).await,
         TopicsAction::Alter(alter) => alter_topics(&mut admin, format, &alter).await,
     }
 }
 
 async fn list(admin: &mut Admin, format: Format) -> Result<(), Failure> {
-    let request = v1::DescribeTopicsRequest { topics: Vec::new() };
+    let request = v1::DescribeTopicsRequest { topics: Vec::new(), with_logs: false };
     let response = admin
         .call(request, |mut client, request| async move { client.describe_topics(request).await })
         .await?;
@@ -149,104 +150,6 @@ fn result_json(result: &v1::TopicResult) -> Value {
     json
 }
 
-async fn describe_topics(
-    admin: &mut Admin,
-    format: Format,
-    describe: &DescribeTopics,
-) -> Result<(), Failure> {
-    let request = v1::DescribeTopicsRequest { topics: describe.names.all() };
-    let response = admin
-        .call(request, |mut client, request| async move { client.describe_topics(request).await })
-        .await?;
-    let mut refused = Vec::new();
-    let (mut text, mut documents) = (String::new(), Vec::new());
-    for described in &response.topics {
-        let Some(topic) = &described.topic else { continue };
-        if let Some(error) = &topic.error {
-            refused.push(Failure::of(error));
-            continue;
-        }
-        if describe.topics_with_overrides && described.configs.is_empty() {
-            continue;
-        }
-        let shown: Vec<&v1::Partition> = topic
-            .partitions
-            .iter()
-            .filter(|p| !describe.unavailable_partitions || p.leader < 0)
-            .collect();
-        if describe.unavailable_partitions && shown.is_empty() {
-            continue;
-        }
-        documents.push(topic_json(topic, &described.configs, &shown));
-        if !describe.unavailable_partitions {
-            text.push_str(&topic_line(topic, &described.configs));
-        }
-        if !describe.topics_with_overrides {
-            shown.iter().for_each(|p| text.push_str(&partition_line(&topic.name, p)));
-        }
-    }
-    match format {
-        Format::Json => output::json(&json!(documents))?,
-        Format::Text => output::write(text.as_bytes())?,
-    }
-    Failure::all(refused)
-}
-
-/// Kafka's line for a topic.
-fn topic_line(topic: &v1::Topic, configs: &HashMap<String, String>) -> String {
-    let id = TopicId::from_slice(&topic.topic_id).map_or_else(String::new, |id| id.to_string());
-    let factor = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
-    let mut configs: Vec<String> = configs.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    configs.sort_unstable();
-    format!(
-        "Topic: {}\tTopicId: {id}\tPartitionCount: {}\tReplicationFactor: {factor}\tConfigs: {}\n",
-        topic.name,
-        topic.partitions.len(),
-        configs.join(",")
-    )
-}
-
-/// Kafka's line for a partition.
-fn partition_line(topic: &str, partition: &v1::Partition) -> String {
-    let leader = match partition.leader {
-        id if id < 0 => "none".to_owned(),
-        id => id.to_string(),
-    };
-    let ids = |ids: &[i32]| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
-    format!(
-        "\tTopic: {topic}\tPartition: {}\tLeader: {leader}\tReplicas: {}\tIsr: {}\n",
-        partition.partition,
-        ids(&partition.replicas),
-        ids(&partition.isr)
-    )
-}
-
-fn topic_json(
-    topic: &v1::Topic,
-    configs: &HashMap<String, String>,
-    partitions: &[&v1::Partition],
-) -> Value {
-    let partitions: Vec<Value> = partitions
-        .iter()
-        .map(|p| {
-            json!({
-                "partition": p.partition,
-                "leader": (p.leader >= 0).then_some(p.leader),
-                "leader_epoch": p.leader_epoch,
-                "replicas": p.replicas,
-                "isr": p.isr,
-            })
-        })
-        .collect();
-    json!({
-        "topic": topic.name,
-        "topic_id": TopicId::from_slice(&topic.topic_id).map(|id| id.to_string()),
-        "partition_count": topic.partitions.len(),
-        "configs": configs,
-        "partitions": partitions,
-    })
-}
-
 /// Reads `KEY=VALUE`s.
 pub(crate) fn assignments(texts: &[String]) -> Result<HashMap<String, String>, Failure> {
     let parsed = texts.iter().map(|text| {
@@ -276,35 +179,6 @@ fn parse_assignment(text: &str) -> Result<Vec<v1::Replicas>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_topic_is_described_in_kafkas_lines() {
-        let partition = v1::Partition {
-            partition: 0,
-            leader: 1,
-            leader_epoch: 3,
-            replicas: vec![1, 2],
-            isr: vec![1],
-        };
-        let id = "AAECAwQFBgcICQoLDA0ODw".parse::<TopicId>().unwrap();
-        let topic = v1::Topic {
-            name: "t".to_owned(),
-            topic_id: id.to_bytes(),
-            partitions: vec![partition.clone()],
-            error: None,
-        };
-        let configs = [("b", "2"), ("a", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        assert_eq!(
-            topic_line(&topic, &configs),
-            "Topic: t\tTopicId: AAECAwQFBgcICQoLDA0ODw\tPartitionCount: 1\tReplicationFactor: 2\tConfigs: a=1,b=2\n"
-        );
-        assert_eq!(
-            partition_line("t", &partition),
-            "\tTopic: t\tPartition: 0\tLeader: 1\tReplicas: 1,2\tIsr: 1\n"
-        );
-        let leaderless = v1::Partition { leader: -1, ..partition };
-        assert!(partition_line("t", &leaderless).contains("\tLeader: none\t"));
-    }
 
     #[test]
     fn assignments_are_read() {

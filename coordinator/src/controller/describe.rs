@@ -59,7 +59,11 @@ pub(crate) async fn topics(
                 Ok(topic) => exact(client, &name, topic, live).await?,
                 Err(Refusal(error)) => v1::Topic { name, error: Some(error), ..Default::default() },
             };
-            Ok::<_, RegistryError>(v1::DescribedTopic { topic: Some(message), configs })
+            Ok::<_, RegistryError>(v1::DescribedTopic {
+                topic: Some(message),
+                configs,
+                logs: Vec::new(),
+            })
         }
     });
     let mut described = stream::iter(described.collect::<Vec<_>>()).buffered(TOPICS_AT_ONCE);

@@ -25,6 +25,7 @@ mod groups;
 mod leaders;
 mod link;
 mod listener;
+mod logs;
 mod picture;
 mod removals;
 mod run;

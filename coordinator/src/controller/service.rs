@@ -16,7 +16,7 @@ use super::describe;
 use super::event::{Command, Event, Reply};
 use super::requests::RequestId;
 use super::state::Cluster;
-use super::{groups, unknown_group};
+use super::{groups, logs, unknown_group};
 use crate::registry::RegistryError;
 use crate::registry::configs::Kind;
 use crate::zk::{Live, names};
@@ -205,11 +205,18 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::DescribeTopicsRequest>,
     ) -> Result<Response<v1::DescribeTopicsResponse>, Status> {
-        let names = request.into_inner().topics;
+        let v1::DescribeTopicsRequest { topics: names, with_logs } = request.into_inner();
         self.read(|active| async move {
-            let seen = Self::look(&active, move |cluster| describe::seen(cluster, names)).await?;
+            let look =
+                |cluster: &Cluster| (describe::seen(cluster, names), cluster.brokers.clone());
+            let (seen, brokers) = Self::look(&active, look).await?;
             let topics = describe::topics(&active.live.client, seen).await;
-            Ok(v1::DescribeTopicsResponse { topics: topics.map_err(|error| unreadable(&error))? })
+            let mut topics = topics.map_err(|error| unreadable(&error))?;
+            let unreachable = match with_logs {
+                true => logs::add(&mut topics, &brokers).await,
+                false => Vec::new(),
+            };
+            Ok(v1::DescribeTopicsResponse { topics, unreachable })
         })
         .await
     }

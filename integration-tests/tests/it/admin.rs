@@ -67,7 +67,9 @@ fn the_tool_speaks_both_spellings_and_ends_with_a_code() -> Result<()> {
         head[2..] == ["PartitionCount: 2", "ReplicationFactor: 1", "Configs: retention.ms=60000"]
     );
     ensure!(
-        lines[1] == "\tTopic: logs\tPartition: 0\tLeader: 1\tReplicas: 1\tIsr: 1",
+        lines[1]
+            == "\tTopic: logs\tPartition: 0\tLeader: 1\tReplicas: 1\tIsr: 1\
+                \tLogStart: 0\tLogEnd: 0\tSize: 0",
         "{described}"
     );
 

@@ -10,7 +10,9 @@ use super::fetch::FetchStream;
 use super::produce_stream::ProduceStream;
 use super::requests::Requests;
 use super::watch::StreamGuard;
-use super::{ResponseBody, Services, admin_proxy, broker_control, log_service, produce, wire};
+use super::{
+    ResponseBody, Services, admin_proxy, broker_control, describe_logs, log_service, produce, wire,
+};
 
 const LOG: &str = "/ottla.v1.Log/";
 const ADMIN: &str = "/ottla.v1.Admin/";
@@ -33,6 +35,8 @@ pub(super) async fn handle(
         admin_proxy::forward(&services, request, guard).await
     } else if path == format!("{CONTROL}UpdateCluster") {
         broker_control::update_cluster(&services, request.into_body(), guard).await
+    } else if path == format!("{CONTROL}DescribeLogs") {
+        describe_logs::answer(&services, request.into_body(), guard).await
     } else {
         Err(unknown(&path))
     };

@@ -4,7 +4,7 @@
 //! [`listener`] accepts, [`connection`] serves one peer, [`dispatch`] goes by path: `Produce`,
 //! `ProduceStream` and `Fetch` frame gRPC themselves and never copy a payload ([`produce`],
 //! [`produce_stream`], [`fetch`] with its rounds in [`fetch_session`]), `Admin` is forwarded as it
-//! lies ([`admin_proxy`]), the rest is small ([`log_service`], [`broker_control`]). On the wire all
+//! lies ([`admin_proxy`]), the rest is small ([`log_service`], [`broker_control`], [`describe_logs`]). On the wire all
 //! of it is plain gRPC.
 //!
 //! Bounds: [`budget`] on produce bytes, [`watch`] on peers that stall; message sizes, streams and
@@ -14,6 +14,7 @@ mod admin_proxy;
 mod broker_control;
 mod budget;
 mod connection;
+mod describe_logs;
 mod dispatch;
 mod fetch;
 mod fetch_session;

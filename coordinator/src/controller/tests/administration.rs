@@ -43,8 +43,22 @@ fn topics_are_created_described_grown_and_deleted_and_brokers_are_told() {
         // Sent again: answered, not done again.
         assert_eq!(code(admin.create_partitions(grow).await.unwrap()), 0);
 
-        let describe = v1::DescribeTopicsRequest { topics: vec!["a".to_owned(), "b".to_owned()] };
-        let described = admin.describe_topics(describe).await.unwrap().into_inner().topics;
+        let describe = v1::DescribeTopicsRequest {
+            topics: vec!["a".to_owned(), "b".to_owned()],
+            with_logs: true,
+        };
+        let response = admin.describe_topics(describe.clone()).await.unwrap().into_inner();
+        assert!(response.unreachable.is_empty(), "{:?}", response.unreachable);
+        let described = response.topics;
+        let logs = &described[0].logs;
+        assert_eq!(logs.iter().map(|replica| replica.broker).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(logs[0].log.as_ref().unwrap().log_end_offset, 7);
+        // One that does not answer is named, and the rest is told.
+        two.told.lock().silent = true;
+        let response = admin.describe_topics(describe).await.unwrap().into_inner();
+        assert_eq!(response.unreachable.iter().map(|broker| broker.id).collect::<Vec<_>>(), [2]);
+        assert_eq!(response.topics[0].logs.len(), 1);
+        two.told.lock().silent = false;
         let topic = described[0].topic.clone().unwrap();
         assert_eq!(topic.partitions.len(), 6);
         for broker in [1, 2] {
@@ -189,7 +203,8 @@ fn many_topics_in_one_request_share_transactions() {
         assert!(created.results.iter().all(|result| result.error.is_none()));
         // One of 8,000 partitions needs several.
         assert_eq!(code(admin.create_topics(create(3, "big", 8_000)).await.unwrap()), 0);
-        let describe = v1::DescribeTopicsRequest { topics: vec!["big".to_owned()] };
+        let describe =
+            v1::DescribeTopicsRequest { topics: vec!["big".to_owned()], with_logs: false };
         let big = admin.describe_topics(describe).await.unwrap().into_inner().topics.remove(0);
         assert_eq!(big.topic.unwrap().partitions.len(), 8_000);
         assert_eq!(code(admin.delete_topics(delete(4, "big")).await.unwrap()), 0);

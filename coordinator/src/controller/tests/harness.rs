@@ -151,6 +151,29 @@ impl BrokerControl for FakeBroker {
             v1::UpdateClusterResponse { applied, controller_epoch, ..Default::default() };
         Ok(Response::new(response))
     }
+
+    /// One log of partition 0 of each topic asked for that it was told of.
+    async fn describe_logs(
+        &self,
+        request: Request<v1::DescribeLogsRequest>,
+    ) -> Result<Response<v1::DescribeLogsResponse>, Status> {
+        let asked = request.into_inner().topics;
+        let silent = self.0.lock().silent;
+        if silent {
+            tokio::time::sleep(PATIENCE).await;
+        }
+        let told = self.0.lock();
+        let topics = told.updates.iter().flat_map(|update| &update.topics);
+        let log = |topic: &v1::Topic| v1::StoredLog {
+            topic: topic.name.clone(),
+            topic_id: topic.topic_id.clone(),
+            log_end_offset: 7,
+            ..Default::default()
+        };
+        let logs = topics.filter(|topic| asked.contains(&topic.name)).map(log).take(1).collect();
+        let directory = v1::LogDirectory { path: "/data".to_owned(), error: None, logs };
+        Ok(Response::new(v1::DescribeLogsResponse { directories: vec![directory] }))
+    }
 }
 
 /// A registered broker; leaves when its session is closed.

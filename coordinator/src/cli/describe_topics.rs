@@ -1,0 +1,265 @@
+//! `coordinator topics describe`: Kafka's lines, and what the replicas have on their disks.
+//!
+//! The first fields of a line are Kafka's own, in its order; ours come after them. What is wrong
+//! with a log has lines of its own, so that `grep Damaged` finds it.
+
+use std::collections::HashMap;
+
+use proto::{TopicId, v1};
+use serde_json::{Value, json};
+
+use super::admin::Admin;
+use super::args::{DescribeTopics, Format};
+use super::failure::Failure;
+use super::output;
+
+/// Carries out the subcommand.
+pub(crate) async fn run(
+    admin: &mut Admin,
+    format: Format,
+    describe: &DescribeTopics,
+) -> Result<(), Failure> {
+    let with_logs = !describe.topics_with_overrides;
+    let request = v1::DescribeTopicsRequest { topics: describe.names.all(), with_logs };
+    let response = admin
+        .call(request, |mut client, request| async move { client.describe_topics(request).await })
+        .await?;
+    let mut refused = Vec::new();
+    let (mut text, mut documents) = (String::new(), Vec::new());
+    for described in &response.topics {
+        let Some(topic) = &described.topic else { continue };
+        if let Some(error) = &topic.error {
+            refused.push(Failure::of(error));
+            continue;
+        }
+        if describe.topics_with_overrides && described.configs.is_empty() {
+            continue;
+        }
+        let shown: Vec<&v1::Partition> = topic
+            .partitions
+            .iter()
+            .filter(|p| !describe.unavailable_partitions || p.leader < 0)
+            .collect();
+        if describe.unavailable_partitions && shown.is_empty() {
+            continue;
+        }
+        documents.push(topic_json(topic, described, &shown, &response.unreachable));
+        if !describe.unavailable_partitions {
+            text.push_str(&topic_line(topic, &described.configs));
+        }
+        if !describe.topics_with_overrides {
+            for partition in shown {
+                let logs = logs_of(described, partition.partition);
+                text.push_str(&partition_lines(&topic.name, partition, &logs));
+            }
+        }
+    }
+    for broker in &response.unreachable {
+        text.push_str(&format!("Broker: {}\tUnreachable: {}\n", broker.id, broker.why));
+    }
+    match format {
+        Format::Json => output::json(&json!(documents))?,
+        Format::Text => output::write(text.as_bytes())?,
+    }
+    Failure::all(refused)
+}
+
+/// What replicas have of a partition.
+fn logs_of(described: &v1::DescribedTopic, partition: i32) -> Vec<(i32, &str, &v1::StoredLog)> {
+    let logs = described.logs.iter().filter_map(|replica| {
+        let log = replica.log.as_ref().filter(|log| log.partition == partition)?;
+        Some((replica.broker, replica.directory.as_str(), log))
+    });
+    logs.collect()
+}
+
+/// Kafka's line for a topic.
+fn topic_line(topic: &v1::Topic, configs: &HashMap<String, String>) -> String {
+    let id = TopicId::from_slice(&topic.topic_id).map_or_else(String::new, |id| id.to_string());
+    let factor = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+    let mut configs: Vec<String> = configs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    configs.sort_unstable();
+    format!(
+        "Topic: {}\tTopicId: {id}\tPartitionCount: {}\tReplicationFactor: {factor}\tConfigs: {}\n",
+        topic.name,
+        topic.partitions.len(),
+        configs.join(",")
+    )
+}
+
+/// Kafka's line for a partition with the leader's log behind it, and a line for each thing wrong.
+fn partition_lines(
+    topic: &str,
+    partition: &v1::Partition,
+    logs: &[(i32, &str, &v1::StoredLog)],
+) -> String {
+    let leader = match partition.leader {
+        id if id < 0 => "none".to_owned(),
+        id => id.to_string(),
+    };
+    let ids = |ids: &[i32]| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+    let mut lines = format!(
+        "\tTopic: {topic}\tPartition: {}\tLeader: {leader}\tReplicas: {}\tIsr: {}",
+        partition.partition,
+        ids(&partition.replicas),
+        ids(&partition.isr)
+    );
+    if let Some((_, _, log)) = logs.iter().find(|(broker, _, _)| *broker == partition.leader) {
+        lines.push_str(&format!(
+            "\tLogStart: {}\tLogEnd: {}\tSize: {}",
+            log.log_start_offset, log.log_end_offset, log.size_bytes
+        ));
+    }
+    lines.push('\n');
+    for (broker, directory, log) in logs {
+        if let Some(error) = &log.error {
+            lines.push_str(&format!(
+                "\t\tOffline: broker {broker}, {directory}: {}\n",
+                error.message
+            ));
+        }
+        for range in &log.damaged {
+            lines.push_str(&damaged_line(*broker, range));
+        }
+        let untold = i64::from(log.damaged_ranges) - log.damaged.len() as i64;
+        if untold > 0 {
+            lines.push_str(&format!("\t\tDamaged: broker {broker}, {untold} more ranges\n"));
+        }
+    }
+    lines
+}
+
+fn damaged_line(broker: i32, range: &v1::DamagedRange) -> String {
+    let v1::DamagedRange { from_offset, to_offset, segment, position, end_position } = range;
+    let count = to_offset - from_offset;
+    let offsets = match count {
+        0 => format!("no offset (foreign bytes before {from_offset})"),
+        1 => format!("offset {from_offset}"),
+        _ => format!("offsets {from_offset} to {} ({count})", to_offset - 1),
+    };
+    let bytes = match end_position - position {
+        0 => format!("a segment is missing behind {segment:020}.log"),
+        _ => format!("bytes {position} to {end_position} of {segment:020}.log"),
+    };
+    format!("\t\tDamaged: broker {broker}, {offsets}, {bytes}\n")
+}
+
+fn topic_json(
+    topic: &v1::Topic,
+    described: &v1::DescribedTopic,
+    partitions: &[&v1::Partition],
+    unreachable: &[v1::UnreachableBroker],
+) -> Value {
+    let partitions: Vec<Value> = partitions
+        .iter()
+        .map(|p| {
+            let logs = logs_of(described, p.partition);
+            json!({
+                "partition": p.partition,
+                "leader": (p.leader >= 0).then_some(p.leader),
+                "leader_epoch": p.leader_epoch,
+                "replicas": p.replicas,
+                "isr": p.isr,
+                "logs": logs.into_iter().map(log_json).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let replicas = |id| topic.partitions.iter().any(|p| p.replicas.contains(&id));
+    let unreachable = unreachable.iter().filter(|broker| replicas(broker.id));
+    let unreachable: Vec<Value> =
+        unreachable.map(|broker| json!({ "broker": broker.id, "why": broker.why })).collect();
+    json!({
+        "topic": topic.name,
+        "topic_id": TopicId::from_slice(&topic.topic_id).map(|id| id.to_string()),
+        "partition_count": topic.partitions.len(),
+        "configs": described.configs,
+        "partitions": partitions,
+        "unreachable": unreachable,
+    })
+}
+
+fn log_json((broker, directory, log): (i32, &str, &v1::StoredLog)) -> Value {
+    let damaged = log.damaged.iter().map(|range| {
+        json!({
+            "from": range.from_offset,
+            "to": range.to_offset,
+            "segment": range.segment,
+            "position": range.position,
+            "end_position": range.end_position,
+        })
+    });
+    json!({
+        "broker": broker,
+        "directory": directory,
+        "log_start": log.log_start_offset,
+        "high_watermark": log.high_watermark,
+        "flushed": log.flushed_offset,
+        "log_end": log.log_end_offset,
+        "size_bytes": log.size_bytes,
+        "segments": log.segments,
+        "offline": log.error.as_ref().map(|error| &error.message),
+        "damaged": damaged.collect::<Vec<_>>(),
+        "damaged_ranges": log.damaged_ranges,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_described_in_kafkas_lines() {
+        let partition = v1::Partition {
+            partition: 0,
+            leader: 1,
+            leader_epoch: 3,
+            replicas: vec![1, 2],
+            isr: vec![1],
+        };
+        let id = "AAECAwQFBgcICQoLDA0ODw".parse::<TopicId>().unwrap();
+        let topic = v1::Topic {
+            name: "t".to_owned(),
+            topic_id: id.to_bytes(),
+            partitions: vec![partition.clone()],
+            error: None,
+        };
+        let configs = [("b", "2"), ("a", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        assert_eq!(
+            topic_line(&topic, &configs),
+            "Topic: t\tTopicId: AAECAwQFBgcICQoLDA0ODw\tPartitionCount: 1\tReplicationFactor: 2\tConfigs: a=1,b=2\n"
+        );
+        let kafkas = "\tTopic: t\tPartition: 0\tLeader: 1\tReplicas: 1,2\tIsr: 1";
+        assert_eq!(partition_lines("t", &partition, &[]), format!("{kafkas}\n"));
+        let leaderless = v1::Partition { leader: -1, ..partition.clone() };
+        assert!(partition_lines("t", &leaderless, &[]).contains("\tLeader: none\t"));
+        let damaged = |from_offset, to_offset, end_position| v1::DamagedRange {
+            from_offset,
+            to_offset,
+            segment: 5,
+            position: 100,
+            end_position,
+        };
+        let log = v1::StoredLog {
+            log_start_offset: 5,
+            log_end_offset: 90,
+            size_bytes: 4096,
+            damaged: vec![damaged(7, 10, 180), damaged(20, 21, 100)],
+            damaged_ranges: 3,
+            ..Default::default()
+        };
+        let offline = v1::StoredLog {
+            error: Some(v1::Error { message: "gone".to_owned(), ..Default::default() }),
+            ..Default::default()
+        };
+        assert_eq!(
+            partition_lines("t", &partition, &[(1, "/d", &log), (2, "/e", &offline)]),
+            format!(
+                "{kafkas}\tLogStart: 5\tLogEnd: 90\tSize: 4096\n\
+                 \t\tDamaged: broker 1, offsets 7 to 9 (3), bytes 100 to 180 of 00000000000000000005.log\n\
+                 \t\tDamaged: broker 1, offset 20, a segment is missing behind 00000000000000000005.log\n\
+                 \t\tDamaged: broker 1, 1 more ranges\n\
+                 \t\tOffline: broker 2, /e: gone\n"
+            )
+        );
+    }
+}
