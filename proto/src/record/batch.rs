@@ -46,8 +46,13 @@ impl<'a> Batch<'a> {
         self.bytes
     }
 
-    /// The records in order. A compressed batch yields one error: see
-    /// [`super::RecordError::UnsupportedCompression`].
+    /// What follows the header: the records, as compressed as the header says.
+    pub fn block(&self) -> &'a [u8] {
+        &self.bytes[HEADER_LEN..]
+    }
+
+    /// The records in order. A compressed batch yields one error
+    /// ([`super::RecordError::UnsupportedCompression`]): `BatchDecoder` reads every batch.
     pub fn records(&self) -> Records<'a> {
         Records::new(&self.header, &self.bytes[HEADER_LEN..])
     }

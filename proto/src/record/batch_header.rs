@@ -270,6 +270,14 @@ impl BatchHeader {
         crc.finish()
     }
 
+    /// Takes over the length, codec and CRC of a batch with this header and `block` behind it, which
+    /// is compressed with `codec`.
+    pub fn set_block(&mut self, codec: Compression, block: &[u8]) {
+        self.batch_length = (HEADER_LEN - LENGTH_PREFIX + block.len()) as i32;
+        self.attributes = self.attributes.with_compression(codec);
+        self.crc = self.compute_crc([block]);
+    }
+
     /// Bytes of the whole batch, this header included.
     pub fn size_in_bytes(&self) -> usize {
         LENGTH_PREFIX + self.batch_length as usize

@@ -6,6 +6,10 @@
 use bytes::Bytes;
 
 use super::batch_header::{ATTRIBUTES_AT, Attributes, BatchHeader, HEADER_LEN, LENGTH_PREFIX};
+#[cfg(feature = "compression")]
+use super::codec::Compressor;
+#[cfg(feature = "compression")]
+use super::compression::Compression;
 use super::crc::crc32c;
 use super::record::{Header, nullable_len};
 use super::varint::{VARLONG_LEN_MAX, push_varint, varint_len, zigzag};
@@ -152,8 +156,41 @@ impl BatchBuilder {
     /// Writes the header and hands out the batch, base offset 0, leader epoch unknown: the broker
     /// stamps both. An empty batch is no batch: the caller has appended at least one record.
     pub fn finish(mut self, stamp: ProducerStamp) -> Bytes {
+        let mut header = self.header(stamp);
+        self.buffer[..HEADER_LEN].copy_from_slice(&header.encode());
+        header.crc = crc32c(&self.buffer[ATTRIBUTES_AT..]);
+        self.buffer[..HEADER_LEN].copy_from_slice(&header.encode());
+        Bytes::from(self.buffer)
+    }
+
+    /// The same with the records compressed. Records that the codec makes no smaller (few, short or
+    /// compressed already) go uncompressed, as librdkafka does it: nobody has to decompress for
+    /// nothing. So do records for whose compression memory is short.
+    #[cfg(feature = "compression")]
+    pub fn finish_compressed(self, compressor: &mut Compressor, stamp: ProducerStamp) -> Bytes {
+        let plain = &self.buffer[HEADER_LEN..];
+        let codec = compressor.codec();
+        if codec == Compression::None {
+            return self.finish(stamp);
+        }
+        match compressor.compress(plain) {
+            Ok(block) if block.len() < plain.len() => {
+                let mut header = self.header(stamp);
+                header.set_block(codec, block);
+                [&header.encode()[..], block].concat().into()
+            }
+            Ok(_) => self.finish(stamp),
+            Err(error) => {
+                tracing::warn!(%error, "a batch goes uncompressed");
+                self.finish(stamp)
+            }
+        }
+    }
+
+    /// Of the batch as it is, plain, with no CRC yet.
+    fn header(&self, stamp: ProducerStamp) -> BatchHeader {
         debug_assert!(self.record_count > 0, "a batch has a record");
-        let mut header = BatchHeader {
+        BatchHeader {
             base_offset: Offset::ZERO,
             batch_length: (self.buffer.len() - LENGTH_PREFIX) as i32,
             leader_epoch: LeaderEpoch::UNKNOWN,
@@ -166,11 +203,7 @@ impl BatchBuilder {
             producer_epoch: stamp.epoch,
             base_sequence: stamp.base_sequence,
             record_count: self.record_count,
-        };
-        self.buffer[..HEADER_LEN].copy_from_slice(&header.encode());
-        header.crc = crc32c(&self.buffer[ATTRIBUTES_AT..]);
-        self.buffer[..HEADER_LEN].copy_from_slice(&header.encode());
-        Bytes::from(self.buffer)
+        }
     }
 
     #[inline]

@@ -1,5 +1,6 @@
-//! The codec numbers of a batch's attributes. Compression itself happens in clients only.
+//! The codec numbers of a batch's attributes. The codecs themselves are a feature: `codec`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -27,6 +28,30 @@ pub enum Compression {
      a newer client may have written it"
 )]
 pub struct UnknownCompression(String);
+
+/// Why a block could not be decompressed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecompressError {
+    /// More would come out than is allowed.
+    #[error(
+        "compressed with {codec}, they take more than {max} bytes decompressed, which is the limit \
+         here: whoever sent them compressed an enormous batch or means harm"
+    )]
+    TooLarge {
+        /// The codec.
+        codec: Compression,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The bytes are not what the codec writes.
+    #[error("compressed with {codec}, they cannot be decompressed: {what}")]
+    Malformed {
+        /// The codec.
+        codec: Compression,
+        /// What is wrong.
+        what: Cow<'static, str>,
+    },
+}
 
 impl Compression {
     /// Every codec, by number.

@@ -1,7 +1,7 @@
 //! Decodes the records of a batch to borrowed fields, without copying.
 
 use super::batch_header::{BatchHeader, TimestampType};
-use super::compression::{Compression, UnknownCompression};
+use super::compression::{Compression, DecompressError, UnknownCompression};
 use super::record::{Headers, RecordRef, take_nullable};
 use super::varint::{read_varint, read_varlong};
 use crate::Offset;
@@ -9,16 +9,29 @@ use crate::Offset;
 /// Why a record cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// The records are compressed with a codec this version cannot decode.
+    /// The records are compressed, and whoever reads them does not decompress.
     #[error(
-        "the records of the batch at offset {offset} are compressed with {codec}, which this \
-         version cannot decode: set compression.type=none in the producer"
+        "the records of the batch at offset {offset} are compressed with {codec}, and are read \
+         without decompressing them: this is a fault of the program"
     )]
     UnsupportedCompression {
         /// The batch's base offset.
         offset: Offset,
         /// Its codec.
         codec: Compression,
+    },
+    /// The records cannot be decompressed.
+    #[error(
+        "the records of the batch at offsets {offset} to {last_offset} cannot be read: {source}; \
+         the batch's CRC holds, so its producer wrote it so: seek behind the batch to go on"
+    )]
+    Compressed {
+        /// The batch's base offset.
+        offset: Offset,
+        /// The batch's last offset.
+        last_offset: Offset,
+        /// Why.
+        source: DecompressError,
     },
     /// The codec number is not known.
     #[error("{0}")]
@@ -62,23 +75,28 @@ impl<'a> Records<'a> {
     pub(super) fn new(header: &BatchHeader, bytes: &'a [u8]) -> Self {
         let offset = header.base_offset;
         let refused = match header.attributes.compression() {
-            Ok(Compression::None) => None,
-            Ok(codec) => Some(RecordError::UnsupportedCompression { offset, codec }),
-            Err(unknown) => Some(unknown.into()),
+            Ok(Compression::None) => return Self::over(header, bytes),
+            // An empty batch, which compaction leaves where nothing survived.
+            _ if header.record_count == 0 && bytes.is_empty() => return Self::over(header, bytes),
+            Ok(codec) => RecordError::UnsupportedCompression { offset, codec },
+            Err(unknown) => unknown.into(),
         };
+        Self { refused: Some(refused), count: 0, ..Self::over(header, &[]) }
+    }
+
+    /// Over the records themselves, whatever codec the header names.
+    pub(super) fn over(header: &BatchHeader, bytes: &'a [u8]) -> Self {
         let append_time = header.attributes.timestamp_type() == TimestampType::LogAppendTime;
-        let (rest, count) =
-            if refused.is_none() { (bytes, header.record_count) } else { (&[][..], 0) };
         Self {
-            rest,
+            rest: bytes,
             index: 0,
-            count,
-            base_offset: offset,
+            count: header.record_count,
+            base_offset: header.base_offset,
             base_timestamp: if append_time { header.max_timestamp } else { header.base_timestamp },
             timestamp_delta_mask: if append_time { 0 } else { -1 },
             last_offset_delta: header.last_offset_delta,
             previous_delta: -1,
-            refused,
+            refused: None,
         }
     }
 
