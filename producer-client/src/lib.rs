@@ -39,5 +39,5 @@ pub use error::{FlushError, SendError, StartError};
 pub use message_set::{MessageSet, SetFuture, SetMetadata};
 pub use partitioner::{Builtin, Choice, Partitioner, PartitionerKind, murmur2};
 pub use producer::{Flush, Producer, ProducerBuilder, ProducerStats};
-pub use proto::record::Header;
+pub use proto::record::{Compression, Header};
 pub use record::{Record, RecordMetadata};

@@ -17,7 +17,7 @@ use crate::error::{FlushError, SendError, StartError};
 use crate::line::{Line, Queue, Refused, Waiting};
 use crate::message_set::{MessageSet, SetFuture, SetPart};
 use crate::record::{OwnedRecord, Record, now_ms};
-use crate::sender::{Command, Sender};
+use crate::sender::{BatchMade, Command, Sender};
 
 /// What handles and the sender task share.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     has_own_thread: bool,
     acknowledged: AtomicU64,
     acknowledged_bytes: AtomicU64,
+    batched_bytes: AtomicU64,
+    compressed_bytes: AtomicU64,
     failed: AtomicU64,
     /// Since the last flush.
     failures: Mutex<(u64, Option<SendError>)>,
@@ -44,6 +46,8 @@ impl Shared {
             has_own_thread,
             acknowledged: AtomicU64::new(0),
             acknowledged_bytes: AtomicU64::new(0),
+            batched_bytes: AtomicU64::new(0),
+            compressed_bytes: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             failures: Mutex::default(),
         }
@@ -70,6 +74,15 @@ impl Shared {
             Outcome::Split(_) => {}
         }
         completion.complete(outcome);
+    }
+
+    /// A batch was closed: counts it and gives back the memory that compression saved.
+    pub(crate) fn batch_made(&self, made: BatchMade) {
+        self.batched_bytes.fetch_add(made.plain_len as u64, Ordering::Relaxed);
+        self.compressed_bytes.fetch_add(made.len as u64, Ordering::Relaxed);
+        if made.freed > 0 {
+            self.accumulator.memory.give(made.freed);
+        }
     }
 
     /// Works on the line and counts who leaves it with an error.
@@ -106,12 +119,24 @@ impl Shared {
 pub struct ProducerStats {
     /// Records acknowledged.
     pub acknowledged: u64,
-    /// Bytes of their batches.
+    /// Bytes of their batches, after compression.
     pub acknowledged_bytes: u64,
+    /// Bytes of the batches made so far, before compression.
+    pub batched_bytes: u64,
+    /// The same after compression, which equals it without.
+    pub compressed_bytes: u64,
     /// Records that failed.
     pub failed: u64,
     /// Bytes of `buffer.memory` in use.
     pub buffered_bytes: u64,
+}
+
+impl ProducerStats {
+    /// What compression leaves of a batch, on average: Kafka's `compression-rate-avg`, by bytes.
+    /// `None` before the first batch.
+    pub fn compression_rate(&self) -> Option<f64> {
+        (self.batched_bytes > 0).then(|| self.compressed_bytes as f64 / self.batched_bytes as f64)
+    }
 }
 
 /// Builds a [`Producer`].
@@ -342,6 +367,8 @@ impl Producer {
         ProducerStats {
             acknowledged: shared.acknowledged.load(Ordering::Relaxed),
             acknowledged_bytes: shared.acknowledged_bytes.load(Ordering::Relaxed),
+            batched_bytes: shared.batched_bytes.load(Ordering::Relaxed),
+            compressed_bytes: shared.compressed_bytes.load(Ordering::Relaxed),
             failed: shared.failed.load(Ordering::Relaxed),
             buffered_bytes: shared.accumulator.memory.taken() as u64,
         }

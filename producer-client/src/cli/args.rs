@@ -80,6 +80,9 @@ pub(crate) struct SettingArgs {
     /// Bytes at which a batch is sent.
     #[arg(long, value_name = "BYTES")]
     pub(crate) batch_size: Option<String>,
+    /// How batches are compressed: none, gzip, snappy, lz4 or zstd; gzip where no name is given.
+    #[arg(short = 'z', long, value_name = "CODEC", num_args = 0..=1, default_missing_value = "gzip")]
+    pub(crate) compression_codec: Option<String>,
     /// How keys choose partitions.
     #[arg(long, value_name = "NAME")]
     pub(crate) partitioner: Option<String>,

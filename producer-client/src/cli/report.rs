@@ -70,6 +70,8 @@ pub(crate) struct Summary {
     /// With acks=0 nothing is.
     pub(crate) acknowledged: u64,
     pub(crate) failed: u64,
+    /// What compression left of the batches' bytes; 1 without it.
+    pub(crate) compression_rate: f64,
     pub(crate) skipped_long_lines: u64,
     pub(crate) unfinished_lines: u64,
     pub(crate) interrupted: bool,
@@ -100,6 +102,7 @@ impl Summary {
                 Acks::Leader | Acks::All => stats.acknowledged,
             },
             failed: stats.failed,
+            compression_rate: (stats.compression_rate().unwrap_or(1.0) * 1e4).round() / 1e4,
             skipped_long_lines: progress.skipped.load(Ordering::Relaxed),
             unfinished_lines: progress.unfinished.load(Ordering::Relaxed),
             interrupted,
@@ -128,6 +131,9 @@ impl Summary {
             grouped(self.acknowledged),
             grouped(self.failed),
         );
+        if self.compression_rate < 1.0 {
+            text.push_str(&format!(", compressed to {:.1} %", self.compression_rate * 100.0));
+        }
         for (count, what) in [
             (self.skipped_long_lines, "too long and left out"),
             (self.unfinished_lines, "unfinished and not sent"),

@@ -49,6 +49,7 @@ fn load_all(
         ("acks", &args.acks),
         ("linger.ms", &args.linger_ms),
         ("batch.size", &args.batch_size),
+        ("compression.type", &args.compression_codec),
         ("partitioner", &args.partitioner),
     ];
     for (key, value) in flags {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::client::CongestionControl;
+use proto::record::Compression;
 
 use super::{Acks, ProducerConfig};
 use crate::partitioner::{Builtin, PartitionerKind};
@@ -151,7 +152,8 @@ pub const KEYS: &[Key] = &[
         "bytes",
         (0..=64 << 20),
         "0 to 67108864",
-        "a batch is sent when it is this large; a larger record has a batch of its own"
+        "a batch is sent when it is this large, before compression; a larger record has a batch of \
+         its own"
     ),
     number!(
         "buffer.memory",
@@ -174,7 +176,8 @@ pub const KEYS: &[Key] = &[
         "bytes",
         (128..=64 << 20),
         "128 to 67108864",
-        "the largest record; the topic's max.message.bytes has to allow it too"
+        "the largest record, before compression; the topic's max.message.bytes has to allow its \
+         batch, after compression, too"
     ),
     millis!(
         "delivery.timeout.ms",
@@ -270,15 +273,53 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "compression.type",
         unit: "",
-        bounds: "none",
-        doc: "batches are sent as they are; codecs are not in this version",
-        get: |_| "none".into(),
-        set: |_, text| match text {
-            "none" => Ok(()),
-            _ => Err("expected none: this version does not compress".into()),
+        bounds: "none, gzip, snappy, lz4, zstd",
+        doc: "how batches are compressed, each as a whole: zstd makes them smallest for its time, lz4 \
+              and snappy cost least. A batch that becomes no smaller goes uncompressed. Larger \
+              batches compress better: raise batch.size and linger.ms along",
+        get: |config| config.compression.name().into(),
+        set: |config, text| {
+            let expected = |_| String::from("expected none, gzip, snappy, lz4 or zstd");
+            config.compression = text.parse().map_err(expected)?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "compression.gzip.level",
+        unit: "",
+        bounds: "1 (fast) to 9 (small), or -1: the codec's own default, 6",
+        doc: "how hard gzip tries",
+        get: |config| config.gzip_level.unwrap_or(-1).to_string(),
+        set: |config, text| {
+            config.gzip_level = match text {
+                "-1" => None,
+                text => Some(level(Compression::Gzip, text)?),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "compression.zstd.level",
+        unit: "",
+        bounds: "-131072 (fast) to 22 (small)",
+        doc: "how hard zstd tries; above 19 it takes much memory",
+        get: |config| config.zstd_level.to_string(),
+        set: |config, text| {
+            config.zstd_level = level(Compression::Zstd, text)?;
+            Ok(())
         },
     },
 ];
+
+fn level(codec: Compression, text: &str) -> Result<i32, String> {
+    let level: i32 = text.parse().map_err(|_| String::from("expected a whole number"))?;
+    match codec.levels() {
+        Some(levels) if !levels.contains(&level) => {
+            Err(format!("expected {} to {}", levels.start(), levels.end()))
+        }
+        _ => Ok(level),
+    }
+}
 
 fn set_bootstrap(config: &mut ProducerConfig, text: &str) -> Result<(), String> {
     let servers = text.split(',').map(str::trim).filter(|server| !server.is_empty());

@@ -8,6 +8,7 @@ mod keys;
 use std::time::Duration;
 
 use proto::client::{ClusterOptions, CongestionControl, SocketOptions};
+use proto::record::Compression;
 
 pub use keys::{KEYS, Key};
 
@@ -101,6 +102,12 @@ pub struct ProducerConfig {
     pub congestion_control: CongestionControl,
     /// `partitioner`
     pub partitioner: PartitionerKind,
+    /// `compression.type`
+    pub compression: Compression,
+    /// `compression.gzip.level`; `None`: the codec's default.
+    pub gzip_level: Option<i32>,
+    /// `compression.zstd.level`
+    pub zstd_level: i32,
 }
 
 impl Default for ProducerConfig {
@@ -127,6 +134,9 @@ impl Default for ProducerConfig {
             connect_timeout: Duration::from_secs(5),
             congestion_control: CongestionControl::Auto,
             partitioner: PartitionerKind::Builtin(Builtin::default()),
+            compression: Compression::None,
+            gzip_level: None,
+            zstd_level: 3,
         }
     }
 }
@@ -189,6 +199,15 @@ impl ProducerConfig {
             ));
         }
         Ok(())
+    }
+
+    /// The level batches are compressed with; `None`: the codec's default, or it has no levels.
+    pub fn compression_level(&self) -> Option<i32> {
+        match self.compression {
+            Compression::Gzip => self.gzip_level,
+            Compression::Zstd => Some(self.zstd_level),
+            Compression::None | Compression::Snappy | Compression::Lz4 => None,
+        }
     }
 
     /// How the cluster is reached.

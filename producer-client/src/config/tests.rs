@@ -38,11 +38,17 @@ fn values_outside_their_bounds_are_refused() {
     for (key, value) in [
         ("max.in.flight.requests.per.connection", "0"),
         ("max.in.flight.requests.per.connection", "1025"),
+        ("compression.type", "lzo"),
+        ("compression.type", "uncompressed"),
+        ("compression.gzip.level", "0"),
+        ("compression.gzip.level", "10"),
+        ("compression.zstd.level", "23"),
+        ("compression.zstd.level", "-131073"),
+        ("compression.zstd.level", "fast"),
         ("linger.ms", "-1"),
         ("acks", "2"),
         ("bootstrap.servers", "localhost"),
         ("partitioner", "murmur3"),
-        ("compression.type", "zstd"),
         ("buffer.memory", "1000"),
     ] {
         let error = config.set(key, value).unwrap_err();

@@ -71,7 +71,8 @@ impl Sender {
                 }
             }
             Verdict::Again(answer, code, error) => self.on_retry(at, ticket, answer, code, &error),
-            Verdict::Refused(ErrorCode::MessageTooLarge, _) if partition.halve(ticket) => {}
+            Verdict::Refused(ErrorCode::MessageTooLarge, _)
+                if partition.halve(ticket, self.compressor.as_mut()) => {}
             Verdict::Refused(code, error) => {
                 let failed = SendError::Rejected {
                     topic: Arc::clone(&partition.queue.name.topic),

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::client::{ClientError, Cluster, Metadata};
+use proto::record::{Compression, Compressor};
 use proto::{BrokerId, ProducerEpoch, ProducerId, TopicId, v1};
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,6 +32,7 @@ use crate::config::ProducerConfig;
 use crate::error::FlushError;
 use crate::producer::Shared;
 use link::Link;
+pub(crate) use partition::BatchMade;
 use partition::PartitionState;
 
 /// Where the end of a flush is told.
@@ -108,6 +110,8 @@ pub(crate) struct Sender {
     /// For error texts: the last thing that went wrong with a broker.
     trouble: Option<Arc<str>>,
     swept: Instant,
+    /// What batches are compressed with when they are taken from the accumulator, if at all.
+    compressor: Option<Compressor>,
 }
 
 impl Sender {
@@ -119,6 +123,7 @@ impl Sender {
         let (report, events) = mpsc::unbounded_channel();
         let now = Instant::now();
         Self {
+            compressor: compressor(&shared.config),
             shared,
             cluster,
             topics: HashMap::new(),
@@ -170,6 +175,20 @@ impl Sender {
         if partition.timer.is_none_or(|timer| when < timer) {
             partition.timer = Some(when);
             self.timers.push(std::cmp::Reverse((when, at)));
+        }
+    }
+}
+
+/// For the settings, whose level was checked with them.
+fn compressor(config: &ProducerConfig) -> Option<Compressor> {
+    if config.compression == Compression::None {
+        return None;
+    }
+    match Compressor::new(config.compression, config.compression_level()) {
+        Ok(compressor) => Some(compressor),
+        Err(error) => {
+            tracing::error!(%error, "batches go uncompressed");
+            None
         }
     }
 }

@@ -6,7 +6,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use proto::client::Backoff;
 use proto::grpc::produce_request_head;
-use proto::record::{Batch, BatchBuilder, Header, ProducerStamp, restamp_producer};
+use proto::record::{
+    Batch, BatchBuilder, BatchDecoder, Compressor, Header, ProducerStamp, restamp_producer,
+};
 use proto::{BrokerId, LeaderEpoch, TopicId, v1};
 
 use super::Sender;
@@ -24,6 +26,8 @@ const TURN: usize = 16;
 pub(crate) struct SentBatch {
     pub(super) bytes: Bytes,
     stamp: ProducerStamp,
+    /// Bytes of the batch before compression.
+    plain_len: usize,
     pub(super) completion: Arc<Completion>,
     pub(super) opened: Instant,
     pub(super) charged: usize,
@@ -33,14 +37,15 @@ pub(crate) struct SentBatch {
 
 impl SentBatch {
     /// The batch in two halves with completions of their own; `None` if it cannot be divided.
-    pub(super) fn halve(&self) -> Option<[SentBatch; 2]> {
+    fn halve(&self, mut compressor: Option<&mut Compressor>) -> Option<[SentBatch; 2]> {
         if self.records < 2 {
             return None;
         }
         let batch = Batch::parse_without_crc(&self.bytes).ok()?;
         let half = self.records / 2;
-        let mut builders = [(); 2].map(|()| BatchBuilder::new(self.bytes.len()));
-        for (index, record) in (0..).zip(batch.records()) {
+        let mut builders = [(); 2].map(|()| BatchBuilder::new(self.plain_len));
+        let mut decoder = BatchDecoder::new(self.plain_len);
+        for (index, record) in (0..).zip(decoder.records(&batch).ok()?) {
             let record = record.ok()?;
             let headers: Vec<Header<'_>> = record.headers.collect();
             let builder = &mut builders[usize::from(index >= half)];
@@ -50,13 +55,36 @@ impl SentBatch {
         let mut charges = charges.into_iter();
         Some(builders.map(|builder| SentBatch {
             records: builder.record_count(),
-            bytes: builder.finish(ProducerStamp::NONE),
+            plain_len: builder.size_in_bytes(),
+            bytes: finish(builder, compressor.as_deref_mut(), ProducerStamp::NONE),
             stamp: ProducerStamp::NONE,
             completion: Completion::new(self.completion.partition()),
             opened: self.opened,
             charged: charges.next().unwrap_or_default(),
             attempts: 0,
         }))
+    }
+}
+
+/// What became of a batch's size when it was closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchMade {
+    /// Bytes before compression.
+    pub(crate) plain_len: usize,
+    /// Bytes that are sent.
+    pub(crate) len: usize,
+    /// Of `buffer.memory`, no longer needed.
+    pub(crate) freed: usize,
+}
+
+fn finish(
+    builder: BatchBuilder,
+    compressor: Option<&mut Compressor>,
+    stamp: ProducerStamp,
+) -> Bytes {
+    match compressor {
+        Some(compressor) => builder.finish_compressed(compressor, stamp),
+        None => builder.finish(stamp),
     }
 }
 
@@ -156,7 +184,11 @@ impl Sender {
         let sent = match resending {
             true => partition.resend(),
             false => match partition.queue.take(now, linger) {
-                Taken::Batch(batch) => Some(partition.send_new(batch)),
+                Taken::Batch(batch) => {
+                    let (ticket, bytes, made) = partition.send_new(batch, self.compressor.as_mut());
+                    self.shared.batch_made(made);
+                    Some((ticket, bytes))
+                }
                 Taken::Later(when) => return Next::At(when),
                 Taken::Empty => return Next::Nothing,
             },
@@ -189,22 +221,32 @@ impl Sender {
 }
 
 impl PartitionState {
-    /// Stamps a batch and puts it in the window.
-    fn send_new(&mut self, batch: OpenBatch) -> (Ticket, Bytes) {
+    /// Compresses and stamps a batch and puts it in the window.
+    fn send_new(
+        &mut self,
+        batch: OpenBatch,
+        compressor: Option<&mut Compressor>,
+    ) -> (Ticket, Bytes, BatchMade) {
         let OpenBatch { builder, completion, opened, charged } = batch;
         let records = builder.record_count();
+        let plain_len = builder.size_in_bytes();
         let stamp = self.window.next_stamp();
-        let bytes = builder.finish(stamp);
+        let bytes = finish(builder, compressor, stamp);
+        // A compressed batch has memory of its own, of its own size; what was charged for the room
+        // its records had is given back. An uncompressed one stays in that room.
+        let freed = if bytes.len() < plain_len { charged - bytes.len() } else { 0 };
+        let made = BatchMade { plain_len, len: bytes.len(), freed };
         let sent = SentBatch {
             bytes: bytes.clone(),
             stamp,
+            plain_len,
             completion,
             opened,
-            charged,
+            charged: charged - freed,
             records,
             attempts: 1,
         };
-        (self.window.push(sent, records), bytes)
+        (self.window.push(sent, records), bytes, made)
     }
 
     /// The next batch of the window that has to go again, under the stamp it has now.
@@ -223,12 +265,12 @@ impl PartitionState {
 
     /// A batch that the topic finds too large (it may allow less than `batch.size`) goes on as two,
     /// and new ones are smaller. False if it is a single record.
-    pub(super) fn halve(&mut self, ticket: Ticket) -> bool {
+    pub(super) fn halve(&mut self, ticket: Ticket, compressor: Option<&mut Compressor>) -> bool {
         let Some(batch) = self.window.on_wire_batch(ticket) else { return false };
-        let Some(halves) = batch.halve() else { return false };
+        let Some(halves) = batch.halve(compressor) else { return false };
         let name = &self.queue.name;
         tracing::debug!(partition = %name, bytes = batch.bytes.len(), "batch too large, halved");
-        self.queue.limit_batches(batch.bytes.len() / 2);
+        self.queue.limit_batches(batch.plain_len / 2);
         let firsts = [0, halves[0].records];
         match batch.completion.outcome() {
             // Its futures know a timeout already: so do its halves.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use proto::record::Batch;
+use proto::record::{Batch, BatchDecoder, Compression};
 use proto::v1::log_server::{Log, LogServer};
 use proto::{ErrorCode, v1};
 use tokio::net::TcpListener;
@@ -68,6 +68,8 @@ pub(crate) struct State {
     next_producer_id: i64,
     pub(crate) requests: u64,
     pub(crate) widest: usize,
+    /// Batches appended, by codec number.
+    pub(crate) codecs: [usize; 5],
 }
 
 /// A cluster of fake brokers with one topic, `t`.
@@ -95,6 +97,7 @@ impl Brokers {
             next_producer_id: 100,
             requests: 0,
             widest: 0,
+            codecs: [0; 5],
         };
         let this = Self { state: Arc::new(Mutex::new(state)) };
         for id in 0..brokers {
@@ -185,7 +188,9 @@ impl State {
         }
         let batch = Batch::parse(&request.records).expect("a valid batch");
         let header = batch.header().clone();
-        let values = batch.records().map(|record| record.unwrap().value.unwrap());
+        let mut decoder = BatchDecoder::new(1 << 20);
+        let records = decoder.records(&batch).unwrap();
+        let values = records.map(|record| record.unwrap().value.unwrap());
         let values: Vec<Bytes> = values.map(Bytes::copy_from_slice).collect();
         if let Some(poison) = self.faults.poison
             && values.iter().any(|v| v.windows(poison.len()).any(|w| w == poison.as_bytes()))
@@ -237,6 +242,8 @@ impl State {
                 producer.remembered.pop_front();
             }
         }
+        let codec = header.attributes.compression().unwrap_or(Compression::None);
+        self.codecs[codec as usize] += 1;
         log.values.extend(values);
         done(end)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use producer_client::{
-    Acks, MessageSet, Producer, ProducerConfig, Record, RecordMetadata, SendError,
+    Acks, Compression, MessageSet, Producer, ProducerConfig, Record, RecordMetadata, SendError,
 };
 
 use crate::broker::{Brokers, Faults};
@@ -56,6 +56,11 @@ async fn send_all(producer: &Producer, count: usize, rng: &mut Rng) -> Vec<Sent>
         sent.push(Sent { number, result: future.await });
     }
     sent
+}
+
+/// The codecs in turn.
+fn codec(seed: u64) -> Compression {
+    Compression::ALL[seed as usize % Compression::ALL.len()]
 }
 
 /// The promises, for everything that was sent.
@@ -134,6 +139,7 @@ async fn nothing_is_lost_twice_or_out_of_order_whatever_breaks() {
         let mut config = config(&brokers);
         config.max_in_flight = [1, 2, 5, 32, 128][rng.usize(..5)];
         config.acks = if rng.bool() { Acks::All } else { Acks::Leader };
+        config.compression = codec(seed);
         let producer = Producer::start(config).unwrap();
         let sent = send_all(&producer, 1500, &mut rng).await;
         for sent in &sent {
@@ -205,13 +211,50 @@ async fn a_refused_batch_fails_alone() {
 }
 
 #[tokio::test]
+async fn batches_are_compressed_and_their_memory_is_given_back() {
+    for codec in Compression::ALL {
+        let brokers = Brokers::start(1, 1, PARTITIONS, Faults::default()).await;
+        let config = ProducerConfig {
+            compression: codec,
+            batch_size: 20_000,
+            linger: Duration::from_secs(30),
+            gzip_level: Some(9),
+            zstd_level: -5,
+            ..config(&brokers)
+        };
+        let producer = Producer::start(config).unwrap();
+        producer.send(Record::to("t").partition(0).value("")).accepted().await.unwrap();
+        let futures: Vec<_> = (0..3000)
+            .map(|number| {
+                let partition = (number % PARTITIONS) as i32;
+                producer.send(Record::to("t").partition(partition).value(&value(number)))
+            })
+            .collect();
+        producer.flush().await.unwrap();
+        for (number, future) in futures.into_iter().enumerate() {
+            let place = future.await.unwrap();
+            let log = brokers.log(number % PARTITIONS);
+            assert_eq!(log[place.offset.unwrap().0 as usize], value(number));
+        }
+        let stats = producer.stats();
+        let others = |codecs: [usize; 5]| codecs.iter().sum::<usize>() - codecs[codec as usize];
+        assert_eq!(others(brokers.lock().codecs), 0, "{codec}");
+        let rate = stats.compression_rate().unwrap();
+        assert!(if codec == Compression::None { rate == 1.0 } else { rate < 0.7 }, "{rate}");
+        assert_eq!(stats.acknowledged_bytes, stats.compressed_bytes);
+        assert_eq!(stats.buffered_bytes, 0);
+    }
+}
+
+#[tokio::test]
 async fn a_batch_that_is_too_large_for_its_topic_goes_on_in_pieces() {
     over_seeds(3000..3030, async |seed| {
         let mut rng = Rng::with_seed(seed);
         let faults = Faults { batch_len_max: rng.usize(100..380), ..faults(&mut rng) };
         let brokers = Brokers::start(seed, 2, PARTITIONS, faults).await;
         let mut config = config(&brokers);
-        config.enable_idempotence = Some(seed % 5 != 0);
+        config.enable_idempotence = Some(seed % 4 != 0);
+        config.compression = codec(seed);
         let idempotent = config.is_idempotent();
         let producer = Producer::start(config).unwrap();
         let sent = send_all(&producer, 1500, &mut rng).await;
