@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::dump_log::DumpLogOptions;
 use crate::config::{ConfigError, Origin, Values};
 
 /// Stores partitions and serves them over gRPC.
@@ -27,6 +28,11 @@ pub(super) enum Command {
     /// For a laptop: no Java, no other server, topics are created when a producer first asks for
     /// them. Everything it keeps is below --data.
     Dev(DevOptions),
+    /// Print, verify and repair the files of partitions, without a broker.
+    ///
+    /// Reads segments, indexes, snapshots and checkpoints, of a stopped broker or a running one, and
+    /// says what is damaged. Nothing that is read is ever changed.
+    DumpLog(DumpLogOptions),
     /// Show the settings.
     Config(ConfigOptions),
     /// Print a completion script for a shell.

@@ -3,19 +3,22 @@
 mod args;
 mod config;
 mod dev;
+mod dump_log;
 mod run;
 
 use std::io::Write;
+use std::process::ExitCode;
 
 pub use args::Args;
 use args::Command;
 
 /// Runs the command; what went wrong is for `main` to print.
-pub fn execute(args: Args) -> anyhow::Result<()> {
+pub fn execute(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Run(options) => run::run(&options),
-        Command::Dev(options) => dev::dev(&options),
-        Command::Config(options) => config::config(&options),
+        Command::Run(options) => run::run(&options)?,
+        Command::Dev(options) => dev::dev(&options)?,
+        Command::DumpLog(options) => return Ok(dump_log::dump_log(&options)),
+        Command::Config(options) => config::config(&options)?,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -23,9 +26,9 @@ pub fn execute(args: Args) -> anyhow::Result<()> {
                 "broker",
                 &mut std::io::stdout(),
             );
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The one line on standard output that says the server serves.

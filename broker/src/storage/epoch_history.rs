@@ -26,6 +26,11 @@ impl EpochHistory {
         self.entries.last().map(|&(epoch, _)| epoch)
     }
 
+    /// Every epoch and its first offset, in order.
+    pub(super) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
+        &self.entries
+    }
+
     /// Notes that `epoch` begins at `start`. False when that says nothing new: an epoch that is
     /// not newer than the latest changes nothing.
     pub(super) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {

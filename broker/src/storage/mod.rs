@@ -20,6 +20,7 @@ mod context;
 mod damage;
 mod describe;
 pub mod disk;
+pub mod dump;
 mod epoch_history;
 mod error;
 mod flush;

@@ -146,7 +146,7 @@ fn open_dir(context: &Context, path: &Path) -> std::io::Result<Option<FoundDir>>
 }
 
 /// The partition a folder is named after.
-fn parse_folder(name: &str) -> Option<TopicPartition> {
+pub(super) fn parse_folder(name: &str) -> Option<TopicPartition> {
     if name.ends_with(STRAY_SUFFIX) {
         return None;
     }

@@ -114,6 +114,7 @@ impl Attributes {
     const LOG_APPEND_TIME: i16 = 1 << 3;
     const TRANSACTIONAL: i16 = 1 << 4;
     const CONTROL: i16 = 1 << 5;
+    const DELETE_HORIZON: i16 = 1 << 6;
 
     /// How the records are compressed.
     pub fn compression(self) -> Result<Compression, UnknownCompression> {
@@ -286,6 +287,13 @@ impl BatchHeader {
     /// The greatest offset of the batch, whether or not a record still has it.
     pub fn last_offset(&self) -> Offset {
         self.base_offset.plus(i64::from(self.last_offset_delta))
+    }
+
+    /// When compaction may drop the batch's tombstones, where it has noted that in place of the base
+    /// timestamp.
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        let noted = self.attributes.0 & Attributes::DELETE_HORIZON != 0;
+        noted.then_some(self.base_timestamp)
     }
 
     /// The offset after the batch.

@@ -4,6 +4,7 @@
 //! breaking disk behind them (`faulty`). [`RealDisk`] is Linux. Nothing here knows what a batch is.
 
 // The calls std and nix have no safe form of: mincore, preadv2, sync_file_range, mappings.
+mod read_only;
 #[allow(unsafe_code)]
 mod real;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use read_only::ReadOnlyFile;
 pub use real::RealDisk;
 
 /// A file system.

@@ -2,6 +2,7 @@
 
 mod basics;
 mod damage;
+mod dump;
 mod faults;
 mod indexes;
 mod lifecycle;
