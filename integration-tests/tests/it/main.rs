@@ -4,6 +4,7 @@
 
 mod admin;
 mod dev;
+mod dump_log;
 mod durability;
 mod expiry;
 mod full_disk;

@@ -344,7 +344,7 @@ async fn memory_is_bounded_and_senders_wait_their_turn() {
         .map(|thread| {
             let producer = producer.clone();
             std::thread::spawn(move || {
-                for number in 0..6_000 {
+                for number in 0..2_500 {
                     let value = value(number);
                     let record = Record::to("t").partition(thread).value(&value);
                     producer.send_detached(record).unwrap();
@@ -357,10 +357,10 @@ async fn memory_is_bounded_and_senders_wait_their_turn() {
     assert!(joined.await.unwrap());
     producer.flush().await.unwrap();
     for partition in 0..PARTITIONS {
-        assert_eq!(brokers.log(partition), (0..6_000).map(value).collect::<Vec<_>>());
+        assert_eq!(brokers.log(partition), (0..2_500).map(value).collect::<Vec<_>>());
     }
     let stats = producer.stats();
-    assert_eq!((stats.acknowledged, stats.failed, stats.buffered_bytes), (18_000, 0, 0));
+    assert_eq!((stats.acknowledged, stats.failed, stats.buffered_bytes), (7_500, 0, 0));
 }
 
 #[tokio::test]
