@@ -17,7 +17,7 @@ use crate::cluster::identity::{Identity, IdentityError};
 use crate::cluster::member::{JoinError, Member, MemberParts, Registration, Update};
 use crate::cluster::metadata::MetadataCache;
 use crate::cluster::producer_ids::ProducerIds;
-use crate::config::{BrokerConfig, log_config};
+use crate::config::{BrokerConfig, log_config, open_files_max};
 use crate::http;
 use crate::metrics::Metrics;
 use crate::replication::PartitionSet;
@@ -207,6 +207,8 @@ async fn open_logs(
     let settings = LogSetConfig {
         log: log_config(&config.topics, None),
         mmap_bytes: config.mmap_bytes,
+        mmap_count: map_count_max(),
+        open_files: open_files(config),
         retention_check: config.retention_check_interval,
         ..LogSetConfig::new(config.dirs.clone())
     };
@@ -218,6 +220,24 @@ async fn open_logs(
     let (logs, report) = opened?;
     tell(&report);
     Ok((logs, report))
+}
+
+/// As configured, or what the limit on open files of this process leaves.
+fn open_files(config: &BrokerConfig) -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+    const FALLBACK: u64 = 1024;
+    if config.open_files > 0 {
+        return config.open_files;
+    }
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(FALLBACK, |(soft, _)| soft);
+    open_files_max(limit, config.grpc.max_connections)
+}
+
+/// A quarter of the mappings that the kernel gives a process: allocators need some too.
+fn map_count_max() -> usize {
+    const FALLBACK: usize = 65_530;
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    text.trim().parse().unwrap_or(FALLBACK) / 4
 }
 
 /// What recovery found, for the log of the process.

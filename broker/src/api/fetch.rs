@@ -149,11 +149,13 @@ impl Reader {
                 text,
                 format!("the rest of the partition is served: go on at offset {to}"),
             ),
-            ReadError::WouldBlock | ReadError::Offline(_) => Refusal::new(
-                ErrorCode::KafkaStorageError,
-                text,
-                "check the broker's disk and its log",
-            ),
+            ReadError::WouldBlock | ReadError::Offline(_) | ReadError::OutOfFiles { .. } => {
+                Refusal::new(
+                    ErrorCode::KafkaStorageError,
+                    text,
+                    "check the broker's disk and its log",
+                )
+            }
         }
     }
 }

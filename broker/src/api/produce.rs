@@ -240,6 +240,9 @@ fn append_refusal(error: &AppendError) -> Refusal {
             text,
             "retry: producing goes on by itself when there is space",
         ),
+        AppendError::OutOfFiles { .. } => {
+            Refusal::new(ErrorCode::KafkaStorageError, text, "retry after a moment")
+        }
         AppendError::BatchTooLarge { size, limit } => too_large(*size, *limit),
         AppendError::InvalidBatch(error) => malformed(error),
         AppendError::LengthMismatch { .. } => Refusal::invalid_request(text),

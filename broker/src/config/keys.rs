@@ -111,6 +111,8 @@ keys! {
         "Milliseconds a tombstone stays after it was first compacted (topic: delete.retention.ms).";
     "log.mmap.bytes" int(0, FOREVER), "4294967296",
         "Bytes of segments mapped for fetches at one time, over all partitions. Mapped pages are page cache, not memory of the process.";
+    "log.open.files.max" int(0, 10_000_000), "0",
+        "Files of segments kept open at one time, over all partitions; others are opened when they are read. Files with unflushed records stay open beyond it. 0: what the limit on open files leaves beside max.connections, at least half of it, at most 32768.";
     "message.max.bytes" int(1_024, 1_073_741_824), "1048588",
         "Largest record batch accepted (topic: max.message.bytes).";
 

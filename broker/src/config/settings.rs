@@ -22,6 +22,8 @@ pub struct BrokerConfig {
     pub retention_check_interval: Duration,
     /// `log.mmap.bytes`.
     pub mmap_bytes: u64,
+    /// `log.open.files.max`; 0: [`open_files_max`] says.
+    pub open_files: usize,
     /// `auto.create.topics.enable`.
     pub auto_create_topics: bool,
     /// The registry.
@@ -124,6 +126,7 @@ impl BrokerConfig {
             dirs: values.paths("log.dirs"),
             retention_check_interval: values.millis("log.retention.check.interval.ms"),
             mmap_bytes: values.int("log.mmap.bytes").unsigned_abs(),
+            open_files: values.int("log.open.files.max") as usize,
             auto_create_topics: values.flag("auto.create.topics.enable"),
             zookeeper: ZooKeeperConfig {
                 connect,
@@ -144,6 +147,15 @@ impl BrokerConfig {
             },
         }
     }
+}
+
+/// Segments' files that may be open where the limit on open files is `limit`: what connections and
+/// the rest of the process leave, but at least half.
+pub fn open_files_max(limit: u64, max_connections: usize) -> usize {
+    const REST: usize = 256;
+    const MOST: usize = 32_768;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    limit.saturating_sub(max_connections.saturating_add(REST)).max(limit / 2).clamp(16, MOST)
 }
 
 fn grpc_config(values: &Values, memory_bytes: u64, cores: usize) -> GrpcConfig {

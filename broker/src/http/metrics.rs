@@ -86,6 +86,18 @@ fn storage(page: &mut Page, partitions: &PartitionSet) {
             "Mapped bytes that answers under way still hold.",
             usage.pinned_bytes,
         ),
+        ("ottla_log_maps", "Mappings of segments.", usage.maps as u64),
+        ("ottla_log_open_files", "Files of segments that are open.", usage.open_files as u64),
+        (
+            "ottla_log_open_files_max",
+            "How many files of segments may be open (log.open.files.max).",
+            usage.open_files_limit as u64,
+        ),
+        (
+            "ottla_log_files_closed",
+            "Files of segments closed because others needed the descriptor, since the start.",
+            usage.files_closed,
+        ),
         ("ottla_producer_state_bytes", "Bytes that remembered batches take.", usage.producer_bytes),
     ] {
         page.head(name, "gauge", help);

@@ -212,6 +212,9 @@ impl<'a> Appending<'_, 'a> {
     fn roll(&mut self) -> Result<(), AppendError> {
         if let Err(error) = self.log.roll_locked(self.writer) {
             tracing::warn!(partition = %self.log.partition, %error, "cannot make a new segment");
+            if disk::is_out_of_files(&error) {
+                return Err(AppendError::OutOfFiles { partition: self.log.partition.clone() });
+            }
             if !disk::is_full(&error) {
                 self.failure = Some(format!("a new segment could not be made: {error}"));
                 self.check_failure()?;
@@ -301,20 +304,27 @@ impl<'a> Appending<'_, 'a> {
         }
     }
 
-    /// Cuts the file back to its last whole batch. A full disk is the requests' error only; any
-    /// other failure takes the partition offline.
+    /// Cuts the file back to its last whole batch. A full disk, or no descriptor to open it with,
+    /// is the requests' error only; any other failure takes the partition offline.
     fn write_failed(&mut self, segment: &Segment, group: &Group<'_>, error: &io::Error) {
         tracing::warn!(partition = %self.log.partition, %error, "append failed, cutting it back");
-        if let Err(e) = segment.file.set_len(group.start.size) {
+        // Not opened, so nothing was written: what is written to stays open until it is synced.
+        let unopened = disk::is_out_of_files(error);
+        let cut = if unopened { Ok(()) } else { segment.file.set_len(group.start.size) };
+        if let Err(e) = cut {
             self.failure = Some(format!("an append failed ({error}), and cutting it back ({e})"));
-        } else if !disk::is_full(error) {
+        } else if !unopened && !disk::is_full(error) {
             self.failure = Some(format!("an append failed: {error}"));
         }
         for &number in &group.requests {
             let partition = self.log.partition.clone();
             let failure = self.check_failure().map_err(AppendError::Offline).err();
+            let passing = match unopened {
+                true => AppendError::OutOfFiles { partition },
+                false => AppendError::DiskFull { partition },
+            };
             if let Some(result) = self.results.get_mut(number) {
-                *result = Err(failure.unwrap_or(AppendError::DiskFull { partition }));
+                *result = Err(failure.unwrap_or(passing));
             }
         }
     }

@@ -132,6 +132,11 @@ pub struct LogSetConfig {
     pub log: LogConfig,
     /// Most bytes mapped at a time, over all logs (`log.mmap.bytes`).
     pub mmap_bytes: u64,
+    /// Most mappings at a time, over all logs: the kernel bounds those of a process
+    /// (`vm.max_map_count`), and allocators need some.
+    pub mmap_count: usize,
+    /// Segments' files kept open, over all logs (`log.open.files.max`).
+    pub open_files: usize,
     /// A mapping unused for this long goes.
     pub mmap_idle: Duration,
     /// How often retention looks (`log.retention.check.interval.ms`).
@@ -169,6 +174,8 @@ impl LogSetConfig {
             dirs,
             log: LogConfig::default(),
             mmap_bytes: 4 << 30,
+            mmap_count: 16_384,
+            open_files: 4096,
             mmap_idle: Duration::from_secs(10),
             retention_check: Duration::from_secs(60),
             checkpoint: Duration::from_secs(5),

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::maps::MapBudget;
+use super::open_files::OpenFiles;
 use super::producer_state::ProducerBudget;
 
 /// Handed down to each log and segment.
 pub(super) struct Context {
+    /// By way of `files`, so that no call fails for want of a descriptor that could be had.
     pub(super) disk: Arc<dyn Disk>,
+    pub(super) files: Arc<OpenFiles>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) maps: Arc<MapBudget>,
     pub(super) producers: Arc<ProducerBudget>,

@@ -35,6 +35,15 @@ pub enum AppendError {
         /// Which.
         partition: TopicPartition,
     },
+    /// The process has no descriptor left to open the segment with. Passes by itself.
+    #[error(
+        "no file of partition {partition} can be opened: the process has as many files open as it \
+         may; raise the limit on open files, or lower max.connections or log.open.files.max"
+    )]
+    OutOfFiles {
+        /// Which.
+        partition: TopicPartition,
+    },
     /// A batch is larger than the topic allows.
     #[error(
         "a record batch of {size} bytes is larger than the topic's max.message.bytes of {limit}; \
@@ -142,6 +151,15 @@ pub enum ReadError {
         from: Offset,
         /// First offset after the damage.
         to: Offset,
+    },
+    /// The process has no descriptor left to open the segment with. Passes by itself.
+    #[error(
+        "no file of partition {partition} can be opened: the process has as many files open as it \
+         may; raise the limit on open files, or lower max.connections or log.open.files.max"
+    )]
+    OutOfFiles {
+        /// Which.
+        partition: TopicPartition,
     },
     /// The bytes are on disk only; ask again from a thread that may wait, with `Wait::Allowed`.
     #[error("the bytes are not in memory")]

@@ -14,6 +14,7 @@ use proto::Offset;
 
 use super::clock::Clock;
 use super::config::FlushPolicy;
+use super::disk::DiskFile;
 use super::error::{FlushError, Offline};
 use super::log::Log;
 use super::roll::Closing;

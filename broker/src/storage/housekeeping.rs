@@ -132,6 +132,7 @@ fn run_due(inner: &Inner) -> Duration {
             }
         }
         inner.context.maps.sweep();
+        inner.context.files.make_room(0);
     }
     for folder in doomed {
         match inner.context.disk.remove_dir_all(&folder) {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use super::disk::{DiskFile, write_fully};
+use super::pooled_file::PooledFile;
 use super::wait::Wait;
 
 /// Entries collected in memory before they are written.
@@ -25,20 +26,25 @@ const BLOCK: u64 = 256;
 /// tail's lock, so a reader that takes `written` under that lock sees each entry once.
 #[derive(Debug)]
 pub(super) struct IndexFile<const N: usize> {
-    file: Arc<dyn DiskFile>,
+    file: Arc<PooledFile>,
     written: AtomicU64,
     tail: RwLock<Vec<[u8; N]>>,
 }
 
 impl<const N: usize> IndexFile<N> {
     /// Over a file whose length is taken as it is; a torn last entry is cut off.
-    pub(super) fn open(file: Arc<dyn DiskFile>) -> io::Result<Self> {
+    pub(super) fn open(file: Arc<PooledFile>) -> io::Result<Self> {
         let len = file.size()?;
         let entries = len / N as u64;
         if len != entries * N as u64 {
             file.set_len(entries * N as u64)?;
         }
         Ok(Self { file, written: AtomicU64::new(entries), tail: RwLock::new(Vec::new()) })
+    }
+
+    /// The file is not opened any more: its name may become another's.
+    pub(super) fn retire(&self) {
+        self.file.retire();
     }
 
     /// How many entries there are.

@@ -17,7 +17,7 @@ use proto::{TopicId, TopicPartition};
 use super::clock::Clock;
 use super::config::{LogConfig, LogSetConfig};
 use super::context::Context;
-use super::disk::{Disk, OpenMode, replace_file};
+use super::disk::{Disk, DiskFile, OpenMode, replace_file};
 use super::error::{LogSetError, OpenError};
 use super::housekeeping::Housekeeping;
 use super::log::Log;
@@ -67,6 +67,14 @@ pub struct StorageUsage {
     pub mapped_bytes: u64,
     /// Bytes of removed mappings that unsent slices still keep alive.
     pub pinned_bytes: u64,
+    /// Mappings, those included that only unsent slices keep alive.
+    pub maps: usize,
+    /// Segments' files that are open.
+    pub open_files: usize,
+    /// How many may be.
+    pub open_files_limit: usize,
+    /// Files closed because others needed their descriptors.
+    pub files_closed: u64,
     /// Bytes that remembered producer batches take.
     pub producer_bytes: u64,
 }
@@ -121,6 +129,10 @@ impl LogSet {
         StorageUsage {
             mapped_bytes: context.maps.mapped(),
             pinned_bytes: context.maps.pinned(),
+            maps: context.maps.count(),
+            open_files: context.files.open_now(),
+            open_files_limit: context.files.limit(),
+            files_closed: context.files.closed(),
             producer_bytes: context.producers.used(),
         }
     }

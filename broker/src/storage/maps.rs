@@ -7,13 +7,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::disk::{DiskFile, MAP_ALIGNMENT, MappedRange};
+use super::wait::Wait;
 
 const STEP: u64 = 32 << 20;
 const WINDOW: u64 = 2 * STEP;
@@ -25,15 +26,30 @@ const _: () = assert!(STEP.is_multiple_of(MAP_ALIGNMENT));
 /// `mapped` counts every window that exists, pinned ones of removed segments included.
 pub(super) struct MapBudget {
     limit: u64,
+    /// Most windows.
+    count_limit: usize,
     mapped: AtomicU64,
+    count: AtomicUsize,
     /// Removed windows that slices still keep alive.
     pinned: Mutex<Vec<Box<dyn MappedRange>>>,
 }
 
 impl MapBudget {
-    /// At most `limit` bytes.
-    pub(super) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, mapped: AtomicU64::new(0), pinned: Mutex::new(Vec::new()) })
+    /// At most `limit` bytes, in at most `count_limit` windows: small segments would otherwise take
+    /// more mappings than the kernel gives a process.
+    pub(super) fn new(limit: u64, count_limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            count_limit,
+            mapped: AtomicU64::new(0),
+            count: AtomicUsize::new(0),
+            pinned: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Windows that exist.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Bytes mapped now.
@@ -52,22 +68,36 @@ impl MapBudget {
         self.pinned.lock().retain(|window| {
             let keep = window.is_pinned();
             if !keep {
-                self.mapped.fetch_sub(window.size() as u64, Ordering::Relaxed);
+                self.discharge(window.size() as u64);
             }
             keep
         });
     }
 
+    /// Takes a window's worth of both bounds, or nothing.
     fn charge(&self, bytes: u64) -> bool {
+        let one_more = |count: usize| (count < self.count_limit).then_some(count + 1);
+        if self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            return false;
+        }
         let take = |mapped: u64| (mapped + bytes <= self.limit).then_some(mapped + bytes);
-        self.mapped.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        let taken = self.mapped.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        if !taken {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn discharge(&self, bytes: u64) {
+        self.mapped.fetch_sub(bytes, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn release(&self, window: Box<dyn MappedRange>) {
         if window.is_pinned() {
             self.pinned.lock().push(window);
         } else {
-            self.mapped.fetch_sub(window.size() as u64, Ordering::Relaxed);
+            self.discharge(window.size() as u64);
         }
     }
 }
@@ -114,7 +144,8 @@ impl SegmentMaps {
     }
 
     /// Bytes `[position, position + len)` of the file, which must all be written. `room` is the
-    /// size the segment may grow to.
+    /// size the segment may grow to. A mapping that is there needs no open file; for a new one
+    /// the file is opened, unless the caller may not wait.
     pub(super) fn slice(
         &self,
         file: &dyn DiskFile,
@@ -122,6 +153,7 @@ impl SegmentMaps {
         len: usize,
         room: u64,
         now: Duration,
+        wait: Wait,
     ) -> Mapped {
         let found = |windows: &[Window]| {
             let window = windows.iter().find(|w| w.covers(position, len as u64))?;
@@ -133,6 +165,9 @@ impl SegmentMaps {
         let mut windows = self.windows.write();
         if let Some(mapped) = found(&windows) {
             return mapped;
+        }
+        if wait == Wait::Never && !file.is_open() {
+            return Mapped::Cold;
         }
         match self.map(file, position, len as u64, room) {
             Ok(Some(window)) => {
@@ -174,7 +209,7 @@ impl SegmentMaps {
         match file.map(start, map_len) {
             Ok(range) => Ok(Some(Window { start, range, last_used: AtomicU64::new(0) })),
             Err(e) => {
-                self.budget.mapped.fetch_sub(size, Ordering::Relaxed);
+                self.budget.discharge(size);
                 Err(e)
             }
         }

@@ -32,7 +32,9 @@ mod log_dir;
 mod log_set;
 mod maps;
 mod offset_index;
+mod open_files;
 mod partition_metadata;
+mod pooled_file;
 mod positions_checkpoint;
 mod producer_snapshot;
 mod producer_state;
@@ -69,7 +71,7 @@ pub use error::{
 pub use flush::FlushDone;
 pub use log::{Log, LogListener};
 pub use log_set::{LogSet, StorageUsage};
-pub use read::{Cursor, ReadLimits, ReadSlice};
+pub use read::{Cursor, FileRange, ReadLimits, ReadSlice};
 pub use recovery::RecoveryReport;
 pub use start::StartReport;
 pub use time_lookup::TimedOffset;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use proto::Offset;
 
-use super::disk::DiskFile;
 use super::index_file::IndexFile;
+use super::pooled_file::PooledFile;
 use super::wait::Wait;
 
 const ENTRY_LEN: usize = 8;
@@ -36,7 +36,7 @@ pub(super) struct OffsetIndex {
 
 impl OffsetIndex {
     /// Over an open file.
-    pub(super) fn open(file: Arc<dyn DiskFile>, base_offset: Offset) -> io::Result<Self> {
+    pub(super) fn open(file: Arc<PooledFile>, base_offset: Offset) -> io::Result<Self> {
         Ok(Self { base_offset, entries: IndexFile::open(file)? })
     }
 
@@ -95,6 +95,11 @@ impl OffsetIndex {
     /// Writes out and syncs.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.entries.sync()
+    }
+
+    /// The file is not opened any more.
+    pub(super) fn retire(&self) {
+        self.entries.retire();
     }
 
     /// Writes out.

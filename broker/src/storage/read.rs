@@ -8,10 +8,12 @@ use bytes::Bytes;
 use proto::Offset;
 
 use super::damage::{self, DamagedRange};
+use super::disk;
 use super::error::ReadError;
 use super::header_walk::{HeaderWalk, WalkError};
 use super::log::Log;
 use super::maps::Mapped;
+use super::open_files::Handle;
 use super::scan;
 use super::segment::{Segment, Tip};
 use super::segments::position_of;
@@ -103,10 +105,31 @@ impl ReadSlice {
         self.next.offset
     }
 
-    /// Descriptor and position of the bytes, for `sendfile`; open as long as the slice lives.
-    pub fn file_range(&self) -> Option<(RawFd, u64)> {
+    /// The file and the position of the bytes, for `sendfile`. Opens the file where it was closed,
+    /// so it may wait for the disk; `None` where it is gone, or not the machine's.
+    pub fn file_range(&self) -> Option<FileRange> {
         let (segment, position) = self.segment.as_ref()?;
-        Some((segment.file.raw_fd()?, *position))
+        let handle = segment.file.pin().ok()?;
+        handle.file.raw_fd()?;
+        Some(FileRange { handle, position: *position })
+    }
+}
+
+/// A place in an open file, which stays open while this lives.
+pub struct FileRange {
+    handle: Arc<Handle>,
+    position: u64,
+}
+
+impl FileRange {
+    /// The descriptor.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        self.handle.file.raw_fd()
+    }
+
+    /// Where the bytes begin.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 }
 
@@ -231,7 +254,7 @@ impl Log {
             }
             let room = u64::from(self.config.load().segment_bytes);
             let now = self.context.clock.elapsed();
-            match segment.maps.slice(&*segment.file, start, len, room, now) {
+            match segment.maps.slice(&*segment.file, start, len, room, now, wait) {
                 Mapped::Slice(bytes) => return Ok((bytes, true)),
                 Mapped::Cold if wait == Wait::Never => {
                     return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
@@ -250,6 +273,14 @@ impl Log {
     pub(super) fn read_failed(&self, error: &io::Error) -> ReadError {
         if error.kind() == io::ErrorKind::WouldBlock {
             return ReadError::WouldBlock;
+        }
+        if disk::is_out_of_files(error) {
+            tracing::error!(partition = %self.partition, %error, "cannot open a segment");
+            return ReadError::OutOfFiles { partition: self.partition.clone() };
+        }
+        if let Some(offline) = self.offline.get() {
+            // Its folder may have been renamed under the reader's feet.
+            return offline.clone().into();
         }
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return self.fail(&format!("a segment file is shorter than it was: {error}")).into();

@@ -14,7 +14,7 @@ use proto::{Offset, TopicId, TopicPartition};
 use super::config::LogConfig;
 use super::context::Context;
 use super::damage::{self, DamagedRange};
-use super::disk::{self, Disk, OpenMode, read_fully, replace_file, write_fully};
+use super::disk::{self, Disk, DiskFile, OpenMode, read_fully, replace_file, write_fully};
 use super::epoch_history::{self, EpochHistory};
 use super::log::{Log, LogParts, Writer};
 use super::log_dir::LogDir;
@@ -169,6 +169,8 @@ impl Opening<'_> {
                 && segment_recovery::resume_by_index(&segment, expected, now_ms)?;
             let mut cut = None;
             if !believed || !self.reaches(&segment, expected) {
+                // Not closed between the reading and the fsync that proves it.
+                let _open = segment.file.pin()?;
                 let found = segment_recovery::scan(&segment, expected, now_ms)?;
                 self.report.scanned_bytes += found.scanned;
                 self.report.damaged.extend(found.damage);
@@ -300,7 +302,7 @@ impl Opening<'_> {
 /// Copies bytes `[from, to)` of a file to a new one. Nothing but zeros is not worth a copy.
 fn copy_range(
     disk: &dyn Disk,
-    file: &dyn disk::DiskFile,
+    file: &dyn DiskFile,
     from: u64,
     to: u64,
     path: &Path,

@@ -116,11 +116,12 @@ impl Log {
             && expired(&[age_of(&active)], 0, self.high_watermark(), &by_time, now_ms) > 0
     }
 
-    /// Unlinks a removed segment's files, oldest first, so that a crash leaves no hole. Readers
-    /// that still hold the segment keep the bytes until they are done.
+    /// Unlinks a removed segment's files, oldest first, so that a crash leaves no hole. Slices that
+    /// readers hold keep their bytes; who has the segment alone is told that it is gone.
     pub(super) fn remove_files(&self, removed: &[Arc<Segment>]) -> io::Result<()> {
         let folder = self.folder();
         for segment in removed {
+            segment.retire();
             for path in Segment::paths(&folder, segment.base_offset) {
                 match self.context.disk.remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -18,6 +18,7 @@ use super::disk::{DiskFile, OpenMode};
 use super::header_walk::{HeaderWalk, WalkError};
 use super::maps::SegmentMaps;
 use super::offset_index::{IndexEntry, OffsetIndex};
+use super::pooled_file::{PooledFile, Role};
 use super::time_index::{TimeEntry, TimeIndex};
 use super::wait::Wait;
 
@@ -62,7 +63,7 @@ impl Tip {
 pub(super) struct Segment {
     pub(super) base_offset: Offset,
     pub(super) generation: u64,
-    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) file: Arc<PooledFile>,
     pub(super) index: OffsetIndex,
     pub(super) times: TimeIndex,
     pub(super) maps: SegmentMaps,
@@ -126,10 +127,12 @@ impl Segment {
         base_offset: Offset,
         mode: OpenMode,
     ) -> io::Result<Self> {
-        let path = |extension| folder.join(file_name(base_offset, extension));
-        let file = context.disk.open(&path("log"), mode)?;
-        let index = OffsetIndex::open(context.disk.open(&path("index"), mode)?, base_offset)?;
-        let times = TimeIndex::open(context.disk.open(&path("timeindex"), mode)?, base_offset)?;
+        let open = |extension, role| {
+            context.files.file(&folder.join(file_name(base_offset, extension)), mode, role)
+        };
+        let file = open("log", Role::Log)?;
+        let index = OffsetIndex::open(open("index", Role::Index)?, base_offset)?;
+        let times = TimeIndex::open(open("timeindex", Role::Index)?, base_offset)?;
         Ok(Self {
             base_offset,
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
@@ -281,14 +284,19 @@ impl Segment {
         !self.retired.load(Ordering::SeqCst)
     }
 
-    /// Whether it was replaced by a truncation.
+    /// Whether it was replaced or deleted.
     pub(super) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::SeqCst)
     }
 
-    /// Stops readers from taking more slices, and says up to where they took some.
+    /// Stops readers from taking more slices, and says up to where they took some. Its files are
+    /// not opened any more; who still needs one pins it first. Comes before a file's name goes or
+    /// becomes another file's.
     pub(super) fn retire(&self) -> u64 {
         self.retired.store(true, Ordering::SeqCst);
+        self.file.retire();
+        self.index.retire();
+        self.times.retire();
         self.handed_out.load(Ordering::SeqCst)
     }
 

@@ -7,6 +7,7 @@ use proto::Offset;
 use proto::record::BatchHeader;
 
 use super::damage::DamagedRange;
+use super::disk::DiskFile;
 use super::header_walk::HeaderWalk;
 use super::offset_index::IndexEntry;
 use super::scan::Scan;

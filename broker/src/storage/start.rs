@@ -24,6 +24,7 @@ use super::log::Log;
 use super::log_dir::LogDir;
 use super::log_set::{DELETE_SUFFIX, Inner, LogSet, OpenDir, STRAY_SUFFIX, lock_dir};
 use super::maps::MapBudget;
+use super::open_files::OpenFiles;
 use super::partition_metadata;
 use super::positions_checkpoint::{self, Positions};
 use super::producer_state::ProducerBudget;
@@ -73,10 +74,12 @@ pub(super) fn open(
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
 ) -> Result<(Inner, StartReport), OpenError> {
+    let files = OpenFiles::new(disk, config.open_files);
     let context = Arc::new(Context {
-        disk,
+        disk: files.clone(),
+        files,
         clock,
-        maps: MapBudget::new(config.mmap_bytes),
+        maps: MapBudget::new(config.mmap_bytes, config.mmap_count),
         producers: ProducerBudget::new(config.producer_window_bytes),
     });
     let mut report = StartReport { clean: true, ..StartReport::default() };

@@ -105,19 +105,21 @@ impl Log {
             segment.sync(&self.context, &folder)?;
             return Ok(segment);
         }
+        first.index.write_out()?;
+        first.times.write_out()?;
+        // A retired segment's file is not opened any more.
+        let file = first.file.pin()?;
         let handed_out = first.retire();
         if handed_out <= cut.size {
-            first.file.set_len(cut.size)?;
-            first.file.sync()?;
+            file.file.set_len(cut.size)?;
+            file.file.sync()?;
         } else {
             let path = folder.join(file_name(first.base_offset, "log"));
             let copy = folder.join(file_name(first.base_offset, "log.swap"));
-            copy_front(disk, &*first.file, cut.size, &copy)?;
+            copy_front(disk, &*file.file, cut.size, &copy)?;
             disk.rename(&copy, &path)?;
         }
         disk.sync_dir(&folder)?;
-        first.index.write_out()?;
-        first.times.write_out()?;
         let segment = Segment::open(&self.context, &folder, first.base_offset)?;
         segment.index.truncate_to(cut.size)?;
         segment.times.truncate_to(cut.end_offset)?;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Disk, DiskFile, Entry, MappedRange, OpenMode};
+use super::{Disk, DiskFile, Entry, MappedRange, OpenMode, Space};
 
 const PAGE: usize = 4096;
 
@@ -35,6 +35,10 @@ pub(crate) struct Faults {
     pub(crate) failing_cuts: bool,
     /// Nothing is in memory: reads that may not wait give nothing.
     pub(crate) cold: bool,
+    /// Descriptors there are; opening one more is `EMFILE`.
+    pub(crate) descriptors: Option<usize>,
+    /// What [`Disk::space`] answers.
+    pub(crate) space: Option<Space>,
 }
 
 /// See the module.
@@ -55,6 +59,8 @@ struct State {
     pending: Vec<NameChange>,
     locked: HashSet<PathBuf>,
     faults: Faults,
+    /// Every descriptor that is open; it is closed when nobody else holds it.
+    open: Vec<Weak<()>>,
 }
 
 /// Folders are `None`, files their number.
@@ -216,6 +222,13 @@ impl FaultyDisk {
         state.locked.clear();
     }
 
+    /// Descriptors open now.
+    pub(crate) fn open_now(&self) -> usize {
+        let mut state = self.state.lock();
+        state.open.retain(|file| file.strong_count() > 0);
+        state.open.len()
+    }
+
     /// Changes a file behind the back of who uses it, durably.
     pub(crate) fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state.lock();
@@ -241,7 +254,11 @@ fn broken() -> io::Error {
 
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let open = self.open_now();
         let mut state = self.state.lock();
+        if state.faults.descriptors.is_some_and(|most| open >= most) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         let number = match state.names.get(path) {
             Some(Some(number)) => *number,
             Some(None) => return Err(io::ErrorKind::IsADirectory.into()),
@@ -263,7 +280,16 @@ impl Disk for FaultyDisk {
             contents.data.clear();
         }
         let life = state.life;
-        Ok(Arc::new(FaultyFile { state: self.state.clone(), number, life, path: path.to_owned() }))
+        let descriptor = Arc::new(());
+        state.open.push(Arc::downgrade(&descriptor));
+        let path = path.to_owned();
+        Ok(Arc::new(FaultyFile {
+            state: self.state.clone(),
+            number,
+            life,
+            path,
+            _descriptor: descriptor,
+        }))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
@@ -333,6 +359,11 @@ impl Disk for FaultyDisk {
     fn boot_id(&self) -> String {
         self.state.lock().boots.to_string()
     }
+
+    fn space(&self, _folder: &Path) -> io::Result<Space> {
+        let plenty = Space { total: 1 << 40, free: 1 << 39 };
+        Ok(self.state.lock().faults.space.unwrap_or(plenty))
+    }
 }
 
 struct Held {
@@ -356,6 +387,8 @@ struct FaultyFile {
     number: u64,
     life: u64,
     path: PathBuf,
+    /// Maps of it hold none, as on the real disk.
+    _descriptor: Arc<()>,
 }
 
 impl std::fmt::Debug for FaultyFile {
@@ -483,7 +516,8 @@ impl DiskFile for FaultyFile {
     }
 
     fn map(&self, position: u64, len: usize) -> io::Result<Box<dyn MappedRange>> {
-        Ok(Box::new(FaultyMap { file: self.clone(), position: position as usize, len }))
+        let file = Self { _descriptor: Arc::default(), ..self.clone() };
+        Ok(Box::new(FaultyMap { file, position: position as usize, len }))
     }
 
     fn raw_fd(&self) -> Option<std::os::fd::RawFd> {

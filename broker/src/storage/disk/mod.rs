@@ -52,6 +52,18 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Changes with each start of the machine.
     fn boot_id(&self) -> String;
+
+    /// The room on the file system that a folder lies on.
+    fn space(&self, folder: &Path) -> io::Result<Space>;
+}
+
+/// Room on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// All there is, in bytes.
+    pub total: u64,
+    /// What an ordinary process may still write, in bytes.
+    pub free: u64,
 }
 
 /// An open file. Reads and writes name their position; there is no cursor.
@@ -92,6 +104,11 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
 
     /// The descriptor, for `sendfile`; `None` on a disk that is not the machine's.
     fn raw_fd(&self) -> Option<std::os::fd::RawFd>;
+
+    /// Whether using it needs no opening first, which may wait for the disk.
+    fn is_open(&self) -> bool {
+        true
+    }
 }
 
 /// Positions of maps are multiples of this (the largest page size in use).
@@ -140,6 +157,11 @@ pub struct Entry {
 /// Whether an error says that the disk (or a quota) is full: it passes when there is space again.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether an error says that the process or the machine has no descriptor left: it passes.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Reads until `buffer` is full or the file ends; returns the bytes read.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
 
-use super::{Disk, DiskFile, Entry, MappedRange, OpenMode};
+use super::{Disk, DiskFile, Entry, MappedRange, OpenMode, Space};
 
 /// The machine's file systems.
 #[derive(Debug, Default)]
@@ -84,6 +84,15 @@ impl Disk for RealDisk {
         fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map(|text| text.trim().to_owned())
             .unwrap_or_default()
+    }
+
+    fn space(&self, folder: &Path) -> io::Result<Space> {
+        let stat = nix::sys::statvfs::statvfs(folder)?;
+        let block = stat.fragment_size();
+        Ok(Space {
+            total: stat.blocks().saturating_mul(block),
+            free: stat.blocks_available().saturating_mul(block),
+        })
     }
 }
 

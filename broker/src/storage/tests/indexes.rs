@@ -6,6 +6,8 @@ use super::*;
 use crate::storage::disk::faulty::FaultyDisk;
 use crate::storage::epoch_history::EpochHistory;
 use crate::storage::offset_index::{IndexEntry, OffsetIndex};
+use crate::storage::open_files::OpenFiles;
+use crate::storage::pooled_file::Role;
 use crate::storage::producer_state::{ProducerBudget, ProducerState};
 use crate::storage::{producer_snapshot, sequence_window};
 
@@ -25,8 +27,9 @@ proptest! {
         cut in 0usize..700,
         asked in prop::collection::vec(0u64..3_000_000, 20),
     ) {
-        let disk = FaultyDisk::new(Path::new("/d"));
-        let file = disk.open(Path::new("/d/i"), OpenMode::Create).unwrap();
+        let files = OpenFiles::new(Arc::new(FaultyDisk::new(Path::new("/d"))), 1);
+        let open = |mode| files.file(Path::new("/d/i"), mode, Role::Index).unwrap();
+        let file = open(OpenMode::Create);
         let base = Offset(1000);
         let index = OffsetIndex::open(file, base).unwrap();
         let mut list = Vec::new();
@@ -51,8 +54,7 @@ proptest! {
             prop_assert_eq!(index.floor_offset(offset, Wait::Allowed).unwrap(), by_offset);
         }
         index.sync().unwrap();
-        let file = disk.open(Path::new("/d/i"), OpenMode::Existing).unwrap();
-        let again = OffsetIndex::open(file, base).unwrap();
+        let again = OffsetIndex::open(open(OpenMode::Existing), base).unwrap();
         prop_assert_eq!(again.last().unwrap(), list.last().copied());
     }
 

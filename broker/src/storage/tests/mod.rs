@@ -7,6 +7,7 @@ mod faults;
 mod indexes;
 mod lifecycle;
 mod model;
+mod open_files;
 
 use std::path::Path;
 use std::sync::Arc;

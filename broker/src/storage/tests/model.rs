@@ -103,6 +103,8 @@ impl Story {
             segment_ms: random.u64(1..40_000),
             ..LogConfig::default()
         };
+        // Some stories with hardly a file open between two calls.
+        world.config.open_files = [1, 4, 4096][(seed % 3) as usize];
         let (set, log) = world.open_log();
         let model = Model::default();
         let slices = Vec::new();
@@ -285,7 +287,13 @@ impl Story {
         let cold = self.log.read(Cursor::at(Offset(offset)), limits, Wait::Never);
         self.disk.set_faults(|faults| faults.cold = false);
         assert!(matches!(cold, Err(ReadError::WouldBlock)) || cold.unwrap().is_empty());
-        let slice = self.log.read(Cursor::at(Offset(offset)), limits, Wait::Never).unwrap();
+        let read = |wait| self.log.read(Cursor::at(Offset(offset)), limits, wait);
+        let closed = self.world.config.open_files < 10;
+        let slice = match read(Wait::Never) {
+            Err(ReadError::WouldBlock) if closed => read(Wait::Allowed),
+            read => read,
+        };
+        let slice = slice.unwrap();
         let mut next = None;
         for batch in Batches::new(slice.bytes()) {
             let batch = batch.unwrap();
