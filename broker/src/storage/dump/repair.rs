@@ -26,6 +26,7 @@ use crate::storage::disk::{
 };
 use crate::storage::epoch_history::EpochHistory;
 use crate::storage::maps::MapBudget;
+use crate::storage::open_files::OpenFiles;
 use crate::storage::partition_metadata;
 use crate::storage::positions_checkpoint::{self, Positions};
 use crate::storage::producer_state::ProducerBudget;
@@ -506,10 +507,12 @@ impl Context {
     /// For tools that work on files alone.
     fn for_tools(disk: Arc<dyn Disk>) -> Self {
         let config = LogSetConfig::new(Vec::new());
+        let files = OpenFiles::new(disk, config.open_files);
         Self {
-            disk,
+            disk: files.clone(),
+            files,
             clock: Arc::new(SystemClock::new()),
-            maps: MapBudget::new(config.mmap_bytes),
+            maps: MapBudget::new(config.mmap_bytes, config.mmap_count),
             producers: ProducerBudget::new(config.producer_window_bytes),
         }
     }
