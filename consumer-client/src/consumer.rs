@@ -331,7 +331,7 @@ impl Consumer {
                     if positions.claim(end) {
                         positions.hand_out(end);
                         self.note_handed(positions);
-                        bytes += batch.bytes().len();
+                        bytes += batch.memory();
                         polled.items.push(batch);
                     }
                     if bytes >= BATCHES_BYTES {

@@ -1,12 +1,13 @@
 //! Divides what one fetch answer brought into batches to deliver.
 //!
 //! Accepts gaps in offsets (compaction, control batches, damaged ranges), never a step back: a
-//! batch that ends at or below the wanted offset is skipped, control batches are skipped. After an
-//! error the answer is over: what follows a batch that does not hold cannot be trusted to begin at
-//! a batch.
+//! batch that ends at or below the wanted offset is skipped, so are control batches and the empty
+//! ones that compaction leaves. Each only once its checksum holds: a damaged header must not make
+//! records disappear. Compressed records are decompressed here, bounded. After an error the answer
+//! is over: what follows a batch that does not hold cannot be trusted to begin at a batch.
 
 use bytes::Bytes;
-use proto::record::{BatchError, ChunkedBatches};
+use proto::record::{Batch, BatchDecoder, BatchError, BatchHeader, ChunkedBatches, HEADER_LEN};
 use proto::{Offset, TopicPartition};
 
 use crate::record::RecordBatch;
@@ -41,8 +42,12 @@ impl Decoder {
         Self { partition, batches: ChunkedBatches::new(chunks), wanted, check_crcs }
     }
 
-    /// The next batch that has something to deliver; `None` at the end of the answer.
-    pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, Damage> {
+    /// The next batch that has something to deliver, its records decompressed by `open`; `None` at
+    /// the end of the answer.
+    pub(crate) fn next_batch(
+        &mut self,
+        open: &mut BatchDecoder,
+    ) -> Result<Option<RecordBatch>, Damage> {
         loop {
             let chunked = match self.batches.next() {
                 None => return Ok(None),
@@ -50,19 +55,19 @@ impl Decoder {
                 Some(Ok(chunked)) => chunked,
             };
             let next = chunked.header.next_offset();
-            if next <= self.wanted || chunked.header.attributes.is_control() {
+            let bytes = chunked.into_bytes();
+            let header = self.check(&bytes).map_err(|error| self.damage(Some(next), &error))?;
+            let is_empty = header.record_count == 0 || header.attributes.is_control();
+            if next <= self.wanted || is_empty {
                 self.wanted = self.wanted.max(next);
                 continue;
             }
-            let partition = self.partition.clone();
-            let bytes = chunked.into_bytes();
-            match RecordBatch::new(partition, bytes, self.wanted, self.check_crcs) {
-                Ok(batch) => {
-                    self.wanted = next;
-                    return Ok(Some(batch));
-                }
-                Err(error) => return Err(self.damage(Some(next), &error)),
-            }
+            let decoded = open
+                .decode(&header, bytes.slice(HEADER_LEN..))
+                .map_err(|error| self.damage(Some(next), &error))?;
+            let batch = RecordBatch::new(self.partition.clone(), bytes, decoded, self.wanted);
+            self.wanted = next;
+            return Ok(Some(batch));
         }
     }
 
@@ -71,7 +76,13 @@ impl Decoder {
         self.wanted
     }
 
-    fn damage(&self, resume_at: Option<Offset>, error: &BatchError) -> Damage {
+    fn check(&self, bytes: &[u8]) -> Result<BatchHeader, BatchError> {
+        let batch =
+            if self.check_crcs { Batch::parse(bytes) } else { Batch::parse_without_crc(bytes) }?;
+        Ok(batch.header().clone())
+    }
+
+    fn damage(&self, resume_at: Option<Offset>, error: &dyn std::error::Error) -> Damage {
         Damage { offset: self.wanted, resume_at, why: error.to_string() }
     }
 }
@@ -79,12 +90,17 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::batch_at;
+    use crate::testing::{batch_at, compressed_batch_at};
     use proptest::prelude::*;
+    use proto::record::Compression;
+
+    fn open() -> BatchDecoder {
+        BatchDecoder::new(10_000)
+    }
 
     fn offsets(decoder: &mut Decoder) -> Vec<i64> {
-        let mut all = Vec::new();
-        while let Some(batch) = decoder.next_batch().unwrap() {
+        let (mut all, mut open) = (Vec::new(), open());
+        while let Some(batch) = decoder.next_batch(&mut open).unwrap() {
             all.extend(batch.records().map(|r| r.unwrap().offset.0));
         }
         all
@@ -99,6 +115,7 @@ mod tests {
         fn any_chunking_gives_the_same_records(
             sizes in prop::collection::vec(1usize..6, 1..6),
             gaps in prop::collection::vec(0i64..3, 6),
+            codec in 0usize..5,
             wanted in 0i64..40,
             cut in 1usize..200,
         ) {
@@ -107,7 +124,8 @@ mod tests {
             let mut offset = 0;
             for (size, gap) in sizes.iter().zip(&gaps) {
                 offset += gap;
-                whole.extend_from_slice(&batch_at(offset, *size, "some value"));
+                let codec = Compression::ALL[codec];
+                whole.extend_from_slice(&compressed_batch_at(codec, offset, *size, "some value"));
                 expected.extend((offset..offset + *size as i64).filter(|o| *o >= wanted));
                 offset += *size as i64;
             }
@@ -118,7 +136,7 @@ mod tests {
         #[test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut decoder = decoder(vec![bytes.into()], 0);
-            while let Ok(Some(_)) = decoder.next_batch() {}
+            while let Ok(Some(_)) = decoder.next_batch(&mut open()) {}
         }
     }
 
@@ -127,8 +145,9 @@ mod tests {
         let mut second = batch_at(3, 2, "xyz").to_vec();
         *second.last_mut().unwrap() ^= 1;
         let mut decoder = decoder(vec![batch_at(0, 3, "abc"), second.into()], 0);
-        assert_eq!(decoder.next_batch().unwrap().unwrap().next_offset(), Offset(3));
-        let damage = decoder.next_batch().unwrap_err();
+        let mut open = open();
+        assert_eq!(decoder.next_batch(&mut open).unwrap().unwrap().next_offset(), Offset(3));
+        let damage = decoder.next_batch(&mut open).unwrap_err();
         assert_eq!((damage.offset, damage.resume_at), (Offset(3), Some(Offset(5))));
         assert!(damage.why.contains("CRC"), "{}", damage.why);
     }
@@ -136,7 +155,46 @@ mod tests {
     #[test]
     fn a_cut_batch_is_damage() {
         let whole = batch_at(0, 3, "abc");
-        let damage = decoder(vec![whole.slice(..whole.len() - 1)], 0).next_batch().unwrap_err();
+        let cut = vec![whole.slice(..whole.len() - 1)];
+        let damage = decoder(cut, 0).next_batch(&mut open()).unwrap_err();
         assert_eq!((damage.offset, damage.resume_at), (Offset(0), None));
+    }
+
+    #[test]
+    fn a_bomb_is_damage_that_names_range_codec_and_bound() {
+        let value = "0".repeat(3000);
+        for codec in &Compression::ALL[1..] {
+            let bomb = compressed_batch_at(*codec, 7, 5, &value);
+            assert!(bomb.len() < 2000, "{codec}: {}", bomb.len());
+            let mut decoder = decoder(vec![batch_at(0, 7, "a"), bomb], 0);
+            let mut open = open();
+            assert!(decoder.next_batch(&mut open).unwrap().is_some());
+            let damage = decoder.next_batch(&mut open).unwrap_err();
+            assert_eq!((damage.offset, damage.resume_at), (Offset(7), Some(Offset(12))));
+            for part in ["offsets 7 to 11", codec.name(), "10000 bytes"] {
+                assert!(damage.why.contains(part), "{}", damage.why);
+            }
+        }
+    }
+
+    #[test]
+    fn records_behind_a_damaged_header_do_not_disappear() {
+        // Made a control batch, an empty one, one that ends before what is wanted.
+        for (at, value) in [(22, 0x20), (60, 0), (26, 0)] {
+            let mut bad = batch_at(0, 3, "abc").to_vec();
+            bad[at] = value;
+            let mut decoder = decoder(vec![bad.into(), batch_at(3, 1, "d")], 1);
+            assert_eq!(decoder.next_batch(&mut open()).unwrap_err().offset, Offset(1));
+        }
+    }
+
+    #[test]
+    fn empty_batches_are_stepped_over() {
+        let mut header = BatchHeader::parse(&batch_at(3, 4, "gone")).unwrap();
+        header.record_count = 0;
+        header.set_block(Compression::None, &[]);
+        let empty = Bytes::copy_from_slice(&header.encode());
+        let mut decoder = decoder(vec![batch_at(0, 3, "a"), empty, batch_at(7, 1, "b")], 0);
+        assert_eq!(offsets(&mut decoder), [0, 1, 2, 7]);
     }
 }

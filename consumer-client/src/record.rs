@@ -1,12 +1,12 @@
 //! What the application gets: owned records, and whole batches whose records are borrowed.
 //!
-//! An owned record's key and value are slices of the memory they were received in, which stays as
-//! long as any of them does; [`Record::detach`] copies them out for keeping.
+//! An owned record's key and value are slices of the memory they were received in (or decompressed
+//! to), which stays as long as any of them does; [`Record::detach`] copies them out for keeping.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::record::{Batch, BatchError, BatchHeader, RecordError, RecordRef};
+use proto::record::{BatchHeader, Compression, DecodedBatch, RecordError, RecordRef};
 use proto::{Offset, Partition, TopicPartition};
 
 /// One record, owned.
@@ -73,28 +73,26 @@ impl Record {
     }
 }
 
-/// One batch as it was produced, in one piece of memory, its checksum verified.
+/// One batch as it was produced, in one piece of memory, its checksum verified; compressed records lie
+/// decompressed beside it.
 #[derive(Debug, Clone)]
 pub struct RecordBatch {
     partition: TopicPartition,
-    header: BatchHeader,
     bytes: Bytes,
+    decoded: DecodedBatch,
     /// Records below it are not delivered: a fetch may begin inside a batch.
     from: Offset,
 }
 
 impl RecordBatch {
-    /// Checks a batch. `from` is the first offset wanted.
+    /// A batch that was checked. `from` is the first offset wanted.
     pub(crate) fn new(
         partition: TopicPartition,
         bytes: Bytes,
+        decoded: DecodedBatch,
         from: Offset,
-        check_crc: bool,
-    ) -> Result<Self, BatchError> {
-        let batch =
-            if check_crc { Batch::parse(&bytes) } else { Batch::parse_without_crc(&bytes) }?;
-        let header = batch.header().clone();
-        Ok(Self { partition, header, bytes, from })
+    ) -> Self {
+        Self { partition, bytes, decoded, from }
     }
 
     /// The topic and partition.
@@ -104,37 +102,42 @@ impl RecordBatch {
 
     /// The batch's header; its offsets may begin below [`Self::first_offset`].
     pub fn header(&self) -> &BatchHeader {
-        &self.header
+        self.decoded.header()
     }
 
-    /// The whole batch, header included.
+    /// The whole batch as it was produced and stored, header included, compressed if it was.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
+    /// Bytes of memory it holds on to.
+    pub(crate) fn memory(&self) -> usize {
+        let is_plain = self.header().attributes.compression() == Ok(Compression::None);
+        self.bytes.len() + if is_plain { 0 } else { self.decoded.block().len() }
+    }
+
     /// The lowest offset that is delivered of this batch.
     pub fn first_offset(&self) -> Offset {
-        self.from.max(self.header.base_offset)
+        self.from.max(self.header().base_offset)
     }
 
     /// The offset after the last record.
     pub fn next_offset(&self) -> Offset {
-        self.header.next_offset()
+        self.header().next_offset()
     }
 
     /// The records, borrowed. Those below the wanted offset are left out.
     pub fn records(&self) -> impl Iterator<Item = Result<RecordRef<'_>, RecordError>> {
         let from = self.from;
-        // Checked in `new`; a failure cannot happen and would yield no record.
-        let records = Batch::parse_without_crc(&self.bytes).ok().map(|batch| batch.records());
         let wanted =
             move |r: &Result<RecordRef<'_>, _>| r.as_ref().map_or(true, |r| r.offset >= from);
-        records.into_iter().flatten().filter(wanted)
+        self.decoded.records().filter(wanted)
     }
 
     /// The records, owned. An error comes last, after the records that could be read.
     pub fn owned_records(&self) -> impl Iterator<Item = Result<Record, RecordError>> + '_ {
-        self.records()
-            .map(|record| record.map(|r| Record::from_ref(&self.partition, &self.bytes, &r)))
+        self.records().map(|record| {
+            record.map(|r| Record::from_ref(&self.partition, self.decoded.block(), &r))
+        })
     }
 }

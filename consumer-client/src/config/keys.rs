@@ -263,6 +263,14 @@ pub const KEYS: &[Key] = &[
         |c, v| c.check_crcs = boolean(v)?
     ),
     key!(
+        "batch.decompressed.max.bytes",
+        "bytes",
+        "1024..=1073741824",
+        "Most bytes that the records of one compressed batch may take decompressed. A batch above it is a bomb or needs this raised: it is treated as damaged.",
+        |c| c.batch_decompressed_max_bytes.to_string(),
+        |c, v| c.batch_decompressed_max_bytes = number(v, 1024, 1 << 30)?
+    ),
+    key!(
         "retry.backoff.ms",
         "ms",
         "1..=60000",

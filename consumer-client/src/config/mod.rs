@@ -78,6 +78,8 @@ pub struct ConsumerConfig {
     pub max_poll_records: usize,
     /// `check.crcs`
     pub check_crcs: bool,
+    /// `batch.decompressed.max.bytes`
+    pub batch_decompressed_max_bytes: u64,
     /// `retry.backoff.ms`
     pub retry_backoff: Duration,
     /// `retry.backoff.max.ms`
@@ -114,6 +116,7 @@ impl Default for ConsumerConfig {
             queued_max_bytes: 32 << 20,
             max_poll_records: 500,
             check_crcs: true,
+            batch_decompressed_max_bytes: 64 << 20,
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_secs(300),

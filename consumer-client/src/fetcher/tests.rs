@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use proto::record::{BatchHeader, Compression};
 use proto::{Offset, TopicPartition};
 
-use crate::testing::eventually;
 use crate::testing::fake_broker::FakeCluster;
+use crate::testing::{compressed_batch_at, eventually};
 use crate::{Consumer, ConsumerConfig, Event, OffsetReset, Record, StartAt};
 
 const SOON: Duration = Duration::from_millis(50);
@@ -277,4 +278,53 @@ fn a_closed_consumer_says_so() {
     consumer.assign([]).unwrap();
     drop(consumer);
     assert!(matches!(control.topics(), Err(crate::ConsumerError::Closed)));
+}
+
+#[test]
+fn compressed_batches_read_like_plain_ones_and_a_bomb_like_damage() {
+    let cluster = FakeCluster::start(&[1]);
+    cluster.create("t", &[1, 1]);
+    let push = |codec, value: &str| {
+        cluster.change("t", 0, |p| {
+            p.log.push(compressed_batch_at(codec, p.end(), 20, value));
+        });
+    };
+    for codec in Compression::ALL {
+        push(codec, "some value");
+    }
+    cluster.append("t", 1, 10, "y");
+    let mut consumer = consumer(&cluster, |c| c.batch_decompressed_max_bytes = 2000);
+    consumer.assign([(tp(0), StartAt::Offset(Offset(3))), (tp(1), StartAt::Beginning)]).unwrap();
+    let (records, _) = take(&mut consumer, 97 + 10);
+    assert_eq!(offsets(&records, 0), (3..100).collect::<Vec<_>>());
+    let first = records.iter().filter(|r| r.partition == 0);
+    for record in first.map(|r| r.clone().detach()) {
+        assert_eq!(record.payload(), b"some value");
+        assert_eq!(record.key.unwrap(), format!("k{}", record.offset));
+    }
+    // Whole batches as they were sent, their records borrowed.
+    let control = consumer.control();
+    control.seek(&tp(0), Offset(45)).unwrap();
+    let mut seen = Vec::new();
+    eventually("batches", || {
+        for batch in consumer.poll_batches(SOON).unwrap().items {
+            let header = BatchHeader::parse(batch.bytes()).unwrap();
+            assert_eq!((header.size_in_bytes(), &header), (batch.bytes().len(), batch.header()));
+            assert_ne!(header.attributes.compression(), Ok(Compression::None));
+            seen.extend(batch.records().map(|r| r.unwrap().offset.0));
+        }
+        seen.len() == 55
+    });
+    assert_eq!(seen, (45..100).collect::<Vec<_>>());
+
+    push(Compression::Zstd, &"0".repeat(500));
+    let damaged = event(&mut consumer, |e| matches!(e, Event::Damaged { .. }));
+    let Event::Damaged { offset, resume_at, why, .. } = damaged else { unreachable!() };
+    assert_eq!((offset, resume_at), (Offset(100), Some(Offset(120))));
+    assert!(why.contains("zstd") && why.contains("2000 bytes"), "{why}");
+    cluster.append("t", 1, 1, "y");
+    assert_eq!(offsets(&take(&mut consumer, 1).0, 1), [10]);
+    push(Compression::Lz4, "after");
+    control.seek(&tp(0), Offset(120)).unwrap();
+    assert_eq!(offsets(&take(&mut consumer, 20).0, 0), (120..140).collect::<Vec<_>>());
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use proto::Offset;
+use proto::record::BatchDecoder;
 
 use super::Shared;
 use super::state::{Fetched, Item, State};
@@ -51,6 +52,8 @@ pub(crate) struct Reader {
     set_aside: Vec<Open>,
     /// To be told next: it comes after what was decoded last.
     event: Option<InOrder>,
+    /// Opens compressed batches.
+    unpack: BatchDecoder,
 }
 
 /// An answer being decoded.
@@ -94,7 +97,9 @@ pub(crate) struct Rest {
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, queue: usize, with_events: bool) -> Self {
-        Self { shared, queue, with_events, open: None, set_aside: Vec::new(), event: None }
+        let max = usize::try_from(shared.config.batch_decompressed_max_bytes);
+        let unpack = BatchDecoder::new(max.unwrap_or(usize::MAX));
+        Self { shared, queue, with_events, open: None, set_aside: Vec::new(), event: None, unpack }
     }
 
     /// The next batch or event, waiting for it on this thread.
@@ -169,7 +174,7 @@ impl Reader {
             self.open = Some(open);
             return Some(Taken::Rest(rest));
         }
-        match open.decoder.next_batch() {
+        match open.decoder.next_batch(&mut self.unpack) {
             Ok(Some(batch)) => {
                 let positions = Arc::clone(&open.positions);
                 self.open = Some(open);

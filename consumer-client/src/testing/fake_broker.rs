@@ -31,7 +31,7 @@ pub(crate) struct FakePartition {
 }
 
 impl FakePartition {
-    fn end(&self) -> i64 {
+    pub(crate) fn end(&self) -> i64 {
         self.log.last().map_or(self.log_start, |b| header(b).next_offset().0)
     }
 }

@@ -2,10 +2,20 @@
 
 use bytes::{Bytes, BytesMut};
 use proto::Offset;
-use proto::record::{BatchBuilder, BatchHeader, ProducerStamp};
+use proto::record::{BatchBuilder, BatchHeader, Compression, Compressor, ProducerStamp};
 
 /// A batch of `count` records with keys `k<offset>` and this value, as a broker stamped it.
 pub(crate) fn batch_at(base: i64, count: usize, value: &str) -> Bytes {
+    compressed_batch_at(Compression::None, base, count, value)
+}
+
+/// The same, compressed where that makes it smaller.
+pub(crate) fn compressed_batch_at(
+    codec: Compression,
+    base: i64,
+    count: usize,
+    value: &str,
+) -> Bytes {
     let mut builder = BatchBuilder::new(16 << 10);
     for i in 0..count {
         let key = format!("k{}", base + i as i64);
@@ -13,7 +23,8 @@ pub(crate) fn batch_at(base: i64, count: usize, value: &str) -> Bytes {
             .append(1_000 + base + i as i64, Some(key.as_bytes()), Some(value.as_bytes()), &[])
             .unwrap();
     }
-    let bytes = builder.finish(ProducerStamp { id: -1, epoch: -1, base_sequence: -1 });
+    let mut compressor = Compressor::new(codec, None).unwrap();
+    let bytes = builder.finish_compressed(&mut compressor, ProducerStamp::NONE);
     let mut header = BatchHeader::parse(&bytes).unwrap();
     header.base_offset = Offset(base);
     let mut stamped = BytesMut::from(&bytes[..]);
