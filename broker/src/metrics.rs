@@ -69,6 +69,7 @@ metrics! {
     fetch_errors: Counter, "ottla_fetch_errors_total", "Fetch handles refused.";
     fetch_cold_reads: Counter, "ottla_fetch_cold_reads_total", "Fetched ranges that had to come from the disk.";
     appends: Counter, "ottla_appends_total", "Writes to partitions, each for all requests queued.";
+    recoded_batches: Counter, "ottla_recoded_batches_total", "Batches compressed anew because their topic forces a codec.";
     appends_slow: Counter, "ottla_appends_slow_total", "Writes that took longer than 5 ms.";
     requests: Counter, "ottla_requests_total", "Requests of any kind.";
     queued_bytes: Gauge, "ottla_queued_bytes", "Bytes of produce requests taken and not yet appended.";

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::record::{BatchError, BatchHeader, Compression, check_chunks};
+use proto::record::{
+    BatchError, BatchHeader, DecompressError, RecodeError, RecordError, check_chunks,
+};
 use proto::{ErrorCode, LeaderEpoch, Offset, Partition as PartitionNumber};
 
 use super::{Api, Refusal};
@@ -136,25 +138,13 @@ fn check_batch_size(header: &BatchHeader, limit: u32) -> Result<(), Refusal> {
 fn check_batch(header: &BatchHeader, limit: u32) -> Result<(), Refusal> {
     check_batch_size(header, limit)?;
     header.check_produced().map_err(|error| malformed(&error))?;
-    match header.attributes.compression() {
-        Ok(Compression::None) => {}
-        Ok(codec) => {
-            return Err(Refusal::new(
-                ErrorCode::UnsupportedCompressionType,
-                format!(
-                    "the batch is compressed with {}, which is not supported yet",
-                    codec.name()
-                ),
-                "send uncompressed batches",
-            ));
-        }
-        Err(error) => {
-            return Err(Refusal::new(
-                ErrorCode::UnsupportedCompressionType,
-                error.to_string(),
-                "send uncompressed batches",
-            ));
-        }
+    // What is inside stays closed: batches are stored as sent, unless the topic forces a codec.
+    if let Err(error) = header.attributes.compression() {
+        return Err(Refusal::new(
+            ErrorCode::UnsupportedCompressionType,
+            error.to_string(),
+            "compress with one of these codecs, or not at all",
+        ));
     }
     if header.attributes.is_transactional() {
         return Err(Refusal::new(
@@ -221,10 +211,30 @@ pub(super) fn refusal(partition: &Partition, error: &PartitionError) -> Refusal 
             "retry after a moment",
         ),
         PartitionError::Append(error) => append_refusal(error),
+        PartitionError::Recode(error) => recode_refusal(error),
         PartitionError::Flush(error) => Refusal::new(
             ErrorCode::KafkaStorageError,
             error.to_string(),
             "the record may or may not be on disk; retry with the same sequence",
+        ),
+    }
+}
+
+/// Records that the topic's codec cannot be given to.
+fn recode_refusal(error: &RecodeError) -> Refusal {
+    match error {
+        RecodeError::Record(RecordError::Compressed {
+            source: DecompressError::TooLarge { .. },
+            ..
+        }) => Refusal::new(
+            ErrorCode::MessageTooLarge,
+            error.to_string(),
+            "send smaller batches, or set compression.type=producer for the topic",
+        ),
+        _ => Refusal::new(
+            ErrorCode::InvalidRecord,
+            error.to_string(),
+            "correct the client: the topic's compression.type has the broker read every record",
         ),
     }
 }

@@ -98,7 +98,11 @@ keys! {
     "log.message.timestamp.after.max.ms" int(0, FOREVER), "3600000",
         "A record stamped more milliseconds after this broker's clock is refused (topic: message.timestamp.after.max.ms).";
     "compression.type" Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "producer",
-        "How batches are stored (topic: compression.type). producer: as the producer compressed them.";
+        "How batches are stored (topic: compression.type). producer: as the producer compressed them; a codec: with that one, the broker compressing anew what comes otherwise.";
+    "compression.gzip.level" Kind::Choice(&["-1", "1", "2", "3", "4", "5", "6", "7", "8", "9"]), "-1",
+        "How hard gzip tries where compression.type forces it (topic: compression.gzip.level): 1 fast, 9 small, -1 its default.";
+    "compression.zstd.level" int(-131_072, 22), "3",
+        "How hard zstd tries where compression.type forces it (topic: compression.zstd.level): the higher, the smaller and slower.";
     "log.cleanup.policy" Kind::Choice(&["delete", "compact", "compact,delete", "delete,compact"]), "delete",
         "What becomes of old records (topic: cleanup.policy).";
     "log.cleaner.min.cleanable.ratio" Kind::Ratio, "0.5",

@@ -103,6 +103,8 @@ const TOPIC_KEYS: &[(&str, &str)] = &[
     ("log.message.timestamp.before.max.ms", "message.timestamp.before.max.ms"),
     ("log.message.timestamp.after.max.ms", "message.timestamp.after.max.ms"),
     ("compression.type", "compression.type"),
+    ("compression.gzip.level", "compression.gzip.level"),
+    ("compression.zstd.level", "compression.zstd.level"),
     ("log.cleanup.policy", "cleanup.policy"),
     ("log.cleaner.min.cleanable.ratio", "min.cleanable.dirty.ratio"),
     ("log.cleaner.min.compaction.lag.ms", "min.compaction.lag.ms"),

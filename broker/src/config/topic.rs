@@ -61,6 +61,11 @@ fn apply(config: &mut LogConfig, key: &str, value: &str) -> bool {
         "max.compaction.lag.ms" => set(&mut config.max_compaction_lag_ms, lag(value)),
         "delete.retention.ms" => set(&mut config.delete_retention_ms, value.parse().ok()),
         "compression.type" => set(&mut config.compression, compression(value)),
+        "compression.gzip.level" => set(
+            &mut config.compression_gzip_level,
+            value.parse().ok().map(|level: i32| (level > 0).then_some(level)),
+        ),
+        "compression.zstd.level" => set(&mut config.compression_zstd_level, value.parse().ok()),
         _ => false,
     }
 }

@@ -7,6 +7,7 @@
 mod append_queue;
 mod partition;
 mod partition_set;
+mod recoding;
 #[cfg(test)]
 pub(crate) mod tests;
 mod waiting;

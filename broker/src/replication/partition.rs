@@ -5,16 +5,17 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
-use proto::record::BatchHeader;
+use proto::record::{BatchHeader, RecodeError};
 use proto::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
 use super::append_queue::{AppendQueue, Driven, Weight};
+use super::recoding;
 use super::waiting::{Parked, Wake};
 use super::writer::DirectoryWriter;
 use crate::metrics::Metrics;
 use crate::storage::{
-    AppendError, AppendRequest, Appended, Expose, FlushError, FlushPolicy, Log, LogError,
-    LogListener, Offline,
+    AppendError, AppendRequest, Appended, Compression, CompressionPolicy, Expose, FlushError,
+    FlushPolicy, Log, LogError, LogListener, Offline,
 };
 
 /// Bytes handed to the log in one call.
@@ -49,6 +50,9 @@ pub enum PartitionError {
     /// The log refused.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// The topic's codec cannot be given to it.
+    #[error(transparent)]
+    Recode(#[from] RecodeError),
     /// Appended, and the flush failed.
     #[error(transparent)]
     Flush(#[from] FlushError),
@@ -190,7 +194,7 @@ impl Partition {
     /// Has what is queued written: here if the disk is calm and nobody else is at it, else by the
     /// directory's writer thread or by who holds the token.
     pub fn drive(self: &Arc<Self>) {
-        if self.writer.is_slow() {
+        if self.writer.is_slow() || self.recodes() {
             self.schedule();
             return;
         }
@@ -202,11 +206,20 @@ impl Partition {
 
     fn schedule(self: &Arc<Self>) {
         if !self.scheduled.swap(true, Ordering::AcqRel) {
-            self.writer.schedule(Arc::clone(self));
+            let partition = Arc::clone(self);
+            match self.recodes() {
+                true => self.writer.schedule_recoding(partition),
+                false => self.writer.schedule(partition),
+            }
         }
     }
 
-    /// The writer thread's part.
+    /// Whether the topic forces a codec, so that batches may have to be compressed anew.
+    fn recodes(&self) -> bool {
+        matches!(self.log.config().compression, CompressionPolicy::Forced(_))
+    }
+
+    /// The part of the directory's threads.
     pub(super) fn write_scheduled(self: &Arc<Self>) {
         // Cleared first: who queues from here on schedules again.
         self.scheduled.store(false, Ordering::Release);
@@ -217,8 +230,42 @@ impl Partition {
         }
     }
 
-    /// Writes jobs in order; the caller holds the token.
+    /// Writes jobs in order, in the topic's codec; the caller holds the token.
     fn write(&self, jobs: Vec<AppendJob>) {
+        let config = self.log.config();
+        match config.compression {
+            CompressionPolicy::Producer => self.append(jobs),
+            CompressionPolicy::Forced(codec) => {
+                self.recode_and_append(jobs, codec, config.compression_level(codec));
+            }
+        }
+    }
+
+    /// Brings batches to the codec a topic forces and refuses those that cannot be. In the order
+    /// they came and under the token, so that a producer's sequences stay in order. Small bytes may
+    /// have become large ones: what is held is one write and one job.
+    fn recode_and_append(&self, jobs: Vec<AppendJob>, codec: Compression, level: Option<i32>) {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        for mut job in jobs {
+            match recoding::recode(&mut job, codec, level) {
+                Ok(batches) => self.metrics.recoded_batches.add(batches),
+                Err(error) => {
+                    (job.done)(Err(error.into()));
+                    continue;
+                }
+            }
+            bytes += job.weight();
+            group.push(job);
+            if bytes >= WRITE_BYTES {
+                self.append(std::mem::take(&mut group));
+                bytes = 0;
+            }
+        }
+        self.append(group);
+    }
+
+    /// Appends jobs in order; the caller holds the token.
+    fn append(&self, jobs: Vec<AppendJob>) {
         let (epoch, jobs) = self.refuse_fenced(jobs);
         if jobs.is_empty() {
             return;

@@ -1,12 +1,15 @@
 //! Who appends: the thread that took the request while its directory is calm, the directory's own
 //! writer thread from the first slow append until the disk has been calm for a second.
 //!
-//! So a slow disk stalls one thread of its own and never the sockets.
+//! So a slow disk stalls one thread of its own and never the sockets. Nor does compressing: what is
+//! written to topics that force a codec always goes to threads of its own.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::Partition;
 use crate::metrics::Metrics;
@@ -23,6 +26,8 @@ pub(crate) struct DirectoryWriter {
     last_slow: AtomicU64,
     start: Instant,
     scheduled: mpsc::Sender<Arc<Partition>>,
+    /// To the threads that compress, once there are any.
+    recoding: OnceLock<mpsc::Sender<Arc<Partition>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -40,6 +45,7 @@ impl DirectoryWriter {
             last_slow: AtomicU64::new(0),
             start: Instant::now(),
             scheduled,
+            recoding: OnceLock::new(),
             metrics,
         }))
     }
@@ -53,6 +59,26 @@ impl DirectoryWriter {
     pub(crate) fn schedule(&self, partition: Arc<Partition>) {
         // The thread lives as long as this handle: sending cannot fail before then.
         let _ = self.scheduled.send(partition);
+    }
+
+    /// Has a thread for compressing write what is queued at a partition. They are started with the
+    /// first such partition.
+    pub(crate) fn schedule_recoding(&self, partition: Arc<Partition>) {
+        let sender = self.recoding.get_or_init(|| {
+            let (sender, inbox) = mpsc::channel::<Arc<Partition>>();
+            let inbox = Arc::new(Mutex::new(inbox));
+            let started = (0..recoders()).filter(|number| {
+                let inbox = Arc::clone(&inbox);
+                let thread = std::thread::Builder::new().name(format!("recoder-{number}"));
+                thread.spawn(move || recode_scheduled(&inbox)).is_ok()
+            });
+            match started.count() {
+                // The writer thread has to do then, which waits longer for itself.
+                0 => self.scheduled.clone(),
+                _ => sender,
+            }
+        });
+        let _ = sender.send(partition);
     }
 
     /// Notes how long an append took.
@@ -69,6 +95,21 @@ impl DirectoryWriter {
                 self.slow.store(false, Ordering::Relaxed);
             }
         }
+    }
+}
+
+/// Threads that compress: half the cores, so that the sockets have the others.
+fn recoders() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
+/// Until the last handle of the directory drops.
+fn recode_scheduled(inbox: &Mutex<mpsc::Receiver<Arc<Partition>>>) {
+    loop {
+        // The lock is held while waiting: the others wait for it instead of the channel.
+        let next = inbox.lock().recv();
+        let Ok(partition) = next else { return };
+        partition.write_scheduled();
     }
 }
 

@@ -94,6 +94,25 @@ pub struct LogConfig {
     pub delete_retention_ms: u64,
     /// How batches are stored (`compression.type`).
     pub compression: CompressionPolicy,
+    /// How hard gzip tries where it is forced; `None` is its default (`compression.gzip.level`).
+    pub compression_gzip_level: Option<i32>,
+    /// How hard zstd tries where it is forced (`compression.zstd.level`).
+    pub compression_zstd_level: i32,
+}
+
+/// Most bytes that the broker decompresses the records of one batch to, wherever it has to look at
+/// them: a batch above it is a bomb. As much as a consumer takes by default.
+pub const DECOMPRESSED_MAX: usize = 64 << 20;
+
+impl LogConfig {
+    /// The level batches are compressed with here; `None` is the codec's default.
+    pub fn compression_level(&self, codec: Compression) -> Option<i32> {
+        match codec {
+            Compression::Gzip => self.compression_gzip_level,
+            Compression::Zstd => Some(self.compression_zstd_level),
+            Compression::None | Compression::Snappy | Compression::Lz4 => None,
+        }
+    }
 }
 
 impl Default for LogConfig {
@@ -119,6 +138,8 @@ impl Default for LogConfig {
             max_compaction_lag_ms: None,
             delete_retention_ms: DAY_MS,
             compression: CompressionPolicy::default(),
+            compression_gzip_level: None,
+            compression_zstd_level: 3,
         }
     }
 }

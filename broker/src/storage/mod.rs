@@ -60,8 +60,8 @@ mod tests;
 pub use append::{AppendRequest, Appended};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{
-    Background, CleanupPolicy, Compression, CompressionPolicy, Expose, FlushPolicy, LogConfig,
-    LogSetConfig, TimestampType,
+    Background, CleanupPolicy, Compression, CompressionPolicy, DECOMPRESSED_MAX, Expose,
+    FlushPolicy, LogConfig, LogSetConfig, TimestampType,
 };
 pub use damage::DamagedRange;
 pub use describe::{DirectoryState, LogState};

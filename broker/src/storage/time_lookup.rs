@@ -1,8 +1,9 @@
 //! Finding the first record at or after a time. Reads the log, so it is for disk threads.
 
 use proto::Offset;
-use proto::record::Batch;
+use proto::record::{Batch, BatchDecoder};
 
+use super::config::DECOMPRESSED_MAX;
 use super::damage;
 use super::disk::read_fully;
 use super::error::ReadError;
@@ -74,7 +75,7 @@ impl Log {
                         let mut bytes = vec![0; header.size_in_bytes()];
                         let read = read_fully(&*segment.file, &mut bytes, at)?;
                         let found = first_in_batch(&bytes[..read], timestamp);
-                        // A compressed batch is found by its base offset; the reader looks inside.
+                        // Records that cannot be read, a bomb say: the reader learns of it there.
                         let whole = TimedOffset {
                             offset: header.base_offset,
                             timestamp: header.max_timestamp,
@@ -91,8 +92,9 @@ impl Log {
 
 fn first_in_batch(bytes: &[u8], timestamp: i64) -> Option<TimedOffset> {
     let batch = Batch::parse(bytes).ok()?;
-    batch
-        .records()
+    let mut decoder = BatchDecoder::new(DECOMPRESSED_MAX);
+    let records = decoder.records(&batch).ok()?;
+    records
         .map_while(Result::ok)
         .find(|record| record.timestamp >= timestamp)
         .map(|record| TimedOffset { offset: record.offset, timestamp: record.timestamp })

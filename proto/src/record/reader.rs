@@ -1,6 +1,6 @@
 //! Decodes the records of a batch to borrowed fields, without copying.
 
-use super::batch_header::{BatchHeader, TimestampType};
+use super::batch_header::{BatchError, BatchHeader, TimestampType};
 use super::compression::{Compression, DecompressError, UnknownCompression};
 use super::record::{Headers, RecordRef, take_nullable};
 use super::varint::{read_varint, read_varlong};
@@ -33,6 +33,9 @@ pub enum RecordError {
         /// Why.
         source: DecompressError,
     },
+    /// The batch around the records does not hold.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     /// The codec number is not known.
     #[error("{0}")]
     UnknownCompression(#[from] UnknownCompression),

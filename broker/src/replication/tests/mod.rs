@@ -3,3 +3,4 @@
 pub(crate) mod rig;
 
 mod partition;
+mod recoding;

@@ -247,3 +247,30 @@ fn threads_flush_by_themselves() {
     let (_, report) = world.open();
     assert!(report.clean);
 }
+
+#[test]
+fn a_time_inside_a_compressed_batch_finds_its_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::real(dir.path());
+    let (_set, log) = world.open_log();
+    for (round, codec) in (0..).zip(Compression::ALL) {
+        let mut builder = BatchBuilder::new(1 << 16);
+        for i in 0..50 {
+            let time = START_MS + (round * 50 + i) * 10;
+            builder.append(time, None, Some(b"the same value"), &[]).unwrap();
+        }
+        let mut compressor = proto::record::Compressor::with_default_level(codec);
+        append(&log, &builder.finish_compressed(&mut compressor, ProducerStamp::NONE)).unwrap();
+    }
+    for offset in 0..250 {
+        let time = START_MS + offset * 10;
+        for (asked, wait) in [(time - 9, 0), (time, 0), (time + 1, 1)] {
+            let found = log.offset_for_time(asked, log.log_end()).unwrap();
+            let expected = (offset + wait < 250).then(|| TimedOffset {
+                offset: Offset(offset + wait),
+                timestamp: time + wait * 10,
+            });
+            assert_eq!(found, expected, "{asked}");
+        }
+    }
+}

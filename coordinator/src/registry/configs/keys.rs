@@ -47,8 +47,12 @@ macro_rules! keys {
 const TOPIC_KEYS: &[Key] = keys! {
     "cleanup.policy" Takes::Choice(&["delete", "compact", "compact,delete", "delete,compact"]), "delete",
         "What becomes of old messages. delete: old segments go, by retention.ms and retention.bytes; compact: of the messages of a key the newest is kept; both together do both.";
+    "compression.gzip.level" Takes::Choice(&["-1", "1", "2", "3", "4", "5", "6", "7", "8", "9"]), "-1",
+        "How hard gzip tries where compression.type forces it: 1 fast, 9 small, -1 its default (6). What a producer compressed with gzip itself stays as it is.";
     "compression.type" Takes::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "producer",
-        "How batches are stored. producer: as the producer compressed them; a codec: with that one, whatever the producer used.";
+        "How batches are stored. producer: as the producer compressed them; a codec: with that one, the brokers compressing anew what comes otherwise (but for batches it makes no smaller); uncompressed: without any.";
+    "compression.zstd.level" int(-131_072, 22, ""), "3",
+        "How hard zstd tries where compression.type forces it: the higher, the smaller and slower. What a producer compressed with zstd itself stays as it is.";
     "delete.retention.ms" int(0, i64::MAX, "ms"), "86400000",
         "Milliseconds a tombstone (a message without a value) of a compacted topic stays after it was first compacted, so that consumers learn of it.";
     "expose" Takes::Choice(&["appended", "flushed"]), "appended",

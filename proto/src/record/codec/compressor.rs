@@ -68,6 +68,15 @@ impl Compressor {
         {
             return Err(InvalidLevel { codec, level });
         }
+        Ok(Self::with_valid_level(codec, level))
+    }
+
+    /// With the codec's default level.
+    pub fn with_default_level(codec: Compression) -> Self {
+        Self::with_valid_level(codec, None)
+    }
+
+    fn with_valid_level(codec: Compression, level: Option<i32>) -> Self {
         let engine = match codec {
             Compression::None => Engine::None,
             Compression::Gzip => Engine::Gzip(gzip::Encoder::new(level)),
@@ -75,7 +84,7 @@ impl Compressor {
             Compression::Lz4 => Engine::Lz4(Box::new(lz4::Encoder::new())),
             Compression::Zstd => Engine::Zstd(zstd::Encoder::new(level)),
         };
-        Ok(Self { codec, engine, out: Vec::new() })
+        Self { codec, engine, out: Vec::new() }
     }
 
     /// The codec.
@@ -115,9 +124,8 @@ pub fn compress(
     level: Option<i32>,
     block: &[u8],
 ) -> Result<Vec<u8>, CompressError> {
-    let compressor = Compressor::new(codec, level).or_else(|_| Compressor::new(codec, None));
-    let failed = |what: String| CompressError { codec, len: block.len(), what };
-    let mut compressor = compressor.map_err(|error| failed(error.to_string()))?;
+    let compressor = Compressor::new(codec, level);
+    let mut compressor = compressor.unwrap_or_else(|_| Compressor::with_default_level(codec));
     compressor.compress(block)?;
     Ok(compressor.out)
 }

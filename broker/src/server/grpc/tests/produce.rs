@@ -87,7 +87,7 @@ async fn what_may_not_be_appended_is_refused_by_name_and_the_stream_goes_on() {
         (produce("t", 0, damaged.into()), ErrorCode::CorruptMessage),
         (produce("t", 0, plain(1).slice(..30)), ErrorCode::CorruptMessage),
         (produce("t", 0, Bytes::new()), ErrorCode::InvalidRequest),
-        (produce("t", 0, compressed(4).into()), ErrorCode::UnsupportedCompressionType),
+        (produce("t", 0, compressed(5).into()), ErrorCode::UnsupportedCompressionType),
         (produce("t", 0, compressed(0x20).into()), ErrorCode::InvalidRecord),
         (produce("t", 0, old.into()), ErrorCode::UnsupportedVersion),
         (produce("t", 0, batch(1, 5_000, ProducerStamp::NONE)), ErrorCode::MessageTooLarge),

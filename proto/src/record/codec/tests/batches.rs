@@ -130,14 +130,14 @@ fn every_codec_becomes_every_other() {
         codec => compressed(codec, 40),
     });
     for to in Compression::ALL {
-        let mut recoder = Recoder::new(Compressor::new(to, None).unwrap(), MAX);
+        let mut recoder = Recoder::new(Compressor::new(to, None).unwrap());
         for original in &originals {
             let mut original = original.to_vec();
             let mut stamped = BatchHeader::parse(&original).unwrap();
             (stamped.base_offset, stamped.leader_epoch) = (Offset(12), LeaderEpoch(3));
             original[..HEADER_LEN].copy_from_slice(&stamped.encode());
             let batch = Batch::parse(&original).unwrap();
-            let recoded = recoder.recode(&batch).unwrap();
+            let recoded = recoder.recode(&batch, MAX).unwrap();
             let from = batch.header().attributes.compression().unwrap();
             assert_eq!(recoded.is_none(), from == to);
             let Some(recoded) = recoded else { continue };
@@ -158,12 +158,13 @@ fn recoding_checks_every_record() {
     let bytes = compressed(Compression::Gzip, 5);
     let batch = Batch::parse(&bytes).unwrap();
     let block = decompress(Compression::Gzip, batch.block(), MAX).unwrap();
-    let mut recoder = Recoder::new(Compressor::new(Compression::Lz4, None).unwrap(), MAX);
+    let mut recoder = Recoder::new(Compressor::new(Compression::Lz4, None).unwrap());
     let mut recode = |header: &BatchHeader, block: &[u8]| {
         let block = compress(Compression::Gzip, None, block).unwrap();
         let mut header = header.clone();
         header.set_block(Compression::Gzip, &block);
-        recoder.recode(&Batch::parse(&[&header.encode()[..], &block].concat()).unwrap())
+        let bytes = [&header.encode()[..], &block].concat();
+        recoder.recode(&Batch::parse(&bytes).unwrap(), MAX)
     };
     assert!(recode(batch.header(), &block).unwrap().is_some());
     let cut = recode(batch.header(), &block[..block.len() - 1]);
