@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use proto::Offset;
-use proto::record::{Batch, BatchDecoder, BatchHeader, RecordRef, TimestampType};
+use proto::record::{
+    Batch, BatchDecoder, BatchHeader, ControlType, RecordRef, TimestampType, control_type,
+};
 
 use super::dumper::{DumpError, Dumper};
 use super::index_check::IndexCheck;
@@ -337,10 +339,25 @@ fn record_fields<'a>(
         ("sequence", Value::Int(sequence.into())),
         ("headerKeys", Value::List(headers)),
     ];
-    if print_data {
+    if let Some(marker) = marker_fields(batch, record) {
+        fields.extend(marker);
+    } else if print_data {
         let data = [("key", record.key), ("payload", record.value)];
         let data = data.into_iter().filter_map(|(name, bytes)| Some((name, Value::Bytes(bytes?))));
         fields.extend(data);
     }
     fields
+}
+
+/// What the end marker of a transaction says.
+fn marker_fields<'a>(batch: &BatchHeader, record: &RecordRef<'a>) -> Option<[Field<'a>; 2]> {
+    let marker = match control_type(record.key?).filter(|_| batch.attributes.is_control())? {
+        ControlType::Commit => "COMMIT",
+        ControlType::Abort => "ABORT",
+        ControlType::Other(_) => return None,
+    };
+    // version: i16, epoch of the transaction's coordinator: i32
+    let epoch = record.value?.get(2..)?.first_chunk().map(|bytes| i32::from_be_bytes(*bytes))?;
+    let epoch = Value::Int(epoch.into());
+    Some([("endTxnMarker", Value::Text(marker)), ("coordinatorEpoch", epoch)])
 }

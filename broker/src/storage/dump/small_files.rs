@@ -125,6 +125,9 @@ fn snapshot(dumper: &mut Dumper<'_>, bytes: &[u8]) -> Result<bool, DumpError> {
         dumper.entry(&[
             ("producerId", Value::Int(id)),
             ("producerEpoch", Value::Int(producer.epoch.into())),
+            // Kafka's words; there are no transactions yet.
+            ("coordinatorEpoch", Value::Int(-1)),
+            ("currentTxnFirstOffset", Value::Optional(None)),
             ("lastTimestamp", Value::Int(last.timestamp)),
             ("firstSequence", Value::Int(last.base_sequence.into())),
             ("lastSequence", Value::Int(last.last_sequence.into())),
