@@ -174,8 +174,41 @@ pub struct LogSetConfig {
     /// Threads a directory's partitions are opened and recovered with
     /// (`num.recovery.threads.per.data.dir`).
     pub recovery_threads: usize,
-    /// Who runs flushes, retention and checkpoints.
+    /// The log cleaners.
+    pub cleaner: CleanerConfig,
+    /// Who runs flushes, retention, compaction and checkpoints.
     pub background: Background,
+}
+
+/// Settings of the log cleaners, which compact.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CleanerConfig {
+    /// Whether they run at all (`log.cleaner.enable`).
+    pub enable: bool,
+    /// Threads (`log.cleaner.threads`).
+    pub threads: usize,
+    /// How long a thread waits when nothing is due (`log.cleaner.backoff.ms`).
+    pub backoff: Duration,
+    /// Memory of the key maps of all threads together (`log.cleaner.dedupe.buffer.size`).
+    pub dedupe_buffer_bytes: usize,
+    /// How full a key map may get, 0 to 1 (`log.cleaner.io.buffer.load.factor`).
+    pub dedupe_buffer_load_factor: f64,
+    /// Most bytes read and written a second, all threads together; `None` is no limit
+    /// (`log.cleaner.io.max.bytes.per.second`).
+    pub io_bytes_per_second: Option<u64>,
+}
+
+impl Default for CleanerConfig {
+    fn default() -> Self {
+        Self {
+            enable: true,
+            threads: 1,
+            backoff: Duration::from_secs(15),
+            dedupe_buffer_bytes: 128 << 20,
+            dedupe_buffer_load_factor: 0.9,
+            io_bytes_per_second: None,
+        }
+    }
 }
 
 /// Who runs the periodic work of a log set.
@@ -204,6 +237,7 @@ impl LogSetConfig {
             producer_expiration: Duration::from_secs(24 * 60 * 60),
             producer_window_bytes: 64 << 20,
             recovery_threads: 4,
+            cleaner: CleanerConfig::default(),
             background: Background::Threads,
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::clock::Clock;
+use super::compaction::Cleaning;
 use super::disk::Disk;
 use super::maps::MapBudget;
 use super::open_files::OpenFiles;
@@ -16,4 +17,5 @@ pub(super) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) maps: Arc<MapBudget>,
     pub(super) producers: Arc<ProducerBudget>,
+    pub(super) cleaning: Arc<Cleaning>,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::compaction;
 use super::config::{Background, LogSetConfig};
 use super::log::Log;
 use super::log_set::{DOOMED_AT_START, Inner, LogSet};
@@ -95,7 +96,7 @@ impl Housekeeping {
 }
 
 impl LogSet {
-    /// Does what is due, flushes included, on the caller's thread; for [`Background::Caller`].
+    /// Does what is due, flushes and compaction included, on the caller's thread; for [`Background::Caller`].
     pub fn run_due(&self) {
         if self.inner.config.background == Background::Caller {
             for open in &self.inner.dirs {
@@ -103,6 +104,9 @@ impl LogSet {
             }
         }
         run_due(&self.inner);
+        if self.inner.config.background == Background::Caller {
+            compaction::run_due(&self.inner);
+        }
     }
 
     /// Writes recovery points and high watermarks down now.

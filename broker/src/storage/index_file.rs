@@ -42,6 +42,11 @@ impl<const N: usize> IndexFile<N> {
         Ok(Self { file, written: AtomicU64::new(entries), tail: RwLock::new(Vec::new()) })
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> &PooledFile {
+        &self.file
+    }
+
     /// The file is not opened any more: its name may become another's.
     pub(super) fn retire(&self) {
         self.file.retire();

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use proto::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
+use super::compaction::CompactionState;
 use super::config::LogConfig;
 use super::context::Context;
 use super::damage::DamagedRange;
@@ -56,8 +57,8 @@ pub(super) struct Writer {
 /// others are exclusive; `flushed` alone says something about stable storage. Positions are read
 /// without a lock; each grows, save in a truncation.
 ///
-/// Locks, in the order they are taken: `flush.running`, `epochs_file`, `writer`,
-/// `flush.waiters`. The writer lock
+/// Locks, in the order they are taken: `compaction.replacing`, `flush.running`, `epochs_file`,
+/// `writer`, `flush.waiters`. The writer lock
 /// is held over a write to the page cache, never over an fsync of log data; readers take none.
 pub struct Log {
     pub(super) partition: TopicPartition,
@@ -75,6 +76,7 @@ pub struct Log {
     /// Held over a write of the epoch file.
     epochs_file: Mutex<()>,
     pub(super) flush: FlushState,
+    pub(super) compaction: CompactionState,
     pub(super) damage: ArcSwap<Vec<DamagedRange>>,
     pub(super) offline: OnceLock<Offline>,
     pub(super) appended_bytes: AtomicU64,
@@ -133,6 +135,7 @@ impl Log {
             writer: Mutex::new(parts.writer),
             epochs_file: Mutex::new(()),
             flush: FlushState::default(),
+            compaction: CompactionState::default(),
             damage: ArcSwap::from_pointee(parts.damage),
             offline: OnceLock::new(),
             appended_bytes: AtomicU64::new(0),

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use proto::TopicPartition;
 
 use super::clock::Clock;
+use super::compaction::CleanerCheckpoint;
 use super::disk::{Disk, replace_file};
 use super::flush::Flusher;
 use super::log::Log;
@@ -19,6 +20,8 @@ use super::positions_checkpoint::{self, Positions};
 pub(super) struct LogDir {
     pub(super) path: PathBuf,
     pub(super) flusher: Flusher,
+    /// Up to where its logs are clean.
+    pub(super) cleaned: CleanerCheckpoint,
     failed: OnceLock<String>,
     logs: Mutex<Vec<Weak<Log>>>,
     /// Lines of partitions that could not be opened, and why: kept for the day they can.
@@ -32,6 +35,7 @@ impl LogDir {
         Arc::new(Self {
             path: path.to_owned(),
             flusher: Flusher::new(clock),
+            cleaned: CleanerCheckpoint::default(),
             failed: OnceLock::new(),
             logs: Mutex::default(),
             kept: Mutex::default(),

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use proto::{TopicId, TopicPartition};
 
 use super::clock::Clock;
+use super::compaction;
 use super::config::{LogConfig, LogSetConfig};
 use super::context::Context;
 use super::disk::{Disk, DiskFile, OpenMode, replace_file};
@@ -30,6 +31,8 @@ use super::start::{self, StartReport};
 pub(super) const DELETE_SUFFIX: &str = "-delete";
 /// The end of the folder name of a partition that belongs to nobody, as Kafka's.
 pub(super) const STRAY_SUFFIX: &str = "-stray";
+/// Name of the threads that compact.
+const CLEANER: &str = "log-cleaner";
 /// Longest folder name.
 const NAME_MAX: usize = 255;
 
@@ -182,6 +185,8 @@ impl LogSet {
     ) -> io::Result<Arc<Log>> {
         let disk = &*self.inner.context.disk;
         disk.create_dir_all(folder)?;
+        // Left by another topic of the same name.
+        dir.cleaned.forget(disk, &dir.path, partition)?;
         let text = partition_metadata::encode(topic_id);
         replace_file(disk, &folder.join(partition_metadata::FILE_NAME), text.as_bytes())?;
         disk.sync_dir(&dir.path)?;
@@ -246,7 +251,8 @@ impl LogSet {
     fn put_away(&self, log: &Log, suffix: &str, cause: &str) -> Result<PathBuf, LogSetError> {
         let partition = log.partition();
         log.end(cause);
-        // Waits for an append or a flush under way.
+        // Waits for an append, a flush or a swap of compacted segments under way.
+        let _replacing = log.compaction.replacing.lock();
         let _running = log.flush.running.lock();
         let _writer = log.writer.lock();
         let from = log.folder();
@@ -261,6 +267,9 @@ impl LogSet {
         *log.folder.write() = to.clone();
         self.inner.logs.write().remove(partition);
         log.dir.release(log);
+        if let Err(error) = log.dir.cleaned.forget(disk, &log.dir.path, partition) {
+            tracing::warn!(%partition, %error, "cleaner checkpoint not written");
+        }
         disk.sync_dir(&log.dir.path).map_err(io)?;
         Ok(to)
     }
@@ -272,6 +281,7 @@ impl LogSet {
         let _changing = self.inner.changing.lock();
         let log = self.get(partition).ok_or_else(|| LogSetError::Unknown(partition.clone()))?;
         log.end("it is opened anew");
+        let _replacing = log.compaction.replacing.lock();
         let _running = log.flush.running.lock();
         let _writer = log.writer.lock();
         for segment in log.segments.load().iter() {
@@ -303,6 +313,7 @@ impl LogSet {
             return;
         }
         self.inner.housekeeping.stop();
+        self.inner.context.cleaning.stop();
         for open in &self.inner.dirs {
             open.dir.flusher.stop();
         }
@@ -325,7 +336,12 @@ impl LogSet {
                 .spawn(run)
             {
                 Ok(thread) => threads.push(thread),
-                Err(error) => tracing::error!(%error, name, "cannot start a storage thread"),
+                Err(error) => {
+                    tracing::error!(%error, name, "cannot start a storage thread");
+                    if name == CLEANER {
+                        self.inner.context.cleaning.thread_is_dead();
+                    }
+                }
             };
         for open in &self.inner.dirs {
             let dir = open.dir.clone();
@@ -345,6 +361,10 @@ impl LogSet {
             }
         };
         spawn("log-housekeeping", Box::new(run));
+        for _ in 0..self.inner.context.cleaning.threads() {
+            let weak = Arc::downgrade(&self.inner);
+            spawn(CLEANER, Box::new(move || compaction::run(&weak)));
+        }
         threads
     }
 }
@@ -361,6 +381,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Not closed: the threads are told to end, and the next start recovers.
         self.housekeeping.stop();
+        self.context.cleaning.stop();
         for open in &self.dirs {
             open.dir.flusher.stop();
         }

@@ -15,6 +15,7 @@ mod append;
 mod byte_reader;
 mod checked_text;
 mod clock;
+mod compaction;
 mod config;
 mod context;
 mod damage;
@@ -59,9 +60,10 @@ mod tests;
 
 pub use append::{AppendRequest, Appended};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use compaction::{BadBatch, CleanerUsage, CompactionError, CompactionReport};
 pub use config::{
-    Background, CleanupPolicy, Compression, CompressionPolicy, DECOMPRESSED_MAX, Expose,
-    FlushPolicy, LogConfig, LogSetConfig, TimestampType,
+    Background, CleanerConfig, CleanupPolicy, Compression, CompressionPolicy, DECOMPRESSED_MAX,
+    Expose, FlushPolicy, LogConfig, LogSetConfig, TimestampType,
 };
 pub use damage::DamagedRange;
 pub use describe::{DirectoryState, LogState};

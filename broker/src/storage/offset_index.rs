@@ -97,6 +97,11 @@ impl OffsetIndex {
         self.entries.sync()
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> &PooledFile {
+        self.entries.file()
+    }
+
     /// The file is not opened any more.
     pub(super) fn retire(&self) {
         self.entries.retire();

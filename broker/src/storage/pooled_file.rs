@@ -41,7 +41,8 @@ struct Writes {
 
 /// See the module. Readers take no lock while it is open.
 pub(super) struct PooledFile {
-    path: PathBuf,
+    /// Changes with the name; who changes it keeps the file open meanwhile.
+    path: Mutex<PathBuf>,
     role: Role,
     files: Arc<OpenFiles>,
     handle: ArcSwapOption<Handle>,
@@ -55,7 +56,7 @@ pub(super) struct PooledFile {
 
 impl fmt::Debug for PooledFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PooledFile").field(&self.path).finish()
+        f.debug_tuple("PooledFile").field(&*self.path.lock()).finish()
     }
 }
 
@@ -72,7 +73,7 @@ impl PooledFile {
     ) -> io::Result<Arc<Self>> {
         let handle = files.handle(path, mode)?;
         let file = Arc::new_cyclic(|me| Self {
-            path: path.to_owned(),
+            path: Mutex::new(path.to_owned()),
             role,
             handle: ArcSwapOption::new(Some(handle)),
             writes: Mutex::default(),
@@ -93,6 +94,11 @@ impl PooledFile {
         self.open_locked(&mut self.writes.lock())
     }
 
+    /// It has another name now. The caller has pinned it since before the old name went.
+    pub(super) fn renamed(&self, path: &Path) {
+        path.clone_into(&mut self.path.lock());
+    }
+
     /// From here on it is not opened again; what has it open goes on with it.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::SeqCst);
@@ -110,10 +116,11 @@ impl PooledFile {
         if let Some(handle) = self.handle_if_open() {
             return Ok(handle);
         }
-        let handle = self.files.handle(&self.path, OpenMode::Existing)?;
+        let path = self.path.lock().clone();
+        let handle = self.files.handle(&path, OpenMode::Existing)?;
         // After opening: who retires it does so before the name becomes another file's.
         if self.retired.load(Ordering::SeqCst) {
-            let text = format!("{} was replaced or deleted meanwhile", self.path.display());
+            let text = format!("{} was replaced or deleted meanwhile", path.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, text));
         }
         self.used.store(true, Ordering::Relaxed);

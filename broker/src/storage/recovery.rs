@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use proto::{Offset, TopicId, TopicPartition};
 
+use super::compaction;
 use super::config::LogConfig;
 use super::context::Context;
 use super::damage::{self, DamagedRange};
@@ -115,8 +116,9 @@ impl Opening<'_> {
         self.source.positions.map_or(last, |positions| positions.recovery_point)
     }
 
-    /// Removes what a crash left half done; returns the base offsets of segments, in order.
+    /// Completes or removes what a crash left half done; returns the base offsets of segments, in order.
     fn tidy_names(&self) -> io::Result<Vec<Offset>> {
+        compaction::recover(self.disk(), &self.source.folder)?;
         let entries = self.disk().list(&self.source.folder)?;
         let mut bases: Vec<_> = entries
             .iter()
@@ -126,7 +128,7 @@ impl Opening<'_> {
             .collect();
         bases.sort_unstable();
         for entry in &entries {
-            let half_done = entry.name.ends_with(".tmp") || entry.name.ends_with(".swap");
+            let half_done = entry.name.ends_with(".tmp");
             let orphan = parse_file_name(&entry.name).is_some_and(|(base, extension)| {
                 matches!(extension, "index" | "timeindex") && bases.binary_search(&base).is_err()
             });

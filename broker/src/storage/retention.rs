@@ -76,6 +76,8 @@ impl Log {
         if !self.flush.closing.lock().is_empty() && self.flush_reach(Reach::Closed).is_err() {
             return Ok(0);
         }
+        // A swap of compacted segments is not to put one back in place.
+        let _replacing = self.compaction.replacing.lock();
         let removed = {
             let mut writer = self.writer.lock();
             let list = self.segments.load();

@@ -18,6 +18,7 @@ use super::disk::{DiskFile, OpenMode};
 use super::header_walk::{HeaderWalk, WalkError};
 use super::maps::SegmentMaps;
 use super::offset_index::{IndexEntry, OffsetIndex};
+use super::open_files::Handle;
 use super::pooled_file::{PooledFile, Role};
 use super::time_index::{TimeEntry, TimeIndex};
 use super::wait::Wait;
@@ -116,6 +117,24 @@ impl Segment {
         segment
     }
 
+    /// Makes an empty segment whose files' names end in `suffix`: they are renamed under it when it
+    /// takes its place. On an error no file of it stays.
+    pub(super) fn create_as(
+        context: &Context,
+        folder: &Path,
+        base_offset: Offset,
+        suffix: &str,
+    ) -> io::Result<Self> {
+        let segment = Self::open_names(context, folder, base_offset, suffix, OpenMode::Truncate);
+        if segment.is_err() {
+            for extension in ["log", "index", "timeindex"] {
+                let name = format!("{}{suffix}", file_name(base_offset, extension));
+                let _ = context.disk.remove_file(&folder.join(name));
+            }
+        }
+        segment
+    }
+
     /// Opens the files; the tip is still at the beginning (see [`Segment::resume`]).
     pub(super) fn open(context: &Context, folder: &Path, base_offset: Offset) -> io::Result<Self> {
         Self::open_files(context, folder, base_offset, OpenMode::Create)
@@ -127,8 +146,19 @@ impl Segment {
         base_offset: Offset,
         mode: OpenMode,
     ) -> io::Result<Self> {
+        Self::open_names(context, folder, base_offset, "", mode)
+    }
+
+    fn open_names(
+        context: &Context,
+        folder: &Path,
+        base_offset: Offset,
+        suffix: &str,
+        mode: OpenMode,
+    ) -> io::Result<Self> {
         let open = |extension, role| {
-            context.files.file(&folder.join(file_name(base_offset, extension)), mode, role)
+            let name = format!("{}{suffix}", file_name(base_offset, extension));
+            context.files.file(&folder.join(name), mode, role)
         };
         let file = open("log", Role::Log)?;
         let index = OffsetIndex::open(open("index", Role::Index)?, base_offset)?;
@@ -178,7 +208,9 @@ impl Segment {
     pub(super) fn note(&self, position: u64, header: &BatchHeader, index_interval: u32) {
         let mut marks = self.marks.lock();
         let last_offset = header.last_offset();
-        if marks.newest.is_none_or(|newest| header.max_timestamp > newest.timestamp) {
+        // An empty batch, left by compaction, has no record to be found by its time.
+        let timed = header.record_count > 0;
+        if timed && marks.newest.is_none_or(|newest| header.max_timestamp > newest.timestamp) {
             marks.newest = Some(TimeEntry { timestamp: header.max_timestamp, offset: last_offset });
         }
         if marks.since_index > u64::from(index_interval) {
@@ -287,6 +319,19 @@ impl Segment {
     /// Whether it was replaced or deleted.
     pub(super) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::SeqCst)
+    }
+
+    /// Keeps its files open as long as the handles live, so that their names may change.
+    pub(super) fn pin(&self) -> io::Result<[Arc<Handle>; 3]> {
+        Ok([self.file.pin()?, self.index.file().pin()?, self.times.file().pin()?])
+    }
+
+    /// Its files have their ordinary names now. They have been pinned since before the change.
+    pub(super) fn renamed(&self, folder: &Path) {
+        let path = |extension| folder.join(file_name(self.base_offset, extension));
+        self.file.renamed(&path("log"));
+        self.index.file().renamed(&path("index"));
+        self.times.file().renamed(&path("timeindex"));
     }
 
     /// Stops readers from taking more slices, and says up to where they took some. Its files are

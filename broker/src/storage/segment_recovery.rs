@@ -99,6 +99,8 @@ fn first_append(segment: &Segment, now_ms: i64) -> io::Result<i64> {
 fn newer(newest: Option<TimeEntry>, header: &BatchHeader) -> Option<TimeEntry> {
     match newest {
         Some(entry) if entry.timestamp >= header.max_timestamp => newest,
+        // An empty batch, left by compaction.
+        _ if header.record_count == 0 => newest,
         _ => Some(TimeEntry { timestamp: header.max_timestamp, offset: header.last_offset() }),
     }
 }

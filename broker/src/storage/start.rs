@@ -15,6 +15,7 @@ use proto::TopicPartition;
 
 use super::checked_text;
 use super::clock::Clock;
+use super::compaction::Cleaning;
 use super::config::LogSetConfig;
 use super::context::Context;
 use super::damage::DamagedRange;
@@ -76,6 +77,7 @@ pub(super) fn open(
 ) -> Result<(Inner, StartReport), OpenError> {
     let files = OpenFiles::new(disk, config.open_files);
     let context = Arc::new(Context {
+        cleaning: Cleaning::new(config.cleaner.clone(), clock.clone(), config.background),
         disk: files.clone(),
         files,
         clock,

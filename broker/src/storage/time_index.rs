@@ -84,6 +84,11 @@ impl TimeIndex {
         self.entries.sync()
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> &PooledFile {
+        self.entries.file()
+    }
+
     /// The file is not opened any more.
     pub(super) fn retire(&self) {
         self.entries.retire();

@@ -71,7 +71,8 @@ impl Log {
             match walk.step() {
                 Ok(Some((at, header))) => {
                     position = at + header.size_in_bytes() as u64;
-                    if header.max_timestamp >= timestamp {
+                    // An empty batch, left by compaction, has no record.
+                    if header.record_count > 0 && header.max_timestamp >= timestamp {
                         let mut bytes = vec![0; header.size_in_bytes()];
                         let read = read_fully(&*segment.file, &mut bytes, at)?;
                         let found = first_in_batch(&bytes[..read], timestamp);

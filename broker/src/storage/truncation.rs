@@ -26,6 +26,7 @@ impl Log {
     pub fn truncate_to(&self, offset: Offset) -> Result<Offset, LogError> {
         self.check_online()?;
         let result = {
+            let _replacing = self.compaction.replacing.lock();
             let _running = self.flush.running.lock();
             let mut writer = self.writer.lock();
             if offset >= self.log_end() {
@@ -58,7 +59,9 @@ impl Log {
         // was cut for damage.
         self.flushed.fetch_min(log_end.0, Ordering::AcqRel);
         self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
-        self.dir.write_checkpoint(&*self.context.disk)?;
+        let disk = &*self.context.disk;
+        self.dir.write_checkpoint(disk)?;
+        self.dir.cleaned.lower(disk, &self.dir.path, &self.partition, log_end)?;
         let segment = self.cut_segment(first, &gone[1..], cut)?;
         kept.push(Arc::new(segment));
         let log_start = kept.first().map_or(log_end, |first| first.base_offset);
@@ -115,7 +118,7 @@ impl Log {
             file.file.sync()?;
         } else {
             let path = folder.join(file_name(first.base_offset, "log"));
-            let copy = folder.join(file_name(first.base_offset, "log.swap"));
+            let copy = folder.join(file_name(first.base_offset, "log.tmp"));
             copy_front(disk, &*file.file, cut.size, &copy)?;
             disk.rename(&copy, &path)?;
         }
@@ -158,7 +161,8 @@ fn newest_of(segment: &Segment, cut: Tip) -> io::Result<Option<super::time_index
     let mut newest = segment.times.last()?;
     let mut walk = HeaderWalk::new(&*segment.file, start, cut, Wait::Allowed);
     while let Ok(Some((_, header))) = walk.step() {
-        if newest.is_none_or(|entry| header.max_timestamp > entry.timestamp) {
+        let timed = header.record_count > 0;
+        if timed && newest.is_none_or(|entry| header.max_timestamp > entry.timestamp) {
             let (timestamp, offset) = (header.max_timestamp, header.last_offset());
             newest = Some(super::time_index::TimeEntry { timestamp, offset });
         }

@@ -145,6 +145,15 @@ impl Attributes {
         Self(self.0 & !7 | compression as i16)
     }
 
+    /// The same, saying that the base timestamp is a delete horizon (KIP-534), or that it is none.
+    #[must_use]
+    pub fn with_delete_horizon(self, is_horizon: bool) -> Self {
+        match is_horizon {
+            true => Self(self.0 | Self::DELETE_HORIZON),
+            false => Self(self.0 & !Self::DELETE_HORIZON),
+        }
+    }
+
     /// Whether the batch belongs to a transaction.
     pub fn is_transactional(self) -> bool {
         self.0 & Self::TRANSACTIONAL != 0

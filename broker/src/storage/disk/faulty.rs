@@ -39,6 +39,22 @@ pub(crate) struct Faults {
     pub(crate) descriptors: Option<usize>,
     /// What [`Disk::space`] answers.
     pub(crate) space: Option<Space>,
+    /// After so many more changes (of names or bytes, syncs included) every further one fails, as
+    /// if the process had ended there.
+    pub(crate) changes_left: Option<u64>,
+}
+
+impl Faults {
+    fn change(&mut self) -> io::Result<()> {
+        match &mut self.changes_left {
+            None => Ok(()),
+            Some(0) => Err(broken()),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
 }
 
 /// See the module.
@@ -267,6 +283,7 @@ impl Disk for FaultyDisk {
                 if !path.parent().is_some_and(|folder| state.names.contains_key(folder)) {
                     return Err(not_found(path));
                 }
+                state.faults.change()?;
                 let number = state.next_file;
                 state.next_file += 1;
                 state.files.insert(number, Contents::default());
@@ -275,6 +292,7 @@ impl Disk for FaultyDisk {
             }
         };
         if mode == OpenMode::Truncate {
+            state.faults.change()?;
             let contents = state.files.get_mut(&number).unwrap();
             contents.check_pins(0, usize::MAX);
             contents.data.clear();
@@ -322,6 +340,7 @@ impl Disk for FaultyDisk {
         if !state.names.contains_key(from) {
             return Err(not_found(from));
         }
+        state.faults.change()?;
         Self::change_names(&mut state, NameChange::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
@@ -331,6 +350,7 @@ impl Disk for FaultyDisk {
         if !state.names.contains_key(path) {
             return Err(not_found(path));
         }
+        state.faults.change()?;
         Self::change_names(&mut state, NameChange::Remove(path.to_owned()));
         Ok(())
     }
@@ -341,6 +361,7 @@ impl Disk for FaultyDisk {
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
         let state = &mut *self.state.lock();
+        state.faults.change()?;
         for change in state.pending.extract_if(.., |change| change.is_in(folder)) {
             change.apply(&mut state.durable_names);
         }
@@ -425,6 +446,7 @@ impl DiskFile for FaultyFile {
         let mut bytes = Vec::new();
         slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
         self.with(|contents, faults, used| {
+            faults.change()?;
             let position = position as usize;
             let mut error = None;
             if self.is_meant(&faults.failing_writes) {
@@ -482,6 +504,7 @@ impl DiskFile for FaultyFile {
             if faults.failing_cuts {
                 return Err(broken());
             }
+            faults.change()?;
             contents.check_pins(len as usize, usize::MAX);
             contents.data.resize(len as usize, 0);
             Ok(())
@@ -490,6 +513,7 @@ impl DiskFile for FaultyFile {
 
     fn sync(&self) -> io::Result<()> {
         self.with(|contents, faults, _| {
+            faults.change()?;
             if let Some((text, left)) = &mut faults.failing_syncs
                 && *left > 0
                 && self.path.to_string_lossy().contains(text.as_str())

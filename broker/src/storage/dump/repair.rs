@@ -19,6 +19,7 @@ use super::file_kind::FileKind;
 use super::item::{DumpSink, Field, Kind, Value};
 use super::segment_walk::{Bad, Bounds, Part, SegmentWalk};
 use crate::storage::clock::{Clock, SystemClock};
+use crate::storage::compaction::Cleaning;
 use crate::storage::config::{LogConfig, LogSetConfig};
 use crate::storage::context::Context;
 use crate::storage::disk::{
@@ -508,10 +509,12 @@ impl Context {
     fn for_tools(disk: Arc<dyn Disk>) -> Self {
         let config = LogSetConfig::new(Vec::new());
         let files = OpenFiles::new(disk, config.open_files);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         Self {
+            cleaning: Cleaning::new(config.cleaner, clock.clone(), config.background),
             disk: files.clone(),
             files,
-            clock: Arc::new(SystemClock::new()),
+            clock,
             maps: MapBudget::new(config.mmap_bytes, config.mmap_count),
             producers: ProducerBudget::new(config.producer_window_bytes),
         }

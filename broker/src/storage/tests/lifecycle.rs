@@ -72,6 +72,7 @@ fn a_topic_that_is_only_compacted_keeps_its_old_segments() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::real(dir.path());
     world.config.log.cleanup_policy = CleanupPolicy { delete: false, compact: true };
+    world.config.cleaner.enable = false;
     world.config.log.retention_ms = Some(3_600_000);
     world.config.log.retention_bytes = Some(0);
     world.config.log.segment_ms = 3_600_000;

@@ -1,6 +1,7 @@
 //! Tests of the storage layer as a whole, on the real disk and on one that breaks.
 
 mod basics;
+mod compaction;
 mod damage;
 mod dump;
 mod faults;

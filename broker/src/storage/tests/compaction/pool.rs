@@ -1,0 +1,186 @@
+//! When and by whom logs are compacted.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+
+fn due_after(log: &Log, set: &LogSet, world: &World, by: Duration) -> bool {
+    let before = see(log, log.log_start().0).len();
+    world.clock.advance(by);
+    set.run_due();
+    see(log, log.log_start().0).len() < before
+}
+
+const BACKOFF: Duration = Duration::from_secs(15);
+
+#[test]
+fn the_dirtiest_log_comes_first_and_clean_ones_wait() {
+    let (_disk, world) = compacted(|config| config.log.min_cleanable_dirty_ratio = 0.6);
+    let (set, log) = world.open_log();
+    let other = TopicPartition::new("logs", 1);
+    let other = set.create(&other, topic_id(), world.config.log.clone()).unwrap();
+    for _ in 0..10 {
+        put(&log, "k", "v");
+        put(&other, "k", "v");
+    }
+    settle(&log);
+    settle(&other);
+    set.run_due();
+    assert_eq!((offsets(&log), offsets(&other)), (vec![9], vec![9]));
+    assert_eq!(set.cleaner_usage().max_dirty_percent, 0, "of the last look");
+    // What was written is less than six tenths of the log: the keys are long.
+    put(&log, &"l".repeat(500), "v");
+    settle(&log);
+    set.clean_now();
+    put(&log, "k", "v");
+    settle(&log);
+    assert!(!due_after(&log, &set, &world, BACKOFF));
+    for _ in 0..20 {
+        put(&log, "k", "v");
+    }
+    settle(&log);
+    assert!(due_after(&log, &set, &world, BACKOFF));
+    let usage = set.cleaner_usage();
+    assert_eq!((usage.cleanings, usage.failures, usage.restarts), (5, 0, 0));
+    assert!(usage.read_bytes > usage.written_bytes && usage.recopy_percent < 100);
+    assert_eq!(usage.since_last_run_ms, Some(0));
+}
+
+#[test]
+fn nothing_is_looked_at_before_the_backoff_is_over_or_when_cleaners_are_off() {
+    let (_disk, world) = compacted(|_| {});
+    let (set, log) = world.open_log();
+    set.run_due();
+    put(&log, "k", "v");
+    put(&log, "k", "v");
+    settle(&log);
+    assert!(!due_after(&log, &set, &world, BACKOFF - Duration::from_millis(1)));
+    assert!(due_after(&log, &set, &world, Duration::from_millis(1)));
+    let (_disk, world) = compacted(|config| config.cleaner.enable = false);
+    let (set, log) = world.open_log();
+    put(&log, "k", "v");
+    put(&log, "k", "v");
+    settle(&log);
+    assert!(!due_after(&log, &set, &world, BACKOFF));
+}
+
+#[test]
+fn young_records_stay_and_old_ones_make_a_log_due_even_in_the_active_segment() {
+    let (_disk, world) = compacted(|config| {
+        config.log.min_compaction_lag_ms = 60_000;
+        config.log.min_cleanable_dirty_ratio = 0.0;
+    });
+    let (set, log) = world.open_log();
+    put(&log, "k", "v");
+    put(&log, "k", "v");
+    settle(&log);
+    assert!(!due_after(&log, &set, &world, Duration::from_secs(59)));
+    assert!(due_after(&log, &set, &world, BACKOFF));
+
+    let (_disk, world) = compacted(|config| {
+        config.log.max_compaction_lag_ms = Some(60_000);
+        config.log.min_cleanable_dirty_ratio = 1.0;
+    });
+    let (set, log) = world.open_log();
+    put(&log, "k", "v");
+    put(&log, "k", "v");
+    log.set_high_watermark(log.log_end());
+    assert!(!due_after(&log, &set, &world, Duration::from_secs(60)));
+    assert_eq!(log.segment_count(), 1);
+    assert!(due_after(&log, &set, &world, BACKOFF), "rolled and compacted");
+}
+
+#[test]
+fn a_log_that_changes_meanwhile_is_left_alone() {
+    let (_disk, world) = compacted(|config| {
+        config.log.cleanup_policy = CleanupPolicy { delete: true, compact: true };
+        config.log.retention_ms = Some(1000);
+        config.log.segment_bytes = 2000;
+        // Slow enough to be overtaken.
+        config.background = Background::Threads;
+        config.cleaner.io_bytes_per_second = Some(20_000);
+    });
+    let (set, log) = world.open_log();
+    for i in 0..60 {
+        put(&log, &format!("key-{}", i % 3), &"v".repeat(300));
+    }
+    settle(&log);
+    let compacting = {
+        let log = log.clone();
+        std::thread::spawn(move || log.compact())
+    };
+    let names = || log.context.disk.list(&log.folder()).unwrap();
+    let begun = std::time::Instant::now();
+    while !names().iter().any(|entry| entry.name.ends_with("log.cleaned")) {
+        assert!(begun.elapsed() < Duration::from_secs(20) && !compacting.is_finished());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    world.clock.advance(Duration::from_secs(2));
+    log.apply_retention().unwrap();
+    assert_eq!(log.log_start(), log.log_end());
+    // The threads of the set may be at it too.
+    let error = compacting.join().unwrap().unwrap_err();
+    assert!(matches!(error, CompactionError::Overtaken), "{error}");
+    assert_eq!(leftovers(&log), [""; 0]);
+    assert!(log.offline().is_none() && log.uncleanable().is_none());
+    put(&log, "k", "v");
+    assert_eq!(offsets(&log).len(), 1);
+    set.close();
+}
+
+#[test]
+fn deleting_or_closing_ends_a_compaction_at_once() {
+    for close in [false, true] {
+        let (_disk, world) = compacted(|config| {
+            config.background = Background::Threads;
+            config.cleaner.io_bytes_per_second = Some(100);
+            config.cleaner.backoff = Duration::from_millis(1);
+        });
+        let (set, log) = world.open_log();
+        for _ in 0..10 {
+            put(&log, "k", &"v".repeat(100));
+        }
+        settle(&log);
+        let begun = std::time::Instant::now();
+        while !log.compaction.is_running() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        match close {
+            true => set.close(),
+            false => set.delete(&partition(), topic_id()).unwrap(),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "the throttle would take minutes");
+        set.close();
+        drop((set, log));
+        let (set, report) = world.open();
+        assert!(report.failed.is_empty() && report.damaged.is_empty());
+        assert_eq!(set.get(&partition()).is_some(), close);
+    }
+}
+
+#[test]
+fn a_poison_log_does_not_stop_the_others_and_is_left_alone_for_a_while() {
+    let (_disk, world) = compacted(|_| {});
+    let (set, log) = world.open_log();
+    let other = TopicPartition::new("logs", 1);
+    let other = set.create(&other, topic_id(), world.config.log.clone()).unwrap();
+    for log in [&log, &other] {
+        put(log, "k", "v");
+        put(log, "k", "v");
+        settle(log);
+    }
+    log.compaction.poisoned.store(true, Ordering::Relaxed);
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    set.run_due();
+    std::panic::set_hook(quiet);
+    assert_eq!((offsets(&log), offsets(&other)), (vec![0, 1], vec![1]));
+    let usage = set.cleaner_usage();
+    assert_eq!((usage.restarts, usage.uncleanable_partitions, usage.cleanings), (1, 1, 1));
+    assert!(log.uncleanable().unwrap().contains("panicked"));
+    log.compaction.poisoned.store(false, Ordering::Relaxed);
+    assert!(!due_after(&log, &set, &world, BACKOFF), "it rests");
+    assert!(due_after(&log, &set, &world, Duration::from_secs(60)));
+    assert_eq!(log.uncleanable(), None);
+}
