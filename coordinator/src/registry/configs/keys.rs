@@ -65,10 +65,10 @@ const TOPIC_KEYS: &[Key] = keys! {
         "Under flush=interval: milliseconds after which a partition is flushed.";
     "index.interval.bytes" int(0, 1 << 30, "bytes"), "4096",
         "Bytes of log between two entries of the offset index. Fewer: quicker seeks, larger index.";
-    "max.message.bytes" int(1024, 1 << 30, "bytes"), "1048588",
-        "Largest record batch accepted.";
     "max.compaction.lag.ms" int(1, i64::MAX, "ms"), "9223372036854775807",
         "Milliseconds after which a message of a compacted topic makes its partition due for compaction, whatever min.cleanable.dirty.ratio says.";
+    "max.message.bytes" int(1024, 1 << 30, "bytes"), "1048588",
+        "Largest record batch accepted.";
     "message.timestamp.after.max.ms" int(0, i64::MAX, "ms"), "3600000",
         "A message stamped more milliseconds after the broker's clock is refused (CreateTime only).";
     "message.timestamp.before.max.ms" int(0, i64::MAX, "ms"), "9223372036854775807",
