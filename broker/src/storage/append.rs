@@ -290,7 +290,7 @@ impl<'a> Appending<'_, 'a> {
             new_epoch |= writer.epochs.assign(header.leader_epoch, header.base_offset);
             records += u64::from(header.record_count.unsigned_abs());
         }
-        segment.set_first_append_ms(log.context.clock.now_ms());
+        segment.appended_at(log.context.clock.now_ms());
         segment.publish(group.end);
         writer.producers.commit();
         log.log_end.store(group.end.end_offset.0, Ordering::Release);

@@ -8,6 +8,7 @@ use super::disk::Disk;
 use super::maps::MapBudget;
 use super::open_files::OpenFiles;
 use super::producer_state::ProducerBudget;
+use super::retention::RetentionCounters;
 
 /// Handed down to each log and segment.
 pub(super) struct Context {
@@ -18,4 +19,5 @@ pub(super) struct Context {
     pub(super) maps: Arc<MapBudget>,
     pub(super) producers: Arc<ProducerBudget>,
     pub(super) cleaning: Arc<Cleaning>,
+    pub(super) retention: RetentionCounters,
 }

@@ -125,6 +125,42 @@ pub enum SequenceError {
     },
 }
 
+/// Why records were not deleted, or are not certain to stay so.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DeleteRecordsError {
+    /// The partition is offline.
+    #[error(transparent)]
+    Offline(#[from] Offline),
+    /// The offset is not one that records can be deleted up to.
+    #[error(
+        "records of partition {partition} can be deleted up to an offset from {log_start} (its \
+         first) to {high_watermark} (its high watermark), not up to {offset}"
+    )]
+    OutOfRange {
+        /// Which.
+        partition: TopicPartition,
+        /// The one asked for.
+        offset: Offset,
+        /// The first offset there is.
+        log_start: Offset,
+        /// Where deletable records end.
+        high_watermark: Offset,
+    },
+    /// The topic's records are not deleted but compacted.
+    #[error(
+        "the records of partition {0} are not deleted by offset: its cleanup.policy is compact"
+    )]
+    CompactedOnly(TopicPartition),
+    /// The new log start holds, but only until a restart.
+    #[error("the new log start of partition {partition} could not be written down: {cause}")]
+    NotStored {
+        /// Which.
+        partition: TopicPartition,
+        /// Why.
+        cause: String,
+    },
+}
+
 /// Why a read gives nothing.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {

@@ -53,9 +53,10 @@ pub(super) struct Writer {
 
 /// A partition's log.
 ///
-/// `log_start <= high_watermark <= log_end` and `flushed <= log_end`. `log_start` is inclusive, the
-/// others are exclusive; `flushed` alone says something about stable storage. Positions are read
-/// without a lock; each grows, save in a truncation.
+/// `log_start <= high_watermark <= log_end` and `log_start <= flushed <= log_end`. `log_start` is
+/// inclusive, the others are exclusive; `flushed` alone says something about stable storage.
+/// Positions are read without a lock; each grows, save in a truncation. The first segment begins
+/// at or before `log_start`: records may be deleted up to the middle of it (`delete_records`).
 ///
 /// Locks, in the order they are taken: `compaction.replacing`, `flush.running`, `epochs_file`,
 /// `writer`, `flush.waiters`. The writer lock
@@ -252,9 +253,13 @@ impl Log {
         }
     }
 
-    /// Ranges known to be damaged.
+    /// Ranges known to be damaged, of those that were not deleted.
     pub fn damaged(&self) -> Arc<Vec<DamagedRange>> {
-        self.damage.load_full()
+        let (all, log_start) = (self.damage.load_full(), self.log_start());
+        if all.iter().all(|range| range.to > log_start) {
+            return all;
+        }
+        Arc::new(all.iter().copied().filter(|range| range.to > log_start).collect())
     }
 
     /// Takes note of a damaged range, and writes it down.

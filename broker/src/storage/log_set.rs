@@ -25,6 +25,7 @@ use super::log::Log;
 use super::log_dir::LogDir;
 use super::partition_metadata;
 use super::recovery::{self, Source};
+use super::retention::DeletedSegments;
 use super::start::{self, StartReport};
 
 /// The end of a deleted partition's folder name, as Kafka's.
@@ -138,6 +139,11 @@ impl LogSet {
             files_closed: context.files.closed(),
             producer_bytes: context.producers.used(),
         }
+    }
+
+    /// What retention has deleted since the start.
+    pub fn deleted_segments(&self) -> DeletedSegments {
+        self.inner.context.retention.totals()
     }
 
     /// Directories that failed, and why.

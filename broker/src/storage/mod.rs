@@ -19,6 +19,7 @@ mod compaction;
 mod config;
 mod context;
 mod damage;
+mod delete_records;
 mod describe;
 pub mod disk;
 pub mod dump;
@@ -66,15 +67,18 @@ pub use config::{
     Expose, FlushPolicy, LogConfig, LogSetConfig, TimestampType,
 };
 pub use damage::DamagedRange;
+pub use delete_records::DeleteUpTo;
 pub use describe::{DirectoryState, LogState};
 pub use error::{
-    AppendError, FlushError, LogError, LogSetError, Offline, OpenError, ReadError, SequenceError,
+    AppendError, DeleteRecordsError, FlushError, LogError, LogSetError, Offline, OpenError,
+    ReadError, SequenceError,
 };
 pub use flush::FlushDone;
 pub use log::{Log, LogListener};
 pub use log_set::{LogSet, StorageUsage};
 pub use read::{Cursor, FileRange, ReadLimits, ReadSlice};
 pub use recovery::RecoveryReport;
+pub use retention::DeletedSegments;
 pub use start::StartReport;
 pub use time_lookup::TimedOffset;
 pub use wait::Wait;

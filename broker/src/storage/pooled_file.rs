@@ -180,6 +180,10 @@ impl DiskFile for PooledFile {
         self.pin()?.file.size()
     }
 
+    fn modified_ms(&self) -> io::Result<i64> {
+        self.pin()?.file.modified_ms()
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.change(|file| file.set_len(len))
     }

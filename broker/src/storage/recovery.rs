@@ -164,6 +164,7 @@ impl Opening<'_> {
                 recovery_point,
                 next_base: bases.get(number + 1).copied(),
                 index_interval: self.source.config.index_interval_bytes,
+                segment_ms: self.source.config.segment_ms,
             };
             let below = expected.next_base.is_some_and(|next| next <= expected.recovery_point);
             let written_down = self.source.positions.is_some();
@@ -247,19 +248,22 @@ impl Opening<'_> {
             self.list.push(Arc::new(segment));
         }
         let ends = self.list.first().zip(self.list.last());
-        let (log_start, log_end) =
+        let (first, log_end) =
             ends.map_or((Offset::ZERO, Offset::ZERO), |(f, l)| (f.base_offset, l.tip().end_offset));
-        self.settle_damage(log_start, log_end)?;
+        // Records may be deleted up to the middle of a segment; only the checkpoint knows.
+        let known_start = self.source.positions.map_or(first, |p| p.log_start);
+        let log_start = known_start.clamp(first, log_end);
+        self.settle_damage(first, log_end)?;
         let before = self.epochs.clone();
         self.epochs.cut_end(log_end);
-        self.epochs.cut_start(log_start);
-        let from = if epochs_known { self.recovery_point(bases) } else { log_start };
+        let from = if epochs_known { self.recovery_point(bases) } else { first };
         let (list, damaged, epochs) = (&self.list, &self.report.damaged, &mut self.epochs);
         if !self.source.clean || !epochs_known {
             replay::each_header(list, damaged, from, |header| {
                 epochs.assign(header.leader_epoch, header.base_offset);
             })?;
         }
+        self.epochs.cut_start(log_start);
         let mut producers = ProducerState::new(self.context.producers.clone());
         let folder = &self.source.folder;
         replay::load_producers(self.context, folder, list, damaged, log_end, &mut producers)?;
@@ -286,11 +290,12 @@ impl Opening<'_> {
         })
     }
 
-    /// Keeps each damaged range of the log once, and writes the list down.
-    fn settle_damage(&mut self, log_start: Offset, log_end: Offset) -> io::Result<()> {
+    /// Keeps each damaged range of the log once, and writes the list down. `first` is where the
+    /// first segment begins: damage below the log start is still in the way of who walks it.
+    fn settle_damage(&mut self, first: Offset, log_end: Offset) -> io::Result<()> {
         let known = &mut self.report.damaged;
         let before = known.len();
-        known.retain(|range| range.to > log_start && range.from < log_end);
+        known.retain(|range| range.to > first && range.from < log_end);
         known.sort_unstable_by_key(|range| (range.from, range.position, range.to));
         known.dedup_by_key(|range| (range.segment, range.position));
         if before > 0 {

@@ -79,6 +79,8 @@ pub(super) struct Segment {
     name_synced: AtomicBool,
     /// When the first batch was appended, by the clock; `i64::MAX` while empty.
     first_append_ms: AtomicI64,
+    /// When the last batch was appended, by the clock; `i64::MAX` where nobody said.
+    last_append_ms: AtomicI64,
 }
 
 /// What the writer carries from batch to batch.
@@ -176,6 +178,7 @@ impl Segment {
             retired: AtomicBool::new(false),
             name_synced: AtomicBool::new(false),
             first_append_ms: AtomicI64::new(i64::MAX),
+            last_append_ms: AtomicI64::new(i64::MAX),
         })
     }
 
@@ -260,11 +263,24 @@ impl Segment {
         Some(self.first_append_ms.load(Ordering::Relaxed)).filter(|&ms| ms != i64::MAX)
     }
 
-    /// Remembers when the first batch came.
-    pub(super) fn set_first_append_ms(&self, now_ms: i64) {
+    /// When the last batch came, by the broker's clock; after a restart, when the file was last
+    /// written. `None` where that is not known.
+    pub(super) fn last_append_ms(&self) -> Option<i64> {
+        Some(self.last_append_ms.load(Ordering::Relaxed)).filter(|&ms| ms != i64::MAX)
+    }
+
+    /// Remembers that batches came.
+    pub(super) fn appended_at(&self, now_ms: i64) {
         if self.first_append_ms.load(Ordering::Relaxed) == i64::MAX {
             self.first_append_ms.store(now_ms, Ordering::Relaxed);
         }
+        self.last_append_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Restores when batches came, of an opened segment that has some.
+    pub(super) fn set_append_times(&self, first_ms: i64, last_ms: i64) {
+        self.first_append_ms.store(first_ms, Ordering::Relaxed);
+        self.last_append_ms.store(last_ms, Ordering::Relaxed);
     }
 
     /// The first batch whose last offset is at or above `offset`, below `tip`; `tip` itself when

@@ -24,6 +24,8 @@ pub(super) struct Expectation {
     pub(super) next_base: Option<Offset>,
     /// `index.interval.bytes`.
     pub(super) index_interval: u32,
+    /// `segment.ms`.
+    pub(super) segment_ms: u64,
 }
 
 /// What was found. The segment's tip is set.
@@ -79,7 +81,8 @@ pub(super) fn resume_by_index(
     if expected.next_base.is_some_and(|next| next != tip.end_offset) {
         return Ok(false);
     }
-    segment.resume(tip, newest, first_append(segment, now_ms)?);
+    segment.resume(tip, newest, now_ms);
+    restore_append_times(segment, expected, now_ms)?;
     Ok(true)
 }
 
@@ -88,12 +91,24 @@ fn whole(segment: &Segment, len: u64) -> Tip {
     Tip { end_offset: segment.base_offset.plus(i64::from(i32::MAX)), size: len }
 }
 
-/// When the first batch came, as far as can be told: its own timestamp, but never in the future.
-fn first_append(segment: &Segment, now_ms: i64) -> io::Result<i64> {
-    let mut walk =
-        HeaderWalk::new(&*segment.file, 0, whole(segment, segment.file.size()?), Wait::Allowed);
-    let first = walk.peek().ok().flatten();
-    Ok(first.map_or(now_ms, |(_, header)| header.max_timestamp.clamp(0, now_ms)))
+/// When the first and the last batch came, as far as can be told. The last: when the file was
+/// written last. The first: as its own timestamp says, where that is no longer before the last than
+/// a segment lives; a stamp that is missing, old or of the future says nothing about when it came,
+/// and the segment then counts from its last batch on, so that a restart rolls nobody early.
+fn restore_append_times(segment: &Segment, expected: Expectation, now_ms: i64) -> io::Result<()> {
+    let last_ms = segment.file.modified_ms()?.min(now_ms);
+    if segment.tip().size == 0 {
+        segment.set_append_times(i64::MAX, last_ms);
+        return Ok(());
+    }
+    let mut walk = HeaderWalk::new(&*segment.file, 0, segment.tip(), Wait::Allowed);
+    let stamp = walk.peek().ok().flatten().map(|(_, header)| header.max_timestamp);
+    let plausible = |&stamp: &i64| {
+        let lived = last_ms.checked_sub(stamp).and_then(|lived| u64::try_from(lived).ok());
+        stamp >= 0 && lived.is_some_and(|lived| lived <= expected.segment_ms)
+    };
+    segment.set_append_times(stamp.filter(plausible).unwrap_or(last_ms), last_ms);
+    Ok(())
 }
 
 fn newer(newest: Option<TimeEntry>, header: &BatchHeader) -> Option<TimeEntry> {
@@ -162,7 +177,8 @@ pub(super) fn scan(segment: &Segment, expected: Expectation, now_ms: i64) -> io:
         }
     }
     let newest = segment.newest();
-    segment.resume(tip, newest, first_append(segment, now_ms)?);
+    segment.resume(tip, newest, now_ms);
+    restore_append_times(segment, expected, now_ms)?;
     Ok(found)
 }
 

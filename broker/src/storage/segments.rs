@@ -26,6 +26,11 @@ impl Segments {
         self.list.load()
     }
 
+    /// The list of this moment, to be held for longer.
+    pub(super) fn load_full(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.list.load_full()
+    }
+
     /// Puts another list in place. Callers hold the log's writer lock.
     pub(super) fn replace(&self, list: Vec<Arc<Segment>>) {
         debug_assert!(!list.is_empty() && list.is_sorted_by_key(|s| s.base_offset));

@@ -30,6 +30,7 @@ use super::partition_metadata;
 use super::positions_checkpoint::{self, Positions};
 use super::producer_state::ProducerBudget;
 use super::recovery::{self, RecoveryReport, Source};
+use super::retention::RetentionCounters;
 use super::segment::file_name;
 
 const CLEAN_STOP: &str = "clean-stop";
@@ -83,6 +84,7 @@ pub(super) fn open(
         clock,
         maps: MapBudget::new(config.mmap_bytes, config.mmap_count),
         producers: ProducerBudget::new(config.producer_window_bytes),
+        retention: RetentionCounters::default(),
     });
     let mut report = StartReport { clean: true, ..StartReport::default() };
     let mut dirs = Vec::new();

@@ -22,25 +22,32 @@ pub struct TimedOffset {
 }
 
 impl Log {
-    /// The first record below `upto` (exclusive) whose timestamp is at or after `timestamp`.
+    /// The first record from the log start to `upto` (exclusive) whose timestamp is at or after
+    /// `timestamp`.
     pub fn offset_for_time(
         &self,
         timestamp: i64,
         upto: Offset,
     ) -> Result<Option<TimedOffset>, ReadError> {
         self.check_online()?;
-        let list = self.segments.load();
-        for segment in list.iter().take_while(|segment| segment.base_offset < upto) {
-            if segment.newest().is_none_or(|newest| newest.timestamp < timestamp) {
-                continue;
+        'again: loop {
+            let list = self.segments.load_full();
+            let log_start = self.log_start();
+            for segment in list.iter().take_while(|segment| segment.base_offset < upto) {
+                let late = segment.newest().is_some_and(|newest| newest.timestamp >= timestamp);
+                if !late || segment.tip().end_offset <= log_start {
+                    continue;
+                }
+                match self.search(segment, timestamp, log_start) {
+                    Ok(None) => {}
+                    Ok(Some(found)) => return Ok((found.offset < upto).then_some(found)),
+                    // Deleted or replaced meanwhile: nothing wrong with the disk.
+                    Err(_) if segment.is_retired() => continue 'again,
+                    Err(error) => return Err(self.read_failed(&error)),
+                }
             }
-            let found =
-                self.search(segment, timestamp).map_err(|error| self.read_failed(&error))?;
-            if let Some(found) = found {
-                return Ok((found.offset < upto).then_some(found));
-            }
+            return Ok(None);
         }
-        Ok(None)
     }
 
     /// The record with the greatest timestamp below `upto`, as far as whole segments tell.
@@ -52,11 +59,17 @@ impl Log {
             .map(|entry| TimedOffset { offset: entry.offset, timestamp: entry.timestamp })
     }
 
-    fn search(&self, segment: &Segment, timestamp: i64) -> std::io::Result<Option<TimedOffset>> {
+    fn search(
+        &self,
+        segment: &Segment,
+        timestamp: i64,
+        log_start: Offset,
+    ) -> std::io::Result<Option<TimedOffset>> {
         let tip = segment.tip();
         let damage = self.damage.load();
         let skip = |position| damage::skip(&damage, segment.base_offset, position);
         let from = segment.times.before(timestamp)?.map_or(segment.base_offset, |e| e.offset);
+        let from = from.max(log_start);
         let begin = match segment.locate(from, tip, &skip, Wait::Allowed) {
             Ok(begin) => begin,
             Err(WalkError::Io(error)) => return Err(error),
@@ -72,16 +85,20 @@ impl Log {
                 Ok(Some((at, header))) => {
                     position = at + header.size_in_bytes() as u64;
                     // An empty batch, left by compaction, has no record.
-                    if header.record_count > 0 && header.max_timestamp >= timestamp {
-                        let mut bytes = vec![0; header.size_in_bytes()];
-                        let read = read_fully(&*segment.file, &mut bytes, at)?;
-                        let found = first_in_batch(&bytes[..read], timestamp);
-                        // Records that cannot be read, a bomb say: the reader learns of it there.
-                        let whole = TimedOffset {
-                            offset: header.base_offset,
-                            timestamp: header.max_timestamp,
-                        };
-                        return Ok(Some(found.unwrap_or(whole)));
+                    if header.record_count == 0 || header.max_timestamp < timestamp {
+                        continue;
+                    }
+                    let mut bytes = vec![0; header.size_in_bytes()];
+                    let read = read_fully(&*segment.file, &mut bytes, at)?;
+                    let found = first_in_batch(&bytes[..read], timestamp, log_start);
+                    if let InBatch::Found(offset, timestamp) = found {
+                        return Ok(Some(TimedOffset { offset, timestamp }));
+                    }
+                    if let InBatch::Unreadable = found {
+                        // A bomb, say: the reader learns of it there.
+                        let offset = header.base_offset.max(log_start);
+                        let timestamp = header.max_timestamp;
+                        return Ok(Some(TimedOffset { offset, timestamp }));
                     }
                 }
                 Ok(None) | Err(WalkError::Bad { .. }) => return Ok(None),
@@ -91,12 +108,29 @@ impl Log {
     }
 }
 
-fn first_in_batch(bytes: &[u8], timestamp: i64) -> Option<TimedOffset> {
-    let batch = Batch::parse(bytes).ok()?;
+/// What a batch says about a time.
+enum InBatch {
+    /// The first record that counts, and its timestamp.
+    Found(Offset, i64),
+    /// No record of it counts: those late enough were deleted or compacted away, or its header
+    /// tells of a later time than its records have.
+    Nothing,
+    /// The records cannot be looked at.
+    Unreadable,
+}
+
+fn first_in_batch(bytes: &[u8], timestamp: i64, log_start: Offset) -> InBatch {
+    let Ok(batch) = Batch::parse(bytes) else { return InBatch::Unreadable };
     let mut decoder = BatchDecoder::new(DECOMPRESSED_MAX);
-    let records = decoder.records(&batch).ok()?;
-    records
-        .map_while(Result::ok)
-        .find(|record| record.timestamp >= timestamp)
-        .map(|record| TimedOffset { offset: record.offset, timestamp: record.timestamp })
+    let Ok(records) = decoder.records(&batch) else { return InBatch::Unreadable };
+    for record in records {
+        match record {
+            Ok(record) if record.timestamp >= timestamp && record.offset >= log_start => {
+                return InBatch::Found(record.offset, record.timestamp);
+            }
+            Ok(_) => {}
+            Err(_) => return InBatch::Unreadable,
+        }
+    }
+    InBatch::Nothing
 }

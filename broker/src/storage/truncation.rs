@@ -18,7 +18,8 @@ use super::wait::Wait;
 impl Log {
     /// Cuts the log back so that it ends at or before `offset`, at a batch boundary; returns where
     /// it ends now. At or above the log end nothing happens; below the log start everything goes
-    /// and the log begins anew at `offset`.
+    /// and the log begins anew where it ends, at `offset` when no segment reaches down to it. This
+    /// alone moves the log start back.
     ///
     /// After return the cut is on stable storage. Slices handed out stay as they were: where one
     /// reaches beyond the cut, what stays is copied to a new file. Excludes appends and flushes; an
@@ -58,16 +59,14 @@ impl Log {
         // Written down first: a recovery point above the cut would make the next start take what
         // was cut for damage.
         self.flushed.fetch_min(log_end.0, Ordering::AcqRel);
+        self.log_start.fetch_min(log_end.0, Ordering::AcqRel);
         self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
         let disk = &*self.context.disk;
         self.dir.write_checkpoint(disk)?;
         self.dir.cleaned.lower(disk, &self.dir.path, &self.partition, log_end)?;
         let segment = self.cut_segment(first, &gone[1..], cut)?;
         kept.push(Arc::new(segment));
-        let log_start = kept.first().map_or(log_end, |first| first.base_offset);
-        self.log_start.store(log_start.0, Ordering::Release);
         self.log_end.store(log_end.0, Ordering::Release);
-        self.high_watermark.fetch_max(log_start.0, Ordering::AcqRel);
         writer.written_back = kept.last().map_or(0, |last| last.tip().size);
         self.segments.replace(kept.clone());
         self.flush.closing.lock().retain(|closing| closing.end_offset <= log_end);
@@ -130,7 +129,12 @@ impl Log {
         segment.index.sync()?;
         segment.times.sync()?;
         let newest = newest_of(&segment, cut)?;
-        segment.resume(cut, newest, self.context.clock.now_ms());
+        let now_ms = self.context.clock.now_ms();
+        segment.resume(cut, newest, now_ms);
+        if cut.size > 0 {
+            let last_ms = first.last_append_ms().unwrap_or(now_ms);
+            segment.set_append_times(first.first_append_ms().unwrap_or(now_ms), last_ms);
+        }
         Ok(segment)
     }
 

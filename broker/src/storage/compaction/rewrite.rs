@@ -190,7 +190,11 @@ impl Group<'_> {
         }
         self.figures.written_bytes += output.size();
         let first_append_ms = sources.iter().filter_map(|source| source.first_append_ms()).min();
+        let last_append_ms = sources.iter().filter_map(|source| source.last_append_ms()).max();
         let copy = output.finish(first_append_ms)?;
+        if let Some((first, last)) = first_append_ms.zip(last_append_ms) {
+            copy.set_append_times(first, last);
+        }
         swap::replace(self.pass.log, &sources, copy)?;
         self.figures.replaced_segments += sources.len();
         Ok(())

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Disk, DiskFile, Entry, MappedRange, OpenMode, Space};
+use crate::storage::Clock;
 
 const PAGE: usize = 4096;
 
@@ -68,6 +69,8 @@ struct State {
     /// Counts power cuts; handles of an earlier life are dead.
     life: u64,
     boots: u64,
+    /// What times of changes are taken from; without one, everything was changed just now.
+    clock: Option<Arc<dyn Clock>>,
     files: HashMap<u64, Contents>,
     next_file: u64,
     names: Names,
@@ -130,6 +133,7 @@ struct Contents {
     /// Pages a failed sync gave up: clean, and not on the disk.
     lost: HashSet<usize>,
     pins: Vec<(Weak<()>, usize, usize)>,
+    modified_ms: Option<i64>,
 }
 
 impl Contents {
@@ -166,7 +170,8 @@ impl Contents {
             let end = (at + source.len()).min(len);
             after[at..end].copy_from_slice(&source[..end - at]);
         }
-        *self = Self { durable: after.clone(), data: after, ..Self::default() };
+        let modified_ms = self.modified_ms;
+        *self = Self { durable: after.clone(), data: after, modified_ms, ..Self::default() };
     }
 
     fn check_pins(&mut self, from: usize, to: usize) {
@@ -197,6 +202,11 @@ impl FaultyDisk {
             state.durable_names = state.names.clone();
         }
         disk
+    }
+
+    /// Takes times of changes from a clock.
+    pub(crate) fn set_clock(&self, clock: Arc<dyn Clock>) {
+        self.state.lock().clock = Some(clock);
     }
 
     /// Changes what goes wrong.
@@ -436,6 +446,11 @@ impl FaultyFile {
         Ok(run(contents, &mut state.faults, used))
     }
 
+    fn touch(&self) {
+        let now_ms = self.state.lock().clock.as_ref().map(|clock| clock.now_ms());
+        let _ = self.with(|contents, _, _| contents.modified_ms = now_ms);
+    }
+
     fn is_meant(&self, fault: &Option<String>) -> bool {
         fault.as_ref().is_some_and(|text| self.path.to_string_lossy().contains(text))
     }
@@ -445,6 +460,7 @@ impl DiskFile for FaultyFile {
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
         let mut bytes = Vec::new();
         slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
+        self.touch();
         self.with(|contents, faults, used| {
             faults.change()?;
             let position = position as usize;
@@ -499,7 +515,12 @@ impl DiskFile for FaultyFile {
         self.with(|contents, _, _| contents.data.len() as u64)
     }
 
+    fn modified_ms(&self) -> io::Result<i64> {
+        self.with(|contents, _, _| contents.modified_ms.unwrap_or(i64::MAX))
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.touch();
         self.with(|contents, faults, _| {
             if faults.failing_cuts {
                 return Err(broken());

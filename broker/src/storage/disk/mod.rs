@@ -81,6 +81,10 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// The length in bytes.
     fn size(&self) -> io::Result<u64>;
 
+    /// When bytes were last written or cut, in milliseconds since the epoch by the file system's
+    /// clock.
+    fn modified_ms(&self) -> io::Result<i64>;
+
     /// Cuts or extends (with zeros).
     fn set_len(&self, len: u64) -> io::Result<()>;
 
@@ -152,6 +156,13 @@ pub struct Entry {
     pub is_dir: bool,
     /// Bytes, for a file.
     pub len: u64,
+}
+
+/// When a file was last changed, in milliseconds since the epoch.
+fn modified_ms(file: &std::fs::File) -> io::Result<i64> {
+    let modified = file.metadata()?.modified()?;
+    let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Whether an error says that the disk (or a quota) is full: it passes when there is space again.

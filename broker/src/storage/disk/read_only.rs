@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::{DiskFile, MappedRange};
+use super::{DiskFile, MappedRange, modified_ms};
 
 /// A file opened for reading alone: the system refuses writes, and so does every call here.
 #[derive(Debug)]
@@ -40,6 +40,10 @@ impl DiskFile for ReadOnlyFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn modified_ms(&self) -> io::Result<i64> {
+        modified_ms(&self.file)
     }
 
     fn set_len(&self, _len: u64) -> io::Result<()> {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
 
-use super::{Disk, DiskFile, Entry, MappedRange, OpenMode, Space};
+use super::{Disk, DiskFile, Entry, MappedRange, OpenMode, Space, modified_ms};
 
 /// The machine's file systems.
 #[derive(Debug, Default)]
@@ -140,6 +140,10 @@ impl DiskFile for RealFile {
 
     fn size(&self) -> io::Result<u64> {
         self.file.metadata().map(|meta| meta.len())
+    }
+
+    fn modified_ms(&self) -> io::Result<i64> {
+        modified_ms(&self.file)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

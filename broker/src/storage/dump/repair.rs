@@ -517,6 +517,7 @@ impl Context {
             clock,
             maps: MapBudget::new(config.mmap_bytes, config.mmap_count),
             producers: ProducerBudget::new(config.producer_window_bytes),
+            retention: Default::default(),
         }
     }
 }

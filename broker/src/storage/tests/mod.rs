@@ -3,6 +3,7 @@
 mod basics;
 mod compaction;
 mod damage;
+mod delete_records;
 mod dump;
 mod faults;
 mod indexes;
