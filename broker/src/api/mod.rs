@@ -1,9 +1,10 @@
 //! What a client may ask of a broker, in domain types: [`Api`]. Every listener calls this and only
 //! this; nothing here knows a wire format or a socket.
 //!
-//! One file per request: [`produce`], [`fetch`], [`list_offsets`], [`metadata`],
+//! One file per request: [`produce`], [`fetch`], [`list_offsets`], [`delete_records`], [`metadata`],
 //! [`init_producer_id`], [`describe_logs`]. Why something is not done is a [`Refusal`].
 
+mod delete_records;
 mod describe_logs;
 mod fetch;
 mod init_producer_id;
@@ -13,6 +14,7 @@ mod produce;
 mod refusal;
 mod service;
 
+pub use delete_records::{DeleteRecords, RecordsDeleted};
 pub use fetch::{ColdRead, Fetched, Read, Reader};
 pub use list_offsets::{OffsetAt, OffsetFound};
 pub use metadata::{MetadataView, Wanted};

@@ -215,6 +215,13 @@ impl Log for FakeBroker {
         Ok(Response::new(Box::pin(stream)))
     }
 
+    async fn delete_records(
+        &self,
+        _: Request<v1::DeleteRecordsRequest>,
+    ) -> Result<Response<v1::DeleteRecordsResponse>, Status> {
+        Err(Status::unimplemented("a consumer deletes no records"))
+    }
+
     async fn list_offsets(
         &self,
         request: Request<v1::ListOffsetsRequest>,

@@ -14,6 +14,20 @@ Examples:
 Both spellings work: `topics --list` and `topics list`.
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the cluster cannot be reached.";
 
+const DELETE_RECORDS_HELP: &str = "\
+Examples:
+  coordinator topics --delete-records --topic app-logs --partition 0 --offset 1200
+  coordinator topics --delete-records --topic app-logs --offset latest
+  coordinator topics --delete-records --offset-json-file offsets.json
+where offsets.json is
+  {\"partitions\": [{\"topic\": \"app-logs\", \"partition\": 0, \"offset\": 1200}], \"version\": 1}
+
+Only records below the high watermark can be deleted, and nothing brings them back. The partition
+begins at the offset from the answer on, also after a crash; the disk space follows with the
+broker's next look for old segments, by whole segments. Consumers that stood before the offset are
+told that their position is out of range. Topics that are only compacted refuse: write tombstones.
+Exit codes: 0 all done, 1 refused for at least one partition, 2 wrong usage, 3 nobody answers.";
+
 /// Heading of the options that every subcommand of the tool has.
 const COMMON: &str = "Cluster and output";
 
@@ -166,6 +180,9 @@ pub(crate) enum TopicsAction {
     Delete(DeleteTopics),
     /// Give topics more partitions
     Alter(AlterTopics),
+    /// Delete the records of partitions before an offset; what remains begins there
+    #[command(alias = "trim-prefix", after_help = DELETE_RECORDS_HELP)]
+    DeleteRecords(DeleteRecords),
 }
 
 #[derive(Debug, Args)]
@@ -220,6 +237,25 @@ pub(crate) struct AlterTopics {
     /// Number of partitions after the call
     #[arg(long, value_name = "N")]
     pub(crate) partitions: i32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteRecords {
+    #[command(flatten)]
+    pub(crate) names: TopicNames,
+    /// Partitions, separated by commas [default: all of the topic]
+    #[arg(long, value_name = "P", value_delimiter = ',')]
+    pub(crate) partition: Vec<i32>,
+    /// Records before this offset go; -1 or `latest`: all there are
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) offset: Option<String>,
+    /// Partitions and offsets from a file, as Kafka's delete-records tool takes it; `-` is
+    /// standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["offset", "partition", "option", "positional"])]
+    pub(crate) offset_json_file: Option<PathBuf>,
+    /// Find the partitions and their leaders, and delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ mod admin;
 mod args;
 mod brokers;
 mod configs;
+mod delete_records;
 mod describe_topics;
 mod failure;
 mod groups;

@@ -5,7 +5,7 @@
 
 /// Subjects and the actions that may be written as options.
 const SPELLINGS: &[(&str, &[&str])] = &[
-    ("topics", &["list", "create", "describe", "delete", "alter"]),
+    ("topics", &["list", "create", "describe", "delete", "alter", "delete-records"]),
     ("brokers", &["list", "describe"]),
     ("groups", &["list", "describe", "reset-offsets", "delete"]),
     ("configs", &["describe", "alter"]),
@@ -47,6 +47,10 @@ mod tests {
         assert_eq!(
             ordered("coordinator groups --reset-offsets --group g --to-earliest"),
             "coordinator groups reset-offsets --group g --to-earliest"
+        );
+        assert_eq!(
+            ordered("coordinator topics --delete-records --topic t --offset 5"),
+            "coordinator topics delete-records --topic t --offset 5"
         );
         assert_eq!(
             ordered("coordinator configs --alter --topic t --delete-config k"),

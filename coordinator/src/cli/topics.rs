@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::admin::{Admin, request_id};
 use super::args::{AlterTopics, CreateTopics, DeleteTopics, Format, TopicsAction, TopicsArgs};
+use super::delete_records;
 use super::describe_topics;
 use super::failure::{Failure, with_remedy};
 use super::output;
@@ -22,6 +23,9 @@ pub(crate) async fn run(args: TopicsArgs) -> Result<(), Failure> {
             describe_topics::run(&mut admin, format, &describe).await
         }
         TopicsAction::Delete(delete) => delete_topics(&mut admin, format, &delete).await,
+        TopicsAction::DeleteRecords(delete) => {
+            delete_records::run(&mut admin, format, &delete).await
+        }
         TopicsAction::Alter(alter) => alter_topics(&mut admin, format, &alter).await,
     }
 }

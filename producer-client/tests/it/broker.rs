@@ -459,6 +459,13 @@ impl Log for FakeBroker {
         Err(Status::unimplemented("a producer does not fetch"))
     }
 
+    async fn delete_records(
+        &self,
+        _: Request<v1::DeleteRecordsRequest>,
+    ) -> Result<Response<v1::DeleteRecordsResponse>, Status> {
+        Err(Status::unimplemented("a producer deletes no records"))
+    }
+
     async fn list_offsets(
         &self,
         _: Request<v1::ListOffsetsRequest>,

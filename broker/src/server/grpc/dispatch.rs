@@ -61,6 +61,7 @@ async fn log(
         }
         "Produce" => produce::unary(body, services, guard).await,
         "ListOffsets" => log_service::list_offsets(&services, body, guard).await,
+        "DeleteRecords" => log_service::delete_records(&services, body, guard).await,
         "Metadata" => log_service::metadata(&services, body, guard).await,
         "WatchMetadata" => log_service::watch_metadata(services, body, guard).await,
         "InitProducerId" => log_service::init_producer_id(&services, body, guard).await,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use proto::{ErrorCode, grpc, v1};
+use proto::{ErrorCode, LeaderEpoch, Offset, grpc, v1};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
@@ -18,8 +18,9 @@ use tonic::Status;
 use super::requests::Requests;
 use super::watch::StreamGuard;
 use super::{ResponseBody, Services, wire};
-use crate::api::{MetadataView, OffsetAt, Refusal, Wanted};
+use crate::api::{DeleteRecords, MetadataView, OffsetAt, Refusal, Wanted};
 use crate::cluster::metadata::{BrokerImage, TopicImage};
+use crate::storage::DeleteUpTo;
 
 type Answer = Result<http::Response<ResponseBody>, Status>;
 
@@ -69,6 +70,40 @@ pub(super) async fn list_offsets(
         });
     }
     Ok(wire::answer_message(&v1::ListOffsetsResponse { answers }))
+}
+
+/// `DeleteRecords`.
+pub(super) async fn delete_records(
+    services: &Services,
+    body: Incoming,
+    guard: Arc<StreamGuard>,
+) -> Answer {
+    let request: v1::DeleteRecordsRequest = Requests::small(body, guard).only().await?;
+    bounded(request.partitions.len(), "partitions")?;
+    let asked = request.partitions.iter().map(|asked| DeleteRecords {
+        topic: &asked.topic,
+        topic_id: &asked.topic_id,
+        partition: asked.partition,
+        leader_epoch: LeaderEpoch(asked.leader_epoch),
+        upto: match asked.offset {
+            -1 => DeleteUpTo::HighWatermark,
+            offset => DeleteUpTo::Offset(Offset(offset)),
+        },
+    });
+    let answers = services.api.delete_records(&asked.collect::<Vec<_>>()).await;
+    let results = answers.into_iter().map(|answer| match answer {
+        Ok(done) => v1::DeletedRecords {
+            error: None,
+            low_watermark: done.low_watermark.0,
+            leader_epoch: done.leader_epoch.0,
+        },
+        Err(refusal) => v1::DeletedRecords {
+            error: Some(wire::error(&refusal)),
+            low_watermark: -1,
+            leader_epoch: -1,
+        },
+    });
+    Ok(wire::answer_message(&v1::DeleteRecordsResponse { results: results.collect() }))
 }
 
 /// `InitProducerId`.
