@@ -317,7 +317,7 @@ async fn ask(
 }
 
 async fn describe(admin: &mut Admin, topics: Vec<String>) -> Result<Vec<v1::Topic>, Failure> {
-    let request = v1::DescribeTopicsRequest { topics };
+    let request = v1::DescribeTopicsRequest { topics, ..Default::default() };
     let response = admin
         .call(request, |mut client, request| async move { client.describe_topics(request).await })
         .await?;
