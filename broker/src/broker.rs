@@ -210,6 +210,7 @@ async fn open_logs(
         mmap_count: map_count_max(),
         open_files: open_files(config),
         retention_check: config.retention_check_interval,
+        cleaner: config.cleaner.clone(),
         ..LogSetConfig::new(config.dirs.clone())
     };
     let disk = Arc::clone(disk);

@@ -212,6 +212,11 @@ pub(super) fn refusal(partition: &Partition, error: &PartitionError) -> Refusal 
         ),
         PartitionError::Append(error) => append_refusal(error),
         PartitionError::Recode(error) => recode_refusal(error),
+        PartitionError::Key(error) => Refusal::new(
+            ErrorCode::InvalidRecord,
+            format!("partition {name}: {error}"),
+            "send every record with a key",
+        ),
         PartitionError::Flush(error) => Refusal::new(
             ErrorCode::KafkaStorageError,
             error.to_string(),

@@ -113,6 +113,18 @@ keys! {
         "Milliseconds after which a record makes its partition due for compaction (topic: max.compaction.lag.ms).";
     "log.cleaner.delete.retention.ms" int(0, FOREVER), "86400000",
         "Milliseconds a tombstone stays after it was first compacted (topic: delete.retention.ms).";
+    "log.cleaner.enable" Kind::Bool, "true",
+        "Whether compacted topics are compacted. Off: their logs only grow.";
+    "log.cleaner.threads" int(1, 64), "1",
+        "Threads that compact.";
+    "log.cleaner.backoff.ms" int(1, DAY_MS), "15000",
+        "Milliseconds a cleaner thread waits when no partition is due for compaction.";
+    "log.cleaner.dedupe.buffer.size" int(65_536, 1_099_511_627_776), "134217728",
+        "Bytes for the keys of what is being compacted, all cleaner threads together: 24 bytes a key at the load factor below. Taken only as far as a partition needs it. Keys that do not fit are compacted in further passes.";
+    "log.cleaner.io.buffer.load.factor" Kind::Ratio, "0.9",
+        "How full the keys' buffer may get, 0.1 to 0.95: fuller holds more keys and looks them up slower.";
+    "log.cleaner.io.max.bytes.per.second" int(1_024, FOREVER), "9223372036854775807",
+        "Most bytes that cleaners read and write in a second, all threads together. A whole number, unlike Kafka's.";
     "log.mmap.bytes" int(0, FOREVER), "4294967296",
         "Bytes of segments mapped for fetches at one time, over all partitions. Mapped pages are page cache, not memory of the process.";
     "log.open.files.max" int(0, 10_000_000), "0",

@@ -180,6 +180,11 @@ impl Values {
         self.text(name).parse().unwrap_or_default()
     }
 
+    /// A number from 0 to 1.
+    pub(crate) fn ratio(&self, name: &'static str) -> f64 {
+        self.text(name).parse().unwrap_or_default()
+    }
+
     /// A number of milliseconds.
     pub(crate) fn millis(&self, name: &'static str) -> std::time::Duration {
         std::time::Duration::from_millis(self.int(name).max(0).unsigned_abs())

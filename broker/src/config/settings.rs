@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::load::Values;
+use crate::storage::CleanerConfig;
 
 /// Everything a broker is told at start.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct BrokerConfig {
     pub retention_check_interval: Duration,
     /// `log.mmap.bytes`.
     pub mmap_bytes: u64,
+    /// The log cleaners.
+    pub cleaner: CleanerConfig,
     /// `log.open.files.max`; 0: [`open_files_max`] says.
     pub open_files: usize,
     /// `auto.create.topics.enable`.
@@ -129,6 +132,7 @@ impl BrokerConfig {
             retention_check_interval: values.millis("log.retention.check.interval.ms"),
             mmap_bytes: values.int("log.mmap.bytes").unsigned_abs(),
             open_files: values.int("log.open.files.max") as usize,
+            cleaner: cleaner_config(values),
             auto_create_topics: values.flag("auto.create.topics.enable"),
             zookeeper: ZooKeeperConfig {
                 connect,
@@ -158,6 +162,18 @@ pub fn open_files_max(limit: u64, max_connections: usize) -> usize {
     const MOST: usize = 32_768;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     limit.saturating_sub(max_connections.saturating_add(REST)).max(limit / 2).clamp(16, MOST)
+}
+
+fn cleaner_config(values: &Values) -> CleanerConfig {
+    let rate = values.int("log.cleaner.io.max.bytes.per.second");
+    CleanerConfig {
+        enable: values.flag("log.cleaner.enable"),
+        threads: values.int("log.cleaner.threads") as usize,
+        backoff: values.millis("log.cleaner.backoff.ms"),
+        dedupe_buffer_bytes: values.int("log.cleaner.dedupe.buffer.size") as usize,
+        dedupe_buffer_load_factor: values.ratio("log.cleaner.io.buffer.load.factor"),
+        io_bytes_per_second: (rate != i64::MAX).then_some(rate.unsigned_abs()),
+    }
 }
 
 fn grpc_config(values: &Values, memory_bytes: u64, cores: usize) -> GrpcConfig {

@@ -15,6 +15,7 @@ pub(super) fn render(metrics: &Metrics, partitions: &PartitionSet) -> String {
         page.line(name, "", value);
     });
     storage(&mut page, partitions);
+    cleaner(&mut page, partitions);
     process(&mut page);
     let mut all = partitions.all();
     all.sort_by(|a, b| a.name().cmp(b.name()));
@@ -108,6 +109,60 @@ fn storage(page: &mut Page, partitions: &PartitionSet) {
     let failed = partitions.logs().failed_dirs().len();
     page.head("ottla_log_directories_offline", "gauge", "Log directories that failed.");
     page.line("ottla_log_directories_offline", "", failed as i64);
+}
+
+/// The log cleaners, in the words of Kafka's JMX beans.
+fn cleaner(page: &mut Page, partitions: &PartitionSet) {
+    let usage = partitions.logs().cleaner_usage();
+    for (name, help, value) in [
+        ("cleanings_total", "Partitions compacted.", usage.cleanings),
+        ("passes_total", "Passes over partitions: more where keys did not fit.", usage.passes),
+        ("failures_total", "Compactions that failed.", usage.failures),
+        ("restarts_total", "Cleaners that panicked and were set going again.", usage.restarts),
+        ("read_bytes_total", "Bytes that cleaners read.", usage.read_bytes),
+        ("written_bytes_total", "Bytes that cleaners wrote.", usage.written_bytes),
+        ("records_total", "Records that cleaners looked at.", usage.records_read),
+        ("records_removed_total", "Records that compaction removed.", usage.records_removed),
+    ] {
+        let name = format!("ottla_log_cleaner_{name}");
+        page.head(&name, "counter", help);
+        page.line(&name, "", value as i64);
+    }
+    // Where there was no run yet: -1.
+    let since = usage.since_last_run_ms.map_or(-1, |since| since as i64);
+    for (name, help, value) in [
+        (
+            "recopy_percent",
+            "Written of what the last compaction read.",
+            usage.recopy_percent as i64,
+        ),
+        (
+            "max_dirty_percent",
+            "Dirty part of the dirtiest partition.",
+            usage.max_dirty_percent as i64,
+        ),
+        (
+            "max_buffer_utilization_percent",
+            "How full the keys' buffer of the last compaction was.",
+            usage.buffer_percent as i64,
+        ),
+        ("time_since_last_run_ms", "Milliseconds since a compaction ended; -1: none yet.", since),
+        ("dead_thread_count", "Cleaner threads that do not run.", usage.dead_threads as i64),
+        (
+            "uncleanable_partitions_count",
+            "Partitions that are not compacted as they should be; the log says why.",
+            usage.uncleanable_partitions as i64,
+        ),
+        (
+            "uncleanable_bytes",
+            "Bytes of those partitions that wait for it.",
+            usage.uncleanable_bytes as i64,
+        ),
+    ] {
+        let name = format!("ottla_log_cleaner_{name}");
+        page.head(&name, "gauge", help);
+        page.line(&name, "", value);
+    }
 }
 
 /// Memory as the kernel counts it: mapped segments are page cache and shown apart.

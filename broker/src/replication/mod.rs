@@ -8,6 +8,7 @@ mod append_queue;
 mod partition;
 mod partition_set;
 mod recoding;
+mod record_keys;
 #[cfg(test)]
 pub(crate) mod tests;
 mod waiting;
@@ -15,4 +16,5 @@ mod writer;
 
 pub use partition::{AppendJob, OnAppended, Partition, PartitionError};
 pub use partition_set::{Missing, OpenPartitionError, PartitionSet};
+pub use record_keys::KeyError;
 pub use waiting::Wake;

@@ -10,12 +10,13 @@ use proto::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
 use super::append_queue::{AppendQueue, Driven, Weight};
 use super::recoding;
+use super::record_keys::{self, KeyError};
 use super::waiting::{Parked, Wake};
 use super::writer::DirectoryWriter;
 use crate::metrics::Metrics;
 use crate::storage::{
-    AppendError, AppendRequest, Appended, Compression, CompressionPolicy, Expose, FlushError,
-    FlushPolicy, Log, LogError, LogListener, Offline,
+    AppendError, AppendRequest, Appended, CompressionPolicy, Expose, FlushError, FlushPolicy, Log,
+    LogConfig, LogError, LogListener, Offline,
 };
 
 /// Bytes handed to the log in one call.
@@ -53,6 +54,9 @@ pub enum PartitionError {
     /// The topic's codec cannot be given to it.
     #[error(transparent)]
     Recode(#[from] RecodeError),
+    /// The topic is compacted, and a record has no key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Appended, and the flush failed.
     #[error(transparent)]
     Flush(#[from] FlushError),
@@ -194,7 +198,7 @@ impl Partition {
     /// Has what is queued written: here if the disk is calm and nobody else is at it, else by the
     /// directory's writer thread or by who holds the token.
     pub fn drive(self: &Arc<Self>) {
-        if self.writer.is_slow() || self.recodes() {
+        if self.writer.is_slow() || self.looks_inside() {
             self.schedule();
             return;
         }
@@ -207,16 +211,17 @@ impl Partition {
     fn schedule(self: &Arc<Self>) {
         if !self.scheduled.swap(true, Ordering::AcqRel) {
             let partition = Arc::clone(self);
-            match self.recodes() {
+            match self.looks_inside() {
                 true => self.writer.schedule_recoding(partition),
                 false => self.writer.schedule(partition),
             }
         }
     }
 
-    /// Whether the topic forces a codec, so that batches may have to be compressed anew.
-    fn recodes(&self) -> bool {
-        matches!(self.log.config().compression, CompressionPolicy::Forced(_))
+    /// Whether batches have to be opened: the topic forces a codec, or wants keys.
+    fn looks_inside(&self) -> bool {
+        let config = self.log.config();
+        config.cleanup_policy.compact || config.compression != CompressionPolicy::Producer
     }
 
     /// The part of the directory's threads.
@@ -233,26 +238,23 @@ impl Partition {
     /// Writes jobs in order, in the topic's codec; the caller holds the token.
     fn write(&self, jobs: Vec<AppendJob>) {
         let config = self.log.config();
-        match config.compression {
-            CompressionPolicy::Producer => self.append(jobs),
-            CompressionPolicy::Forced(codec) => {
-                self.recode_and_append(jobs, codec, config.compression_level(codec));
-            }
+        if self.looks_inside() {
+            self.open_and_append(jobs, &config);
+        } else {
+            self.append(jobs);
         }
     }
 
-    /// Brings batches to the codec a topic forces and refuses those that cannot be. In the order
+    /// Looks for keys where a topic wants them, brings batches to the codec a topic forces, and
+    /// refuses those that have none or cannot be. In the order
     /// they came and under the token, so that a producer's sequences stay in order. Small bytes may
     /// have become large ones: what is held is one write and one job.
-    fn recode_and_append(&self, jobs: Vec<AppendJob>, codec: Compression, level: Option<i32>) {
+    fn open_and_append(&self, jobs: Vec<AppendJob>, config: &LogConfig) {
         let (mut group, mut bytes) = (Vec::new(), 0);
         for mut job in jobs {
-            match recoding::recode(&mut job, codec, level) {
-                Ok(batches) => self.metrics.recoded_batches.add(batches),
-                Err(error) => {
-                    (job.done)(Err(error.into()));
-                    continue;
-                }
+            if let Err(error) = self.open(&mut job, config) {
+                (job.done)(Err(error));
+                continue;
             }
             bytes += job.weight();
             group.push(job);
@@ -262,6 +264,18 @@ impl Partition {
             }
         }
         self.append(group);
+    }
+
+    /// Makes of a job what the topic wants of its records.
+    fn open(&self, job: &mut AppendJob, config: &LogConfig) -> Result<(), PartitionError> {
+        if config.cleanup_policy.compact {
+            record_keys::check(job)?;
+        }
+        if let CompressionPolicy::Forced(codec) = config.compression {
+            let batches = recoding::recode(job, codec, config.compression_level(codec))?;
+            self.metrics.recoded_batches.add(batches);
+        }
+        Ok(())
     }
 
     /// Appends jobs in order; the caller holds the token.

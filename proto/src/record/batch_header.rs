@@ -334,6 +334,10 @@ impl BatchHeader {
         if self.attributes.is_control() {
             return invalid("control attribute", 1);
         }
+        if let Some(horizon) = self.delete_horizon_ms() {
+            // Compaction's word: a producer's would have tombstones dropped at once.
+            return invalid("delete horizon", horizon);
+        }
         if self.is_idempotent() && (self.base_sequence < 0 || self.producer_epoch < 0) {
             return invalid("base sequence", i64::from(self.base_sequence));
         }

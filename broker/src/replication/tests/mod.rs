@@ -4,3 +4,4 @@ pub(crate) mod rig;
 
 mod partition;
 mod recoding;
+mod record_keys;
