@@ -47,7 +47,13 @@ pub enum BrokerError {
     /// The log directories cannot be used.
     #[error(transparent)]
     Logs(#[from] OpenError),
-    /// The first log directory belongs to somebody else.
+    /// Every log directory has failed.
+    #[error(
+        "every log directory has failed, so this broker has nothing left to serve; see the log for \
+         the failure of each, repair the disks and start it again"
+    )]
+    NoDirectory,
+    /// A log directory belongs to somebody else.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The connect string is wrong.
@@ -98,8 +104,7 @@ impl Broker {
         };
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let (logs, report) = open_logs(&config, &disk).await?;
-        let directory = config.dirs.first().cloned().unwrap_or_default();
-        let identity = Identity::begin(&*disk, &directory, config.id)?;
+        let identity = Identity::begin(&*disk, logs.usable_dirs(), config.id)?;
 
         let metrics = Arc::new(Metrics::default());
         let partitions = Arc::new(PartitionSet::new(logs, Arc::clone(&metrics)));
@@ -125,7 +130,6 @@ impl Broker {
             producer_ids: Arc::clone(&producer_ids),
             defaults: config.topics.clone(),
             disk,
-            directory,
             metrics: Arc::clone(&metrics),
         });
         member.join_first().await?;
@@ -172,6 +176,9 @@ impl Broker {
                 () = &mut shutdown => {}
                 ended = &mut member => outcome = ended.map_err(BrokerError::from),
                 () = &mut accepting => {}
+                () = every_directory_failed(&partitions) => {
+                    outcome = Err(BrokerError::NoDirectory);
+                }
             }
             tracing::info!("stopping");
             pages.ready.store(false, Ordering::Relaxed);
@@ -190,6 +197,14 @@ impl Broker {
     }
 }
 
+/// Returns when no log directory is left, as Kafka's brokers stop then.
+async fn every_directory_failed(partitions: &PartitionSet) {
+    const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+    while !partitions.logs().usable_dirs().is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 async fn bind(address: &str, what: &'static str) -> Result<TcpListener, BrokerError> {
     let failed = |source| BrokerError::Listen { address: address.to_owned(), what, source };
     TcpListener::bind(address).await.map_err(failed)
@@ -205,6 +220,7 @@ async fn open_logs(
     disk: &Arc<dyn Disk>,
 ) -> Result<(LogSet, StartReport), BrokerError> {
     let settings = LogSetConfig {
+        broker_id: config.id.0,
         log: log_config(&config.topics, None),
         mmap_bytes: config.mmap_bytes,
         mmap_count: map_count_max(),

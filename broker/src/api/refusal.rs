@@ -66,6 +66,15 @@ impl Refusal {
         )
     }
 
+    /// It is stored here, on a disk that cannot be used.
+    pub fn offline(topic: &str, partition: i32, cause: &str) -> Self {
+        Self::new(
+            ErrorCode::KafkaStorageError,
+            format!("partition {partition} of topic {} is offline here: {cause}", shown(topic)),
+            "repair the broker's disk and restart the broker",
+        )
+    }
+
     /// A field is missing or contradicts another.
     pub fn invalid_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::InvalidRequest, message, "correct the client")

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::{Partition as PartitionNumber, TopicId};
+use proto::{Partition as PartitionNumber, TopicId, TopicPartition};
 
 use super::Refusal;
 use crate::cluster::metadata::MetadataCache;
@@ -62,7 +62,13 @@ impl Api {
             Some(known) if known.partition(partition).is_none() => {
                 Refusal::unknown_partition(topic, partition)
             }
-            Some(_) => Refusal::not_leader(topic, partition),
+            Some(known) => {
+                let name = TopicPartition::new(Arc::clone(&known.name), partition);
+                match self.partitions.logs().absence(&name, id) {
+                    Some(cause) => Refusal::offline(topic, partition, &cause),
+                    None => Refusal::not_leader(topic, partition),
+                }
+            }
         }
     }
 

@@ -5,7 +5,6 @@
 //! waits, and produce and fetch go on with what is known.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,10 +121,8 @@ pub struct MemberParts {
     pub producer_ids: Arc<ProducerIds>,
     /// Settings of topics without overrides.
     pub defaults: TopicDefaults,
-    /// Of the first log directory.
+    /// Of the log directories.
     pub disk: Arc<dyn Disk>,
-    /// The first log directory.
-    pub directory: PathBuf,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -138,7 +135,6 @@ pub struct Member {
     settler: Settler,
     producer_ids: Arc<ProducerIds>,
     disk: Arc<dyn Disk>,
-    directory: PathBuf,
     metrics: Arc<Metrics>,
     numbering: Numbering,
     /// The session joined last; 0 before the first.
@@ -165,7 +161,6 @@ impl Member {
             registration: parts.registration,
             producer_ids: parts.producer_ids,
             disk: parts.disk,
-            directory: parts.directory,
             metrics: parts.metrics,
             numbering: Numbering::default(),
             joined: 0,
@@ -287,7 +282,7 @@ impl Member {
         self.metrics.cluster_rereads.one();
         let read = whole_read::read(&live.client).await?;
         self.identity
-            .join(&*self.disk, &self.directory, &read.image.cluster_id)
+            .join(&*self.disk, &read.image.cluster_id)
             .map_err(|error| Failure::Final(error.into()))?;
         let whole_read::WholeRead { image, states, deleted } = read;
         self.settler.metadata.update(|known| known.replace(image));

@@ -104,8 +104,13 @@ fn storage(page: &mut Page, partitions: &PartitionSet) {
         page.head(name, "gauge", help);
         page.line(name, "", value as i64);
     }
-    page.head("ottla_partitions_offline", "gauge", "Partitions whose log failed.");
-    page.line("ottla_partitions_offline", "", partitions.offline().len() as i64);
+    let offline = partitions.offline().len() + partitions.logs().absent_count();
+    page.head(
+        "ottla_partitions_offline",
+        "gauge",
+        "Partitions whose log failed, or is in a directory that cannot be used.",
+    );
+    page.line("ottla_partitions_offline", "", offline as i64);
     let failed = partitions.logs().failed_dirs().len();
     page.head("ottla_log_directories_offline", "gauge", "Log directories that failed.");
     page.line("ottla_log_directories_offline", "", failed as i64);

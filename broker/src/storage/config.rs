@@ -149,6 +149,8 @@ impl Default for LogConfig {
 pub struct LogSetConfig {
     /// Folders that hold partitions (`log.dirs`).
     pub dirs: Vec<PathBuf>,
+    /// Whose they are (`broker.id`); directories of another broker are refused.
+    pub broker_id: i32,
     /// What a log is opened with until the topic's own config is known.
     pub log: LogConfig,
     /// Most bytes mapped at a time, over all logs (`log.mmap.bytes`).
@@ -226,6 +228,7 @@ impl LogSetConfig {
     pub fn new(dirs: Vec<PathBuf>) -> Self {
         Self {
             dirs,
+            broker_id: 1,
             log: LogConfig::default(),
             mmap_bytes: 4 << 30,
             mmap_count: 16_384,

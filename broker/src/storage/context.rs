@@ -1,6 +1,7 @@
 //! What every log of a process shares: the disk, the clock, and the budgets.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::clock::Clock;
 use super::compaction::Cleaning;
@@ -16,6 +17,8 @@ pub(super) struct Context {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) files: Arc<OpenFiles>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Bytes of segments that recovery has read and checked, over all directories.
+    pub(super) scanned: AtomicU64,
     pub(super) maps: Arc<MapBudget>,
     pub(super) producers: Arc<ProducerBudget>,
     pub(super) cleaning: Arc<Cleaning>,

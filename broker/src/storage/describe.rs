@@ -1,7 +1,7 @@
 //! What is stored where and in what state, for people and metrics. Reads positions only, never the
 //! disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proto::{Offset, TopicId, TopicPartition};
@@ -55,7 +55,11 @@ impl LogSet {
             let here = logs.iter().filter(|log| Arc::ptr_eq(&log.dir, &open.dir));
             let served = here.filter(|log| wanted(log.partition())).map(|log| log.state());
             let kept = open.dir.kept().into_iter().filter(|(partition, ..)| wanted(partition));
-            let unopened = kept.map(|(partition, positions, cause)| LogState {
+            let kept: Vec<_> = kept.collect();
+            let known = |partition: &TopicPartition| kept.iter().any(|(of, ..)| of == partition);
+            let others = self.absent_in(&open.dir.path, &wanted);
+            let others: Vec<_> = others.into_iter().filter(|l| !known(&l.partition)).collect();
+            let unopened = kept.into_iter().map(|(partition, positions, cause)| LogState {
                 partition,
                 topic_id: positions.topic_id,
                 log_start: positions.log_start,
@@ -67,7 +71,7 @@ impl LogSet {
                 offline: Some(format!("it could not be opened: {cause}")),
                 damaged: Arc::default(),
             });
-            let mut logs: Vec<_> = served.chain(unopened).collect();
+            let mut logs: Vec<_> = served.chain(unopened).chain(others).collect();
             logs.sort_by(|a, b| a.partition.cmp(&b.partition));
             DirectoryState {
                 path: open.dir.path.clone(),
@@ -75,7 +79,40 @@ impl LogSet {
                 logs,
             }
         };
-        self.inner.dirs.iter().map(describe).collect()
+        let unusable = self.inner.unusable.iter().map(|(path, why)| DirectoryState {
+            path: path.clone(),
+            failed: Some(why.clone()),
+            logs: self.absent_in(path, &wanted),
+        });
+        self.inner.dirs.iter().map(describe).chain(unusable).collect()
+    }
+
+    /// Partitions of a directory that are known by name alone.
+    fn absent_in(
+        &self,
+        directory: &Path,
+        wanted: &impl Fn(&TopicPartition) -> bool,
+    ) -> Vec<LogState> {
+        let absent = self.inner.absent.lock();
+        let here = absent
+            .iter()
+            .filter(|(partition, absent)| absent.directory == directory && wanted(partition));
+        let mut states: Vec<_> = here
+            .map(|(partition, absent)| LogState {
+                partition: partition.clone(),
+                topic_id: absent.topic_id.unwrap_or(TopicId(uuid::Uuid::nil())),
+                log_start: Offset::ZERO,
+                high_watermark: Offset::ZERO,
+                flushed: Offset::ZERO,
+                log_end: Offset::ZERO,
+                size: 0,
+                segments: 0,
+                offline: Some(absent.cause.clone()),
+                damaged: Arc::default(),
+            })
+            .collect();
+        states.sort_by(|a, b| a.partition.cmp(&b.partition));
+        states
     }
 }
 

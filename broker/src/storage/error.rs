@@ -239,6 +239,19 @@ pub enum OpenError {
         "the log directory {0} is in use by another process; stop it, or give this broker its own"
     )]
     Locked(PathBuf),
+    /// A directory belongs to another broker.
+    #[error(
+        "the log directory {directory} belongs to broker {found}, this is broker {asked}: give each \
+         broker its own directories, or correct broker.id"
+    )]
+    OtherBroker {
+        /// The directory.
+        directory: PathBuf,
+        /// Who used it.
+        found: i32,
+        /// Who wants it.
+        asked: i32,
+    },
 }
 
 /// Why a partition cannot be created, deleted or set aside.
@@ -273,6 +286,17 @@ pub enum LogSetError {
         partition: TopicPartition,
         /// Where.
         folder: PathBuf,
+    },
+    /// It is known to be in a directory that is offline, or cannot be opened where it is.
+    #[error(
+        "partition {partition} is offline on this broker: {cause}; it is not made anew elsewhere, \
+         since that would lose what it holds. Repair the disk and restart the broker"
+    )]
+    Absent {
+        /// Which.
+        partition: TopicPartition,
+        /// Where it is and what is wrong there.
+        cause: String,
     },
     /// No directory is left to put it in.
     #[error("no log directory is usable; see the log for the failure of each")]

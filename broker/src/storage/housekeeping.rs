@@ -169,6 +169,7 @@ fn checkpoint(inner: &Inner) {
     for open in &inner.dirs {
         if let Err(error) = open.dir.write_checkpoint(&*inner.context.disk) {
             tracing::warn!(dir = %open.dir.path.display(), %error, "checkpoint not written");
+            open.dir.judge("writing its checkpoint", &error);
         }
     }
 }

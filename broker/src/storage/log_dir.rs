@@ -7,10 +7,12 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use proto::TopicPartition;
+use uuid::Uuid;
 
 use super::clock::Clock;
 use super::compaction::CleanerCheckpoint;
-use super::disk::{Disk, replace_file};
+use super::directories::Identity;
+use super::disk::{self, Disk, replace_file};
 use super::flush::Flusher;
 use super::log::Log;
 use super::positions_checkpoint::{self, Positions};
@@ -19,6 +21,7 @@ use super::positions_checkpoint::{self, Positions};
 #[derive(Debug)]
 pub(super) struct LogDir {
     pub(super) path: PathBuf,
+    pub(super) id: Uuid,
     pub(super) flusher: Flusher,
     /// Up to where its logs are clean.
     pub(super) cleaned: CleanerCheckpoint,
@@ -31,9 +34,10 @@ pub(super) struct LogDir {
 }
 
 impl LogDir {
-    pub(super) fn new(path: &Path, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(super) fn new(path: &Path, id: Uuid, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             path: path.to_owned(),
+            id,
             flusher: Flusher::new(clock),
             cleaned: CleanerCheckpoint::default(),
             failed: OnceLock::new(),
@@ -65,7 +69,7 @@ impl LogDir {
 
     /// Writes down what the logs have flushed and committed, if that says something new.
     pub(super) fn write_checkpoint(&self, disk: &dyn Disk) -> io::Result<()> {
-        if self.failed().is_some() {
+        if !self.verify(disk) {
             return Ok(());
         }
         // Held from reading the positions to writing them: an older text never follows a newer.
@@ -89,6 +93,27 @@ impl LogDir {
         let mut logs = self.logs.lock();
         logs.retain(|log| log.strong_count() > 0);
         logs.push(log.me.clone());
+    }
+
+    /// Looks whether the directory is still the one it was: takes it offline where its disk was
+    /// unmounted, replaced, or cannot be read. False when it is offline.
+    pub(super) fn verify(&self, disk: &dyn Disk) -> bool {
+        if self.failed().is_some() {
+            return false;
+        }
+        match Identity::read(disk, &self.path) {
+            Ok(Some(identity)) if identity.id == self.id => {}
+            Ok(_) => self.fail("it is not the directory it was: its disk was unmounted?"),
+            Err(error) => self.judge("reading its file `directory`", &error),
+        }
+        self.failed().is_none()
+    }
+
+    /// Takes the directory offline for an error that is not going to pass.
+    pub(super) fn judge(&self, what: &str, error: &io::Error) {
+        if !disk::is_full(error) && !disk::is_out_of_files(error) {
+            self.fail(&format!("{what} failed: {error}"));
+        }
     }
 
     /// Why it failed, if it did.

@@ -18,8 +18,9 @@ use super::clock::Clock;
 use super::compaction;
 use super::config::{LogConfig, LogSetConfig};
 use super::context::Context;
+use super::directories::Homes;
 use super::disk::{Disk, DiskFile, OpenMode, replace_file};
-use super::error::{LogSetError, OpenError};
+use super::error::{LogSetError, Offline, OpenError};
 use super::housekeeping::Housekeeping;
 use super::log::Log;
 use super::log_dir::LogDir;
@@ -51,11 +52,37 @@ pub(super) struct Inner {
     pub(super) context: Arc<Context>,
     pub(super) config: LogSetConfig,
     pub(super) dirs: Vec<OpenDir>,
+    /// Those that could not be used at start, and why.
+    pub(super) unusable: Vec<(PathBuf, String)>,
+    /// Partitions that exist and are not in `logs`, and why.
+    pub(super) absent: Mutex<HashMap<TopicPartition, Absent>>,
+    homes: Mutex<Homes>,
     pub(super) logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
     changing: Mutex<()>,
     pub(super) housekeeping: Housekeeping,
     threads: Mutex<Vec<JoinHandle<()>>>,
     closed: AtomicBool,
+}
+
+/// A partition that is known and cannot be opened.
+#[derive(Debug, Clone)]
+pub(super) struct Absent {
+    /// `None`: could not be found out.
+    pub(super) topic_id: Option<TopicId>,
+    pub(super) cause: String,
+    /// The path of the directory that it is in.
+    pub(super) directory: PathBuf,
+}
+
+/// What a start found, to make a set of.
+#[derive(Default)]
+pub(super) struct Started {
+    pub(super) dirs: Vec<OpenDir>,
+    pub(super) unusable: Vec<(PathBuf, String)>,
+    pub(super) logs: HashMap<TopicPartition, Arc<Log>>,
+    pub(super) absent: HashMap<TopicPartition, Absent>,
+    pub(super) homes: Homes,
+    pub(super) doomed: Vec<PathBuf>,
 }
 
 /// A directory in use; the lock keeps other processes out.
@@ -97,19 +124,16 @@ impl LogSet {
         Ok((set, report))
     }
 
-    pub(super) fn inner(
-        context: Arc<Context>,
-        config: LogSetConfig,
-        dirs: Vec<OpenDir>,
-        logs: HashMap<TopicPartition, Arc<Log>>,
-        doomed: Vec<PathBuf>,
-    ) -> Inner {
-        let housekeeping = Housekeeping::new(&config, context.clock.elapsed(), doomed);
+    pub(super) fn inner(context: Arc<Context>, config: LogSetConfig, started: Started) -> Inner {
+        let housekeeping = Housekeeping::new(&config, context.clock.elapsed(), started.doomed);
         Inner {
             context,
             config,
-            dirs,
-            logs: RwLock::new(logs),
+            dirs: started.dirs,
+            unusable: started.unusable,
+            absent: Mutex::new(started.absent),
+            homes: Mutex::new(started.homes),
+            logs: RwLock::new(started.logs),
             changing: Mutex::new(()),
             housekeeping,
             threads: Mutex::default(),
@@ -146,11 +170,31 @@ impl LogSet {
         self.inner.context.retention.totals()
     }
 
-    /// Directories that failed, and why.
+    /// Directories that failed, at start or since, and why.
     pub fn failed_dirs(&self) -> Vec<(PathBuf, String)> {
         let dirs = self.inner.dirs.iter();
-        dirs.filter_map(|open| Some((open.dir.path.clone(), open.dir.failed()?.to_owned())))
-            .collect()
+        let failed =
+            dirs.filter_map(|open| Some((open.dir.path.clone(), open.dir.failed()?.to_owned())));
+        self.inner.unusable.iter().cloned().chain(failed).collect()
+    }
+
+    /// Directories in use.
+    pub fn usable_dirs(&self) -> Vec<PathBuf> {
+        let usable = self.inner.dirs.iter().filter(|open| open.dir.failed().is_none());
+        usable.map(|open| open.dir.path.clone()).collect()
+    }
+
+    /// Why a partition that exists here has no log, if so.
+    pub fn absence(&self, partition: &TopicPartition, topic_id: TopicId) -> Option<String> {
+        let absent = self.inner.absent.lock();
+        let absent = absent.get(partition)?;
+        let same = absent.topic_id.is_none_or(|known| known == topic_id);
+        same.then(|| absent.cause.clone())
+    }
+
+    /// How many partitions exist here and have no log.
+    pub fn absent_count(&self) -> usize {
+        self.inner.absent.lock().len()
     }
 
     /// The log of a partition, made in the directory with the fewest when it is not there. The
@@ -169,7 +213,11 @@ impl LogSet {
             return Ok(log);
         }
         self.check_no_folder(partition)?;
+        if let Some(cause) = self.absence(partition, topic_id) {
+            return Err(LogSetError::Absent { partition: partition.clone(), cause });
+        }
         let dir = self.emptiest_dir()?;
+        self.note_home(partition, topic_id, &dir);
         let folder = dir.path.join(partition.to_string());
         let made = self.make(&dir, &folder, partition, topic_id, &config);
         let log = made.map_err(|cause| LogSetError::Io {
@@ -179,6 +227,21 @@ impl LogSet {
         })?;
         self.inner.logs.write().insert(partition.clone(), log.clone());
         Ok(log)
+    }
+
+    /// Has every directory know where a partition is going to be. One that cannot be told fails.
+    fn note_home(&self, partition: &TopicPartition, topic_id: TopicId, dir: &LogDir) {
+        if self.inner.config.dirs.len() < 2 {
+            return;
+        }
+        let mut homes = self.inner.homes.lock();
+        homes.logs.insert(partition.clone(), (topic_id, dir.id));
+        for open in self.inner.dirs.iter().filter(|open| open.dir.failed().is_none()) {
+            if let Err(error) = homes.write(&*self.inner.context.disk, &open.dir.path) {
+                tracing::warn!(dir = %open.dir.path.display(), %error, "homes not written");
+                open.dir.judge("writing its file `homes`", &error);
+            }
+        }
     }
 
     fn make(
@@ -230,7 +293,8 @@ impl LogSet {
     fn emptiest_dir(&self) -> Result<Arc<LogDir>, LogSetError> {
         let logs = self.inner.logs.read();
         let used = |dir: &Arc<LogDir>| logs.values().filter(|l| Arc::ptr_eq(&l.dir, dir)).count();
-        let usable = self.inner.dirs.iter().map(|open| &open.dir).filter(|d| d.failed().is_none());
+        let disk = &*self.inner.context.disk;
+        let usable = self.inner.dirs.iter().map(|open| &open.dir).filter(|dir| dir.verify(disk));
         usable.min_by_key(|dir| used(dir)).cloned().ok_or(LogSetError::NoDirectory)
     }
 
@@ -272,6 +336,7 @@ impl LogSet {
         disk.rename(&from, &to).map_err(io)?;
         *log.folder.write() = to.clone();
         self.inner.logs.write().remove(partition);
+        self.inner.homes.lock().logs.remove(partition);
         log.dir.release(log);
         if let Err(error) = log.dir.cleaned.forget(disk, &log.dir.path, partition) {
             tracing::warn!(%partition, %error, "cleaner checkpoint not written");
@@ -286,6 +351,11 @@ impl LogSet {
     pub fn reopen(&self, partition: &TopicPartition) -> Result<Arc<Log>, LogSetError> {
         let _changing = self.inner.changing.lock();
         let log = self.get(partition).ok_or_else(|| LogSetError::Unknown(partition.clone()))?;
+        if !log.dir.verify(&*self.inner.context.disk) {
+            let cause = log.dir.failed().unwrap_or("it failed");
+            let cause = format!("its log directory failed: {cause}");
+            return Err(Offline { partition: partition.clone(), cause }.into());
+        }
         log.end("it is opened anew");
         let _replacing = log.compaction.replacing.lock();
         let _running = log.flush.running.lock();

@@ -8,6 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use proto::{Offset, TopicId, TopicPartition};
 
@@ -176,6 +177,7 @@ impl Opening<'_> {
                 let _open = segment.file.pin()?;
                 let found = segment_recovery::scan(&segment, expected, now_ms)?;
                 self.report.scanned_bytes += found.scanned;
+                self.context.scanned.fetch_add(found.scanned, Ordering::Relaxed);
                 self.report.damaged.extend(found.damage);
                 cut = found.cut;
                 if let Some(position) = cut {

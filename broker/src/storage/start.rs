@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use proto::TopicPartition;
@@ -20,12 +20,14 @@ use super::config::LogSetConfig;
 use super::context::Context;
 use super::damage::DamagedRange;
 use super::disk::{self, Disk, OpenMode, replace_file};
+use super::enter::{Entered, enter, found_twice};
 use super::error::OpenError;
 use super::log::Log;
 use super::log_dir::LogDir;
-use super::log_set::{DELETE_SUFFIX, Inner, LogSet, OpenDir, STRAY_SUFFIX, lock_dir};
+use super::log_set::{Absent, DELETE_SUFFIX, Inner, LogSet, OpenDir, STRAY_SUFFIX, Started};
 use super::maps::MapBudget;
 use super::open_files::OpenFiles;
+use super::opening_progress::OpeningProgress;
 use super::partition_metadata;
 use super::positions_checkpoint::{self, Positions};
 use super::producer_state::ProducerBudget;
@@ -61,13 +63,13 @@ pub struct StartReport {
 }
 
 /// A directory that was opened, before its partitions are.
-struct FoundDir {
-    open: OpenDir,
-    clean: bool,
+pub(super) struct FoundDir {
+    pub(super) open: OpenDir,
+    pub(super) clean: bool,
     same_boot: bool,
     /// The checkpoint, if it could be read.
-    positions: Option<HashMap<TopicPartition, Positions>>,
-    partitions: Vec<TopicPartition>,
+    pub(super) positions: Option<HashMap<TopicPartition, Positions>>,
+    pub(super) partitions: Vec<TopicPartition>,
     doomed: Vec<PathBuf>,
 }
 
@@ -82,46 +84,96 @@ pub(super) fn open(
         disk: files.clone(),
         files,
         clock,
+        scanned: AtomicU64::new(0),
         maps: MapBudget::new(config.mmap_bytes, config.mmap_count),
         producers: ProducerBudget::new(config.producer_window_bytes),
         retention: RetentionCounters::default(),
     });
+    let mut entrance = enter(&context, &config)?;
     let mut report = StartReport { clean: true, ..StartReport::default() };
-    let mut dirs = Vec::new();
-    let mut doomed = Vec::new();
-    let mut logs = HashMap::new();
-    for path in &config.dirs {
-        let mut found = match open_dir(&context, path) {
-            Ok(Some(found)) => found,
-            Ok(None) => return Err(OpenError::Locked(path.clone())),
+    let mut found = Vec::new();
+    for entered in std::mem::take(&mut entrance.entered) {
+        let path = entered.path.clone();
+        match open_dir(&context, entered) {
+            Ok(dir) => found.push(dir),
             Err(error) => {
                 tracing::error!(dir = %path.display(), %error, "log directory cannot be used");
-                report.failed_dirs.push((path.clone(), error.to_string()));
-                continue;
+                entrance.unusable.push((path, error.to_string()));
             }
-        };
-        report.clean &= found.clean;
-        report.unsynced_lost |= !found.clean && !found.same_boot;
-        doomed.append(&mut found.doomed);
-        open_partitions(&context, &config, &found, &mut logs, &mut report);
-        if let Err(error) = found.open.dir.write_checkpoint(&*context.disk) {
-            tracing::warn!(dir = %path.display(), %error, "checkpoint not written");
         }
-        dirs.push(found.open);
     }
-    if dirs.is_empty() {
-        let first = report.failed_dirs.first();
+    if found.is_empty() {
+        let first = entrance.unusable.first();
         let text = first.map(|(path, error)| format!("{}: {error}", path.display()));
         return Err(OpenError::NoDirectory(text.unwrap_or_else(|| "none is configured".into())));
     }
-    report.opened = logs.len();
-    Ok((LogSet::inner(context, config, dirs, logs, doomed), report))
+    let mut absent = entrance.absent(found.iter().map(|dir| dir.open.dir.id));
+    let dirs = found.iter().map(|dir| (dir.open.dir.path.as_path(), &dir.partitions[..]));
+    absent.extend(found_twice(dirs));
+    for dir in &mut found {
+        let twice = dir.partitions.extract_if(.., |partition| absent.contains_key(partition));
+        report.failed.extend(twice.map(|name| (name.clone(), absent[&name].cause.clone())));
+    }
+    let started = open_found(&context, &config, found, &mut report);
+    let mut started = Started { unusable: entrance.unusable, ..started };
+    started.absent.extend(absent);
+    started.homes = entrance.homes;
+    note_homes(&*context.disk, &config, &mut started);
+    report.failed_dirs.clone_from(&started.unusable);
+    report.opened = started.logs.len();
+    Ok((LogSet::inner(context, config, started), report))
 }
 
-fn open_dir(context: &Context, path: &Path) -> std::io::Result<Option<FoundDir>> {
-    let disk = &*context.disk;
-    disk.create_dir_all(path)?;
-    let Some(lock) = lock_dir(disk, path)? else { return Ok(None) };
+/// Opens the partitions of all directories, the directories side by side.
+fn open_found(
+    context: &Arc<Context>,
+    config: &LogSetConfig,
+    found: Vec<FoundDir>,
+    report: &mut StartReport,
+) -> Started {
+    let outcomes = Mutex::new(Vec::new());
+    each_in_parallel(&found, found.len(), |dir| {
+        let opened = open_partitions(context, config, dir);
+        outcomes.lock().push((dir.open.dir.id, opened));
+    });
+    let mut outcomes: HashMap<_, _> = outcomes.into_inner().into_iter().collect();
+    let mut started = Started::default();
+    for mut dir in found {
+        report.clean &= dir.clean;
+        report.unsynced_lost |= !dir.clean && !dir.same_boot;
+        started.doomed.append(&mut dir.doomed);
+        let opened = outcomes.remove(&dir.open.dir.id).unwrap_or_default();
+        take_opened(&dir, opened, &mut started, report);
+        if let Err(error) = dir.open.dir.write_checkpoint(&*context.disk) {
+            tracing::warn!(dir = %dir.open.dir.path.display(), %error, "checkpoint not written");
+        }
+        started.dirs.push(dir.open);
+    }
+    started
+}
+
+/// Has every directory know where each partition is.
+fn note_homes(disk: &dyn Disk, config: &LogSetConfig, started: &mut Started) {
+    let Started { dirs, homes, logs, .. } = started;
+    let used: std::collections::HashSet<_> = dirs.iter().map(|open| open.dir.id).collect();
+    // What is in use was looked through: a line of a partition that was not found there is old.
+    homes.logs.retain(|_, (_, home)| !used.contains(home));
+    homes.logs.extend(
+        logs.iter().map(|(partition, log)| (partition.clone(), (log.topic_id(), log.dir.id))),
+    );
+    if config.dirs.len() < 2 {
+        return;
+    }
+    for open in dirs.iter() {
+        if let Err(error) = homes.write(disk, &open.dir.path) {
+            tracing::warn!(dir = %open.dir.path.display(), %error, "homes not written");
+        }
+    }
+}
+
+fn open_dir(context: &Context, entered: Entered) -> std::io::Result<FoundDir> {
+    let Entered { path, lock, id } = entered;
+    let (disk, path) = (&*context.disk, path.as_path());
     let entries = disk.list(path)?;
     let read = |name: &str, limit| disk::read_file(disk, &path.join(name), limit).ok();
     let marked =
@@ -147,9 +199,9 @@ fn open_dir(context: &Context, path: &Path) -> std::io::Result<Option<FoundDir>>
     }
     replace_file(disk, &path.join(BOOT), checked_text::encode(&[&boot_id]).as_bytes())?;
     disk.sync_dir(path)?;
-    let dir = LogDir::new(path, context.clock.clone());
+    let dir = LogDir::new(path, id, context.clock.clone());
     let open = OpenDir { dir, _lock: lock };
-    Ok(Some(FoundDir { open, clean, same_boot, positions, partitions, doomed }))
+    Ok(FoundDir { open, clean, same_boot, positions, partitions, doomed })
 }
 
 /// The partition a folder is named after.
@@ -169,22 +221,26 @@ fn open_partitions(
     context: &Arc<Context>,
     config: &LogSetConfig,
     found: &FoundDir,
-    logs: &mut HashMap<TopicPartition, Arc<Log>>,
-    report: &mut StartReport,
-) {
+) -> Vec<(TopicPartition, Opened)> {
     let opened: Mutex<Vec<(TopicPartition, Opened)>> = Mutex::default();
-    let (total, begun) = (found.partitions.len(), context.clock.elapsed());
+    let progress = OpeningProgress::new(context, found);
     each_in_parallel(&found.partitions, config.recovery_threads, |partition| {
         let result = open_partition(context, config, found, partition);
         let mut opened = opened.lock();
         opened.push((partition.clone(), result));
-        if opened.len().is_multiple_of(100) || opened.len() == total {
-            let (done, took) = (opened.len(), context.clock.elapsed().saturating_sub(begun));
-            let (dir, clean) = (found.open.dir.path.display(), found.clean);
-            tracing::info!(%dir, done, total, clean, ?took, "partitions opened");
-        }
+        progress.tell(opened.len());
     });
-    for (partition, result) in opened.into_inner() {
+    opened.into_inner()
+}
+
+/// Sorts what was opened from what was not.
+fn take_opened(
+    found: &FoundDir,
+    opened: Vec<(TopicPartition, Opened)>,
+    started: &mut Started,
+    report: &mut StartReport,
+) {
+    for (partition, result) in opened {
         match result {
             Ok(None) => {}
             Ok(Some((log, recovered))) => {
@@ -192,15 +248,19 @@ fn open_partitions(
                 report.cut_bytes += recovered.cut_bytes;
                 let damaged = recovered.damaged.into_iter().map(|r| (partition.clone(), r));
                 report.damaged.extend(damaged);
-                logs.insert(partition, log);
+                started.logs.insert(partition, log);
             }
             Err(error) => {
                 tracing::error!(%partition, %error, "partition cannot be opened");
-                if let Some(positions) =
-                    found.positions.as_ref().and_then(|all| all.get(&partition))
-                {
+                let positions = found.positions.as_ref().and_then(|all| all.get(&partition));
+                if let Some(positions) = positions {
                     found.open.dir.keep(partition.clone(), *positions, error.to_string());
                 }
+                let cause = format!("it could not be opened at start: {error}");
+                let topic_id = positions.map(|positions| positions.topic_id);
+                let directory = found.open.dir.path.clone();
+                let absent = Absent { topic_id, cause, directory };
+                started.absent.insert(partition.clone(), absent);
                 report.failed.push((partition, error.to_string()));
             }
         }

@@ -32,6 +32,8 @@ pub(crate) struct Faults {
     pub(crate) failing_reads: Option<String>,
     /// Writes of files whose path contains the text fail with `EIO`, after half of the bytes.
     pub(crate) failing_writes: Option<String>,
+    /// Everything in a path that begins with it fails with `EIO`.
+    pub(crate) dead: Option<PathBuf>,
     /// Cutting files fails.
     pub(crate) failing_cuts: bool,
     /// Nothing is in memory: reads that may not wait give nothing.
@@ -270,6 +272,15 @@ impl FaultyDisk {
     }
 }
 
+impl State {
+    fn check_alive(&self, path: &Path) -> io::Result<()> {
+        match &self.faults.dead {
+            Some(dead) if path.starts_with(dead) => Err(broken()),
+            _ => Ok(()),
+        }
+    }
+}
+
 fn not_found(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{} does not exist", path.display()))
 }
@@ -282,6 +293,7 @@ impl Disk for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let open = self.open_now();
         let mut state = self.state.lock();
+        state.check_alive(path)?;
         if state.faults.descriptors.is_some_and(|most| open >= most) {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
@@ -322,6 +334,7 @@ impl Disk for FaultyDisk {
 
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
         let state = self.state.lock();
+        state.check_alive(folder)?;
         if !state.names.contains_key(folder) {
             return Err(not_found(folder));
         }
@@ -337,6 +350,7 @@ impl Disk for FaultyDisk {
 
     fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.check_alive(folder)?;
         let missing: Vec<_> =
             folder.ancestors().filter(|path| !state.names.contains_key(*path)).collect();
         for path in missing.into_iter().rev() {
@@ -347,6 +361,7 @@ impl Disk for FaultyDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.check_alive(from)?;
         if !state.names.contains_key(from) {
             return Err(not_found(from));
         }
@@ -357,6 +372,7 @@ impl Disk for FaultyDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.check_alive(path)?;
         if !state.names.contains_key(path) {
             return Err(not_found(path));
         }
@@ -371,6 +387,7 @@ impl Disk for FaultyDisk {
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
         let state = &mut *self.state.lock();
+        state.check_alive(folder)?;
         state.faults.change()?;
         for change in state.pending.extract_if(.., |change| change.is_in(folder)) {
             change.apply(&mut state.durable_names);
@@ -434,6 +451,7 @@ impl FaultyFile {
         if state.life != self.life {
             return Err(io::Error::other("this file was open before the crash"));
         }
+        state.check_alive(&self.path)?;
         let names = &state.names;
         let used = match state.faults.capacity {
             None => 0,

@@ -515,6 +515,7 @@ impl Context {
             disk: files.clone(),
             files,
             clock,
+            scanned: std::sync::atomic::AtomicU64::new(0),
             maps: MapBudget::new(config.mmap_bytes, config.mmap_count),
             producers: ProducerBudget::new(config.producer_window_bytes),
             retention: Default::default(),

@@ -203,7 +203,7 @@ fn when_cutting_back_fails_too_the_partition_is_offline_and_the_next_start_cuts(
     append(&log, &batch(&["one"])).unwrap();
     let size = log.size() as usize;
     disk.set_faults(|faults| {
-        faults.capacity = Some(size + 100);
+        faults.capacity = Some(size + 250);
         faults.failing_cuts = true;
     });
     assert!(matches!(append(&log, &batch(&[&"x".repeat(300)])), Err(AppendError::Offline(_))));
@@ -211,7 +211,7 @@ fn when_cutting_back_fails_too_the_partition_is_offline_and_the_next_start_cuts(
     disk.set_faults(|faults| *faults = Default::default());
     drop((set, log));
     let (set, report) = world.open();
-    assert!(report.cut_bytes > 0 && report.cut_bytes <= 100);
+    assert!(report.cut_bytes > 0 && report.cut_bytes <= 250);
     let log = set.get(&partition()).unwrap();
     assert_eq!(read_all(&log, Offset(0)).unwrap().len(), 1);
 }

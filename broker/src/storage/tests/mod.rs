@@ -4,6 +4,7 @@ mod basics;
 mod compaction;
 mod damage;
 mod delete_records;
+mod directories;
 mod dump;
 mod faults;
 mod indexes;
