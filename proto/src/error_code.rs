@@ -65,6 +65,7 @@ error_codes! {
     InvalidRequiredAcks = 21, Never, "acks is not one of 0, 1, all";
     UnknownMemberId = 25, Never, "the group does not know the member";
     RebalanceInProgress = 27, Backoff, "the group is rebalancing";
+    InvalidTimestamp = 32, Never, "a record's timestamp is outside the topic's bounds";
     UnsupportedVersion = 35, Never, "the version of the request is not supported";
     TopicAlreadyExists = 36, Never, "a topic of this name exists";
     InvalidPartitions = 37, Never, "the number of partitions is not valid";

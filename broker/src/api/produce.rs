@@ -10,7 +10,7 @@ use proto::{ErrorCode, LeaderEpoch, Offset, Partition as PartitionNumber};
 
 use super::{Api, Refusal};
 use crate::replication::{AppendJob, Partition, PartitionError};
-use crate::storage::{AppendError, Appended, SequenceError};
+use crate::storage::{AppendError, Appended, SequenceError, TimestampError};
 
 /// Most batches in flight of one producer to a partition.
 const WINDOW_MAX: u32 = 1024;
@@ -112,6 +112,10 @@ impl Api {
             return Err(Refusal::invalid_request("the request carries no record batch"));
         }
         headers.iter().try_for_each(|header| check_batch(header, limit))?;
+        partition
+            .log()
+            .check_timestamps(&headers, &request.records)
+            .map_err(|error| timestamp_refusal(&partition, &error))?;
         Ok((partition, headers))
     }
 }
@@ -162,6 +166,26 @@ fn too_large(size: usize, limit: u32) -> Refusal {
         format!("a batch of {size} bytes is above the topic's max.message.bytes of {limit}"),
         "send smaller batches, or raise max.message.bytes of the topic",
     )
+}
+
+fn timestamp_refusal(partition: &Partition, error: &TimestampError) -> Refusal {
+    let text = format!("partition {}: {error}", partition.name());
+    let remedy = match error {
+        TimestampError::TooNew { .. } => {
+            "set the clocks of the producer's and the broker's machines, look at what the \
+             application stamps (milliseconds, not micro- or nanoseconds), or raise the bound; \
+             message.timestamp.type=LogAppendTime takes any stamp and writes the broker's over it"
+        }
+        TimestampError::TooOld { .. } => {
+            "raise the bound to load old records, or look at what the application stamps \
+             (milliseconds, not seconds); message.timestamp.type=LogAppendTime takes any stamp"
+        }
+        TimestampError::Unreadable(_) => {
+            return Refusal::new(ErrorCode::InvalidRecord, text, "correct the client");
+        }
+        TimestampError::Malformed(error) => return malformed(error),
+    };
+    Refusal::new(ErrorCode::InvalidTimestamp, text, remedy)
 }
 
 fn malformed(error: &BatchError) -> Refusal {

@@ -57,6 +57,7 @@ mod start;
 mod time_index;
 mod time_lookup;
 mod truncation;
+mod validate;
 mod wait;
 
 #[cfg(test)]
@@ -84,4 +85,5 @@ pub use recovery::RecoveryReport;
 pub use retention::DeletedSegments;
 pub use start::StartReport;
 pub use time_lookup::TimedOffset;
+pub use validate::TimestampError;
 pub use wait::Wait;
