@@ -227,6 +227,7 @@ async fn open_logs(
         open_files: open_files(config),
         retention_check: config.retention_check_interval,
         cleaner: config.cleaner.clone(),
+        delete_delay: config.delete_delay,
         ..LogSetConfig::new(config.dirs.clone())
     };
     let disk = Arc::clone(disk);

@@ -74,15 +74,25 @@ keys! {
     "log.segment.bytes" int(1_024, 2_147_483_647), "1073741824",
         "Bytes after which a partition starts a new segment (topic: segment.bytes).";
     "log.roll.ms" int(1, FOREVER), "604800000",
-        "Milliseconds after which a partition starts a new segment (topic: segment.ms).";
+        "Milliseconds after its first record, by this broker's clock, after which a segment is closed and a new one started, also where nothing more comes (topic: segment.ms).";
+    "log.roll.hours" int(0, 2_147_483_647), "0",
+        "The same in hours; 0: not set. Has no effect where log.roll.ms is set.";
+    "log.roll.jitter.ms" int(-1, FOREVER), "-1",
+        "A segment is closed up to so many milliseconds earlier, each by another amount, so that many partitions do not start new segments together; -1: a twentieth of log.roll.ms (topic: segment.jitter.ms).";
     "log.index.interval.bytes" int(0, GIB), "4096",
         "Bytes of log between two entries of the offset index (topic: index.interval.bytes).";
     "log.retention.ms" int(-1, FOREVER), "604800000",
-        "Milliseconds a record is kept, by whole segments; -1: for ever (topic: retention.ms).";
+        "Milliseconds a record is kept, by whole segments: one goes when its newest record is older. -1: for ever (topic: retention.ms). A timestamp of the future counts as the time of the segment's last append.";
+    "log.retention.minutes" int(-1, 2_147_483_647), "0",
+        "The same in minutes; -1: for ever, 0: not set. Has no effect where log.retention.ms is set.";
+    "log.retention.hours" int(-1, 2_147_483_647), "0",
+        "The same in hours; -1: for ever, 0: not set. Has no effect where log.retention.ms or log.retention.minutes is set.";
     "log.retention.bytes" int(-1, FOREVER), "-1",
         "Bytes a partition keeps, by whole segments; -1: no limit (topic: retention.bytes).";
     "log.retention.check.interval.ms" int(10, DAY_MS), "300000",
         "Milliseconds between two looks for segments to delete.";
+    "log.segment.delete.delay.ms" int(0, FOREVER), "60000",
+        "Milliseconds the files of a deleted topic stay under another name before they go. Segments that retention deletes go at once: answers under way keep their bytes.";
     "log.flush.policy" Kind::Choice(&["os", "interval", "before-ack"]), "interval",
         "When appended records go to the disk (topic: flush). os: when the kernel likes; interval: after the messages or milliseconds below; before-ack: before the producer is answered, many requests sharing one flush.";
     "log.flush.interval.messages" int(1, FOREVER), "10000",

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::load::Values;
+use super::load::{Origin, Values};
 use crate::storage::CleanerConfig;
 
 /// Everything a broker is told at start.
@@ -21,6 +21,8 @@ pub struct BrokerConfig {
     pub dirs: Vec<PathBuf>,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
+    /// `log.segment.delete.delay.ms`.
+    pub delete_delay: Duration,
     /// `log.mmap.bytes`.
     pub mmap_bytes: u64,
     /// The log cleaners.
@@ -95,6 +97,7 @@ pub struct TopicDefaults {
 const TOPIC_KEYS: &[(&str, &str)] = &[
     ("log.segment.bytes", "segment.bytes"),
     ("log.roll.ms", "segment.ms"),
+    ("log.roll.jitter.ms", "segment.jitter.ms"),
     ("log.index.interval.bytes", "index.interval.bytes"),
     ("log.retention.ms", "retention.ms"),
     ("log.retention.bytes", "retention.bytes"),
@@ -130,6 +133,7 @@ impl BrokerConfig {
             listen_http: values.text("listen.http").to_owned(),
             dirs: values.paths("log.dirs"),
             retention_check_interval: values.millis("log.retention.check.interval.ms"),
+            delete_delay: values.millis("log.segment.delete.delay.ms"),
             mmap_bytes: values.int("log.mmap.bytes").unsigned_abs(),
             open_files: values.int("log.open.files.max") as usize,
             cleaner: cleaner_config(values),
@@ -148,7 +152,7 @@ impl BrokerConfig {
             topics: TopicDefaults {
                 values: TOPIC_KEYS
                     .iter()
-                    .map(|&(broker, topic)| (topic, values.text(broker).to_owned()))
+                    .map(|&(broker, topic)| (topic, topic_default(values, broker)))
                     .collect(),
             },
         }
@@ -174,6 +178,24 @@ fn cleaner_config(values: &Values) -> CleanerConfig {
         dedupe_buffer_load_factor: values.ratio("log.cleaner.io.buffer.load.factor"),
         io_bytes_per_second: (rate != i64::MAX).then_some(rate.unsigned_abs()),
     }
+}
+
+/// Keys in longer units that stand in for one in milliseconds where that is not set, as in Kafka;
+/// the first one that is set counts.
+const LONGER_UNITS: &[(&str, &[(&str, i64)])] = &[
+    ("log.retention.ms", &[("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)]),
+    ("log.roll.ms", &[("log.roll.hours", 3_600_000)]),
+];
+
+fn topic_default(values: &Values, key: &'static str) -> String {
+    let longer = LONGER_UNITS.iter().find(|(short, _)| *short == key).map_or(&[][..], |l| l.1);
+    if values.origin(key) == Origin::Default {
+        let set = longer.iter().map(|&(name, unit)| (values.int(name), unit));
+        if let Some((number, unit)) = set.into_iter().find(|&(number, _)| number != 0) {
+            return if number < 0 { "-1".to_owned() } else { (number * unit).to_string() };
+        }
+    }
+    values.text(key).to_owned()
 }
 
 fn grpc_config(values: &Values, memory_bytes: u64, cores: usize) -> GrpcConfig {

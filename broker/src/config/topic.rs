@@ -37,6 +37,7 @@ fn apply(config: &mut LogConfig, key: &str, value: &str) -> bool {
     };
     match key {
         "segment.bytes" => set(&mut config.segment_bytes, value.parse().ok()),
+        "segment.jitter.ms" => set(&mut config.segment_jitter_ms, unlimited(value)),
         "segment.ms" => set(&mut config.segment_ms, value.parse().ok()),
         "index.interval.bytes" => set(&mut config.index_interval_bytes, value.parse().ok()),
         "retention.ms" => set(&mut config.retention_ms, unlimited(value)),
@@ -147,6 +148,25 @@ mod tests {
         assert_eq!(config.segment_bytes, 2048);
         assert_eq!(config.flush, FlushPolicy::BeforeAck);
         assert_eq!((config.retention_ms, config.retention_bytes), (None, Some(5000)));
+    }
+
+    #[test]
+    fn retention_and_rolls_in_longer_units_stand_back_behind_shorter_ones() {
+        let told = |assignments: &[&str]| {
+            let mut values = Values::default();
+            assignments.iter().for_each(|text| values.read_assignment(text).unwrap());
+            let config = log_config(&BrokerConfig::new(&values, 1 << 30, 1).topics, None);
+            (config.retention_ms, config.segment_ms)
+        };
+        const WEEK: u64 = 7 * 86_400_000;
+        assert_eq!(told(&[]), (Some(WEEK), WEEK));
+        assert_eq!(told(&["log.retention.hours=2"]), (Some(7_200_000), WEEK));
+        let hours = ["log.retention.hours=2", "log.retention.minutes=5", "log.roll.hours=1"];
+        assert_eq!(told(&hours), (Some(300_000), 3_600_000));
+        let all = [hours[0], hours[1], "log.retention.ms=604800000", hours[2], "log.roll.ms=7"];
+        assert_eq!(told(&all), (Some(WEEK), 7));
+        assert_eq!(told(&["log.retention.hours=-1"]).0, None);
+        assert_eq!(told(&["log.retention.hours=2147483647"]).0, Some(2_147_483_647 * 3_600_000));
     }
 
     #[test]

@@ -104,6 +104,14 @@ fn storage(page: &mut Page, partitions: &PartitionSet) {
         page.head(name, "gauge", help);
         page.line(name, "", value as i64);
     }
+    let deleted = partitions.logs().deleted_segments();
+    let name = "ottla_log_segments_deleted_total";
+    page.head(name, "counter", "Segments that retention deleted, by reason.");
+    for (reason, value) in
+        [("time", deleted.by_time), ("size", deleted.by_size), ("log-start", deleted.below_start)]
+    {
+        page.line(name, &format!("{{reason=\"{reason}\"}}"), value as i64);
+    }
     let offline = partitions.offline().len() + partitions.logs().absent_count();
     page.head(
         "ottla_partitions_offline",

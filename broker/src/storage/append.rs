@@ -200,9 +200,7 @@ impl<'a> Appending<'_, 'a> {
 
     fn has_room(&self, request: &AppendRequest<'_>) -> bool {
         let Some(active) = self.log.segments.active() else { return false };
-        let age = active.first_append_ms().map(|first| self.log.context.clock.now_ms() - first);
-        let old =
-            age.is_some_and(|age| u64::try_from(age).is_ok_and(|a| a >= self.config.segment_ms));
+        let old = self.log.is_old(&active, self.config, self.log.context.clock.now_ms());
         let bytes = request.headers.iter().map(|h| h.size_in_bytes() as u64).sum();
         let records = request.headers.iter().map(|h| i64::from(h.record_count)).sum();
         !old && active.has_room(self.group.end, bytes, records, self.config.segment_bytes)

@@ -55,6 +55,10 @@ pub struct LogConfig {
     pub segment_bytes: u32,
     /// A segment with records is closed this long after its first append (`segment.ms`).
     pub segment_ms: u64,
+    /// A segment is closed up to so many milliseconds earlier than [`LogConfig::segment_ms`], each
+    /// by another amount, so that partitions made together do not roll together; `None` is a
+    /// twentieth of it (`segment.jitter.ms`).
+    pub segment_jitter_ms: Option<u64>,
     /// Log bytes between two index entries (`index.interval.bytes`).
     pub index_interval_bytes: u32,
     /// Segments whose newest record is older are deleted; `None` keeps them (`retention.ms`).
@@ -121,6 +125,7 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 1 << 30,
             segment_ms: 7 * DAY_MS,
+            segment_jitter_ms: None,
             index_interval_bytes: 4096,
             retention_ms: Some(7 * DAY_MS),
             retention_bytes: None,

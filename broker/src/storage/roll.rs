@@ -1,13 +1,19 @@
 //! Closing the active segment and beginning a new one.
 //!
+//! By time a segment is closed `segment.ms` after its first append by the broker's clock, whether
+//! more comes or not, so that quiet topics expire. (Kafka goes by the timestamps of the batches and
+//! looks only when one comes: a quiet topic's segment stays open, and a producer decides by its
+//! stamps how many segments there are.) Less a jitter that is fixed for each segment.
+//!
 //! Under the writer lock only the new files are made. What makes the old segment complete (its
 //! last bytes on stable storage, its indexes, the producers' snapshot) is left to the flusher.
 
 use std::io;
 use std::sync::Arc;
 
-use proto::Offset;
+use proto::{Offset, TopicPartition};
 
+use super::config::LogConfig;
 use super::disk::replace_file;
 use super::log::{Log, Writer};
 use super::producer_snapshot;
@@ -29,7 +35,26 @@ pub(super) struct Closing {
     window: Vec<u8>,
 }
 
+/// How long after its first append a segment is closed: `segment.ms` less up to `segment.jitter.ms`,
+/// the same after a restart.
+fn roll_after_ms(partition: &TopicPartition, base_offset: Offset, config: &LogConfig) -> u64 {
+    let jitter = config.segment_jitter_ms.unwrap_or(config.segment_ms / 20).min(config.segment_ms);
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(partition.topic.as_bytes());
+    hash.update(&partition.partition.to_be_bytes());
+    hash.update(&base_offset.0.to_be_bytes());
+    let part = u128::from(jitter) * u128::from(hash.finalize()) >> 32;
+    config.segment_ms - u64::try_from(part).unwrap_or(0)
+}
+
 impl Log {
+    /// Whether a segment has records and is older than segments become.
+    pub(super) fn is_old(&self, segment: &Segment, config: &LogConfig, now_ms: i64) -> bool {
+        let after = roll_after_ms(&self.partition, segment.base_offset, config).max(1);
+        let age = segment.first_append_ms().map_or(0, |first| now_ms.saturating_sub(first));
+        u64::try_from(age).is_ok_and(|age| age >= after)
+    }
+
     /// Begins a new segment at the log end; nothing happens where the active one is empty.
     pub fn roll(&self) -> io::Result<()> {
         if self.offline.get().is_some() {
@@ -38,14 +63,10 @@ impl Log {
         self.roll_locked(&mut self.writer.lock())
     }
 
-    /// Rolls when the active segment has records and is older than `segment.ms`.
+    /// Rolls when the active segment has records and is old.
     pub(super) fn roll_if_old(&self, now_ms: i64) -> io::Result<()> {
-        let old = |segment: &Segment| {
-            let age = segment.first_append_ms().map_or(0, |first| now_ms.saturating_sub(first));
-            u64::try_from(age).is_ok_and(|age| age > 0 && age >= self.config.load().segment_ms)
-        };
         match self.segments.active() {
-            Some(active) if old(&active) => self.roll(),
+            Some(active) if self.is_old(&active, &self.config.load(), now_ms) => self.roll(),
             _ => Ok(()),
         }
     }
@@ -119,5 +140,31 @@ impl Log {
             disk.remove_file(&folder.join(file_name(*offset, "window")))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_thousand_partitions_roll_spread_over_the_jitter_and_never_late() {
+        const DAY: u64 = 86_400_000;
+        let config = LogConfig { segment_ms: 7 * DAY, ..LogConfig::default() };
+        let jitter = config.segment_ms / 20;
+        let mut buckets = [0; 20];
+        for number in 0..2000 {
+            let partition = TopicPartition::new("metrics", number);
+            let after = roll_after_ms(&partition, Offset(0), &config);
+            assert!(after <= config.segment_ms && after > config.segment_ms - jitter);
+            assert_eq!(after, roll_after_ms(&partition, Offset(0), &config));
+            buckets[((config.segment_ms - after) * 20 / jitter) as usize] += 1;
+        }
+        assert!(buckets.iter().all(|&count| (50..200).contains(&count)), "{buckets:?}");
+        let partition = TopicPartition::new("metrics", 0);
+        let fixed = LogConfig { segment_jitter_ms: Some(0), ..config.clone() };
+        assert_eq!(roll_after_ms(&partition, Offset(5), &fixed), config.segment_ms);
+        let wild = LogConfig { segment_jitter_ms: Some(u64::MAX), ..config };
+        assert!(roll_after_ms(&partition, Offset(5), &wild) <= 7 * DAY);
     }
 }

@@ -25,26 +25,6 @@ fn live(world: &World, set: &LogSet, log: &Log, hours: u32) {
 }
 
 #[test]
-fn emails_are_kept_seven_days_and_metrics_two_hours() {
-    for (retention_hours, kept) in [(7 * 24, 7 * 24), (2, 2)] {
-        let dir = tempfile::tempdir().unwrap();
-        let mut world = World::real(dir.path());
-        world.config.log.retention_ms = Some(retention_hours * 3_600_000);
-        world.config.log.segment_ms = 3_600_000;
-        let (set, log) = world.open_log();
-        live(&world, &set, &log, 200);
-        let left = log.log_end().0 - log.log_start().0;
-        assert!((kept..=kept + 2).contains(&left), "{left} hours are kept of {retention_hours}");
-        // A topic that falls quiet expires whole.
-        world.clock.advance(HOUR * (retention_hours as u32 + 3));
-        set.run_due();
-        assert_eq!(log.log_start(), Offset(200));
-        assert_eq!(append(&log, &batch(&["again"])).unwrap().base_offset, Offset(200));
-        assert!(matches!(read_all(&log, Offset(0)), Err(ReadError::OutOfRange { .. })));
-    }
-}
-
-#[test]
 fn size_retention_keeps_at_least_its_bytes_and_waits_for_the_high_watermark() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::real(dir.path());

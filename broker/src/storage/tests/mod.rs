@@ -11,6 +11,8 @@ mod indexes;
 mod lifecycle;
 mod model;
 mod open_files;
+mod retention;
+mod sparse_disk;
 
 use std::path::Path;
 use std::sync::Arc;

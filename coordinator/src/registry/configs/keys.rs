@@ -85,6 +85,8 @@ const TOPIC_KEYS: &[Key] = keys! {
         "Milliseconds a message is kept, by whole segments; -1: for ever.";
     "segment.bytes" int(1024, 2_147_483_647, "bytes"), "1073741824",
         "Bytes after which a partition starts a new segment.";
+    "segment.jitter.ms" int(-1, i64::MAX, "ms"), "-1",
+        "A segment is closed up to so many milliseconds before segment.ms, each by another amount, so that many partitions do not start new segments together; -1: a twentieth of it.";
     "segment.ms" int(1, i64::MAX, "ms"), "604800000",
         "Milliseconds after which a partition starts a new segment.";
 };
