@@ -15,6 +15,7 @@ mod lost_answers;
 mod registries;
 mod registry_differential;
 mod registry_restart;
+mod retention;
 mod sessions;
 mod tidy;
 mod topic_recreation;
