@@ -6,6 +6,7 @@
 pub mod checker;
 pub mod cluster;
 pub mod group;
+pub mod kafka_stub;
 pub mod lossy;
 pub mod process;
 pub mod workload;

@@ -11,6 +11,7 @@ mod full_disk;
 mod group_registries;
 mod groups;
 mod hostile;
+mod librdkafka;
 mod lost_answers;
 mod registries;
 mod registry_differential;

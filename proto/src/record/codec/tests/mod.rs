@@ -2,6 +2,7 @@
 
 mod batches;
 mod foreign;
+mod golden;
 mod hostile;
 
 use proptest::prelude::*;
