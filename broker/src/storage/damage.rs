@@ -1,8 +1,9 @@
 //! Ranges of a log whose bytes are not what was written: served around, never silently.
 
-use proto::Offset;
+use proto::{Offset, TopicPartition};
 
 use super::checked_text;
+use super::segment::{Tip, file_name};
 
 /// Damaged bytes in one segment, or a segment that is missing.
 ///
@@ -40,12 +41,39 @@ impl DamagedRange {
     }
 }
 
-/// The end of the damage that begins at this place of a segment, for walks to step over it.
-pub(super) fn skip(ranges: &[DamagedRange], segment: Offset, position: u64) -> Option<u64> {
+/// Where the log goes on behind the damage that begins at this place of a segment, for walks to
+/// step over it.
+pub(super) fn skip(ranges: &[DamagedRange], segment: Offset, position: u64) -> Option<Tip> {
     ranges
         .iter()
         .find(|r| r.segment == segment && r.position == position && r.end_position > position)
-        .map(|r| r.end_position)
+        .map(|r| Tip { end_offset: r.to, size: r.end_position })
+}
+
+/// Adds a range to a list in order of offsets; ranges that lie in it go. False when it was there.
+pub(super) fn add(ranges: &mut Vec<DamagedRange>, range: DamagedRange) -> bool {
+    let covers = |of: &DamagedRange, other: &DamagedRange| {
+        of.segment == other.segment
+            && (of.from <= other.from && other.to <= of.to)
+            && (of.position <= other.position && other.end_position <= of.end_position)
+    };
+    if ranges.iter().any(|known| covers(known, &range)) {
+        return false;
+    }
+    ranges.retain(|known| !covers(&range, known));
+    ranges.push(range);
+    ranges.sort_unstable_by_key(|r| (r.from, r.position, r.to));
+    true
+}
+
+/// Says by name what cannot be read.
+pub(super) fn log(partition: &TopicPartition, range: &DamagedRange) {
+    tracing::error!(
+        %partition, from = range.from.0, to = range.to.0,
+        file = file_name(range.segment, "log"),
+        position = range.position, end_position = range.end_position,
+        "damaged batches on disk; the rest of the partition is served"
+    );
 }
 
 /// The name of the file that keeps them over a restart: a line for each, its fields in order.

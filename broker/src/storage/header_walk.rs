@@ -100,10 +100,10 @@ impl<'a> HeaderWalk<'a> {
         Ok(next)
     }
 
-    /// Goes on at another batch boundary.
-    pub(super) fn jump(&mut self, position: u64) {
-        self.position = position;
-        self.expected = None;
+    /// Goes on at another place: where a batch of this base offset begins.
+    pub(super) fn jump(&mut self, to: Tip) {
+        self.position = to.size;
+        self.expected = Some(to.end_offset);
     }
 
     /// Up to a header's bytes at the position.

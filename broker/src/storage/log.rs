@@ -16,7 +16,7 @@ use proto::{LeaderEpoch, Offset, TopicId, TopicPartition};
 use super::compaction::CompactionState;
 use super::config::LogConfig;
 use super::context::Context;
-use super::damage::DamagedRange;
+use super::damage::{self, DamagedRange};
 use super::epoch_history::{self, EpochHistory};
 use super::error::{LogError, Offline};
 use super::flush::FlushState;
@@ -262,22 +262,20 @@ impl Log {
         Arc::new(all.iter().copied().filter(|range| range.to > log_start).collect())
     }
 
-    /// Takes note of a damaged range, and writes it down.
-    pub(super) fn note_damage(&self, range: DamagedRange) {
-        tracing::error!(
-            partition = %self.partition, from = range.from.0, to = range.to.0,
-            segment = range.segment.0, position = range.position,
-            "damaged batches on disk; the rest of the partition is served"
-        );
+    /// Takes note of a damaged range, says so in the log and writes it down, once. False when it
+    /// was known.
+    pub(super) fn note_damage(&self, range: DamagedRange) -> bool {
+        let mut is_new = false;
         self.damage.rcu(|ranges| {
             let mut ranges = Vec::clone(ranges);
-            if !ranges.contains(&range) {
-                ranges.push(range);
-                ranges.sort_unstable_by_key(|r| (r.from, r.position));
-            }
+            is_new = damage::add(&mut ranges, range);
             ranges
         });
-        self.write_damage();
+        if is_new {
+            damage::log(&self.partition, &range);
+            self.write_damage();
+        }
+        is_new
     }
 
     /// Bytes on disk, indexes left out.

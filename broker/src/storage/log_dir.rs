@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
-use proto::TopicPartition;
+use proto::{TopicId, TopicPartition};
 use uuid::Uuid;
 
 use super::clock::Clock;
@@ -86,6 +86,23 @@ impl LogDir {
             *written = text;
         }
         Ok(())
+    }
+
+    /// Makes sure that the checkpoint on disk has no line of an earlier topic of this name: the id
+    /// in it counts more than the one in the folder.
+    pub(super) fn forget_other_topic(
+        &self,
+        disk: &dyn Disk,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+    ) -> io::Result<()> {
+        let begin = format!("\n{} {} ", partition.topic, partition.partition);
+        let other = {
+            let checkpoint = self.checkpoint.lock();
+            let line = checkpoint.split_once(&begin);
+            line.is_some_and(|(_, line)| !line.starts_with(&topic_id.to_string()))
+        };
+        if other { self.write_checkpoint(disk) } else { Ok(()) }
     }
 
     /// Takes a log in, so that it goes offline with the directory.

@@ -253,6 +253,7 @@ impl LogSet {
         config: &LogConfig,
     ) -> io::Result<Arc<Log>> {
         let disk = &*self.inner.context.disk;
+        dir.forget_other_topic(disk, partition, topic_id)?;
         disk.create_dir_all(folder)?;
         // Left by another topic of the same name.
         dir.cleaned.forget(disk, &dir.path, partition)?;

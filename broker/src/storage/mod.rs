@@ -58,6 +58,7 @@ mod time_index;
 mod time_lookup;
 mod truncation;
 mod validate;
+mod verify;
 mod wait;
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use super::header_walk::{HeaderWalk, WalkError};
 use super::log::Log;
 use super::maps::Mapped;
 use super::open_files::Handle;
-use super::scan;
 use super::segment::{Segment, Tip};
 use super::segments::position_of;
 use super::wait::Wait;
@@ -184,8 +183,12 @@ impl Log {
                 // Cut under the reader's feet by a truncation: nothing wrong with the disk.
                 Err(Stop::Walk(_)) if segment.is_retired() => {}
                 Err(Stop::Walk(WalkError::Io(error))) => return Err(self.read_failed(&error)),
+                // Takes reading a good part of the segment, so a caller that waits.
+                Err(Stop::Walk(WalkError::Bad { .. })) if wait == Wait::Never => {
+                    return Err(ReadError::WouldBlock);
+                }
                 Err(Stop::Walk(WalkError::Bad { position, .. })) => {
-                    self.discover(&segment, offset, position, wait)?;
+                    self.discover(&segment, position)?;
                 }
             }
         }
@@ -213,20 +216,24 @@ impl Log {
     ) -> Result<ReadSlice, Stop> {
         let tip = segment.tip();
         let skip = |position| damage::skip(damage, segment.base_offset, position);
-        let start = if from.generation == segment.generation && from.position <= tip.size {
+        let mut start = if from.generation == segment.generation && from.position <= tip.size {
             Tip { end_offset: from.offset, size: from.position }
         } else {
             segment.locate(from.offset, tip, &skip, wait)?
         };
+        // Foreign bytes between two batches: no offset is missing, so nobody need be told.
+        while let Some(end) = skip(start.size).filter(|end| end.end_offset == start.end_offset) {
+            start = end;
+        }
         let mut limit = match limits.upto >= tip.end_offset {
             true => tip,
             false => segment.locate(limits.upto, tip, &skip, wait)?,
         };
         let ahead = damage.iter().filter(|r| {
             let within = start.end_offset <= r.from && r.from < limit.end_offset;
-            r.segment == segment.base_offset && within
+            r.segment == segment.base_offset && within && start.size <= r.position
         });
-        if let Some(range) = ahead.min_by_key(|range| range.from) {
+        if let Some(range) = ahead.min_by_key(|range| (range.from, range.position)) {
             limit = Tip { end_offset: range.from, size: range.position };
         }
         let end = slice_end(segment, start, limit, limits, wait)?;
@@ -288,58 +295,6 @@ impl Log {
         self.dir.fail(&format!("reading failed: {error}"));
         self.fail(&format!("reading failed: {error}")).into()
     }
-
-    /// A place that should begin a batch does not: looks for where good batches go on, and takes
-    /// note of the range between, so that the next try steps over it or says so. Reads a good part
-    /// of the segment, so it needs a waiting caller.
-    fn discover(
-        &self,
-        segment: &Segment,
-        offset: Offset,
-        position: u64,
-        wait: Wait,
-    ) -> Result<(), ReadError> {
-        if wait == Wait::Never {
-            return Err(ReadError::WouldBlock);
-        }
-        let tip = segment.tip();
-        let from = self.offset_before(segment, position).unwrap_or(offset);
-        let next = scan::next_good_batch(&*segment.file, position, tip.size, from)
-            .map_err(|error| self.read_failed(&error))?;
-        let next = next.filter(|next| next.end_offset < tip.end_offset).unwrap_or(tip);
-        self.note_damage(DamagedRange {
-            from,
-            to: next.end_offset,
-            segment: segment.base_offset,
-            position,
-            end_position: next.size,
-        });
-        Ok(())
-    }
-
-    /// The offset after the last good batch before a position.
-    fn offset_before(&self, segment: &Segment, position: u64) -> Option<Offset> {
-        let damage = self.damage.load();
-        let Some(before) = position.checked_sub(1) else { return Some(segment.base_offset) };
-        let start = segment.index.floor_position(before, Wait::Allowed).ok()?;
-        let start = start.map_or(0, |entry| entry.position);
-        let end = Tip { size: position, ..segment.tip() };
-        let mut walk = HeaderWalk::new(&*segment.file, start, end, Wait::Allowed);
-        let (mut at, mut offset) = (start, segment.base_offset);
-        loop {
-            if let Some(end) = damage::skip(&damage, segment.base_offset, at) {
-                walk.jump(end);
-            }
-            match walk.step() {
-                Ok(Some((begin, header))) => {
-                    at = begin + header.size_in_bytes() as u64;
-                    offset = header.next_offset();
-                }
-                Ok(None) => return Some(offset),
-                Err(_) => return None,
-            }
-        }
-    }
 }
 
 /// Where a slice from `start` ends: a batch boundary at most `max_bytes` on, found by the index, or
@@ -356,7 +311,7 @@ fn slice_end(
         return Ok(limit);
     }
     if let Some(entry) = segment.index.floor_position(target, wait)?
-        && entry.position > start.size
+        && (start.size + 1..=target).contains(&entry.position)
     {
         let mut walk = HeaderWalk::new(&*segment.file, entry.position, limit, wait);
         // An index that does not fit the log is not believed.

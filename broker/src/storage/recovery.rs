@@ -68,8 +68,8 @@ pub(super) fn open(
     };
     let bases = opening.tidy_names()?;
     let epochs_known = opening.load_epochs();
-    opening.load_damage();
     opening.open_segments(&bases)?;
+    opening.add_known_damage()?;
     let parts = opening.finish(&bases, epochs_known)?;
     let report = opening.report;
     if report.cut_bytes > 0 || !report.damaged.is_empty() {
@@ -123,12 +123,13 @@ impl Opening<'_> {
         let entries = self.disk().list(&self.source.folder)?;
         let mut bases: Vec<_> = entries
             .iter()
+            .filter(|entry| !entry.is_dir)
             .filter_map(|entry| parse_file_name(&entry.name))
             .filter(|(_, extension)| *extension == "log")
             .map(|(base, _)| base)
             .collect();
         bases.sort_unstable();
-        for entry in &entries {
+        for entry in entries.iter().filter(|entry| !entry.is_dir) {
             let half_done = entry.name.ends_with(".tmp");
             let orphan = parse_file_name(&entry.name).is_some_and(|(base, extension)| {
                 matches!(extension, "index" | "timeindex") && bases.binary_search(&base).is_err()
@@ -151,9 +152,26 @@ impl Opening<'_> {
         known
     }
 
-    fn load_damage(&mut self) {
-        let bytes = disk::read_file(self.disk(), &self.path(damage::FILE_NAME), FILE_BYTES_MAX);
-        self.report.damaged = bytes.ok().and_then(|b| damage::decode(&b)).unwrap_or_default();
+    /// Adds what was found damaged by earlier runs and still is: a file may have been repaired or
+    /// brought back since. Holes are found anew by every start.
+    fn add_known_damage(&mut self) -> io::Result<()> {
+        let known = self.known_damage().unwrap_or_default();
+        for range in known.into_iter().filter(|range| range.bytes() > 0) {
+            let segment = self.list.iter().find(|segment| segment.base_offset == range.segment);
+            if segment.is_some_and(|segment| segment.tip().size >= range.end_position)
+                && let Some(segment) = segment
+                && segment_recovery::is_still_damaged(segment, range)?
+            {
+                damage::add(&mut self.report.damaged, range);
+            }
+        }
+        Ok(())
+    }
+
+    /// What earlier runs wrote down, where it can be read.
+    fn known_damage(&self) -> Option<Vec<DamagedRange>> {
+        let path = self.path(damage::FILE_NAME);
+        damage::decode(&disk::read_file(self.disk(), &path, FILE_BYTES_MAX).ok()?)
     }
 
     fn open_segments(&mut self, bases: &[Offset]) -> io::Result<()> {
@@ -249,6 +267,7 @@ impl Opening<'_> {
             let segment = Segment::create(self.context, &self.source.folder, base)?;
             self.list.push(Arc::new(segment));
         }
+        self.begin_behind_damage()?;
         let ends = self.list.first().zip(self.list.last());
         let (first, log_end) =
             ends.map_or((Offset::ZERO, Offset::ZERO), |(f, l)| (f.base_offset, l.tip().end_offset));
@@ -292,18 +311,40 @@ impl Opening<'_> {
         })
     }
 
+    /// A log that ends with damage goes on in a new segment: inside one, batches follow each other
+    /// without a gap, which is how the next start tells what is damaged.
+    fn begin_behind_damage(&mut self) -> io::Result<()> {
+        let Some(last) = self.list.last() else { return Ok(()) };
+        let (segment, tip) = (last.base_offset, last.tip());
+        let at_end =
+            |range: &&DamagedRange| range.segment == segment && range.end_position == tip.size;
+        let end = self.report.damaged.iter().filter(at_end).map(|range| range.to).max();
+        let Some(end) = end.filter(|&end| end > segment) else { return Ok(()) };
+        last.close_indexes()?;
+        let next = Segment::create(self.context, &self.source.folder, end)?;
+        next.sync(self.context, &self.source.folder)?;
+        self.list.push(Arc::new(next));
+        Ok(())
+    }
+
     /// Keeps each damaged range of the log once, and writes the list down. `first` is where the
     /// first segment begins: damage below the log start is still in the way of who walks it.
     fn settle_damage(&mut self, first: Offset, log_end: Offset) -> io::Result<()> {
-        let known = &mut self.report.damaged;
-        let before = known.len();
-        known.retain(|range| range.to > first && range.from < log_end);
-        known.sort_unstable_by_key(|range| (range.from, range.position, range.to));
-        known.dedup_by_key(|range| (range.segment, range.position));
-        if before > 0 {
-            let text = damage::encode(known);
+        let there = |range: &DamagedRange| range.to > first && range.from < log_end;
+        let mut damaged = Vec::new();
+        for range in std::mem::take(&mut self.report.damaged).into_iter().filter(there) {
+            damage::add(&mut damaged, range);
+        }
+        let before = self.known_damage();
+        if before.as_deref().unwrap_or_default() != damaged {
+            let known = before.unwrap_or_default();
+            for range in damaged.iter().filter(|range| !known.contains(range)) {
+                damage::log(&self.source.partition, range);
+            }
+            let text = damage::encode(&damaged);
             replace_file(self.disk(), &self.path(damage::FILE_NAME), text.as_bytes())?;
         }
+        self.report.damaged = damaged;
         Ok(())
     }
 }

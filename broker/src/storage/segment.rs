@@ -26,6 +26,9 @@ use super::wait::Wait;
 /// Numbers segments in the order they were opened, so that a cursor into a replaced one is known.
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
+/// No log comes to a higher base offset: offsets of a segment are relative in 32 bits.
+const BASE_MAX: i64 = i64::MAX - (1 << 33);
+
 /// The name of a file of the segment with that base offset.
 pub(super) fn file_name(base_offset: Offset, extension: &str) -> String {
     format!("{:020}.{extension}", base_offset.0)
@@ -35,7 +38,10 @@ pub(super) fn file_name(base_offset: Offset, extension: &str) -> String {
 pub(super) fn parse_file_name(name: &str) -> Option<(Offset, &str)> {
     let (stem, extension) = name.split_once('.')?;
     let digits = stem.len() == 20 && stem.bytes().all(|b| b.is_ascii_digit());
-    let base_offset = stem.parse().ok().filter(|_| digits)?;
+    let base_offset: i64 = stem.parse().ok().filter(|_| digits)?;
+    if base_offset > BASE_MAX {
+        return None;
+    }
     Some((Offset(base_offset), extension))
 }
 
@@ -289,28 +295,16 @@ impl Segment {
         &self,
         offset: Offset,
         tip: Tip,
-        skip: &dyn Fn(u64) -> Option<u64>,
+        skip: &dyn Fn(u64) -> Option<Tip>,
         wait: Wait,
     ) -> Result<Tip, WalkError> {
         if offset >= tip.end_offset {
             return Ok(tip);
         }
-        let mut position = 0;
-        let walk = HeaderWalk::new(&*self.file, 0, tip, wait);
-        let mut walk = walk.expecting(self.base_offset);
-        if let Some(entry) = self.index.floor_offset(Offset(offset.0 - 1), wait)? {
-            walk.jump(entry.position);
-            position = entry.position;
-            // An index that does not fit the log is not believed.
-            match walk.peek() {
-                Ok(Some((_, header))) if header.last_offset() == entry.last_offset => {}
-                Err(WalkError::Io(error)) => return Err(error.into()),
-                _ => {
-                    walk.jump(0);
-                    position = 0;
-                }
-            }
-        }
+        // Entries of an index that is not in order may be of any place.
+        let entry = self.index.floor_offset(Offset(offset.0 - 1), wait)?;
+        let entry = entry.filter(|entry| entry.last_offset < offset);
+        let (mut walk, mut position) = self.walk_at(entry, tip, wait)?;
         loop {
             if let Some(end) = skip(position) {
                 walk.jump(end);
@@ -323,6 +317,45 @@ impl Segment {
                 Some((at, header)) => position = at + header.size_in_bytes() as u64,
             }
         }
+    }
+
+    /// The batch that an entry of the time index means; `None` where the entry does not fit the log.
+    pub(super) fn time_entry_at(
+        &self,
+        entry: TimeEntry,
+        tip: Tip,
+        skip: &dyn Fn(u64) -> Option<Tip>,
+    ) -> Result<Option<Tip>, WalkError> {
+        let at = self.locate(entry.offset, tip, skip, Wait::Allowed)?;
+        let header = HeaderWalk::new(&*self.file, at.size, tip, Wait::Allowed).peek()?;
+        let fits = |header: &BatchHeader| {
+            header.base_offset <= entry.offset
+                && entry.offset <= header.last_offset()
+                && header.max_timestamp == entry.timestamp
+        };
+        Ok(header.filter(|(_, header)| fits(header)).map(|_| at))
+    }
+
+    /// A walk that begins at the batch of an index entry, and its position; at the segment's
+    /// beginning without an entry, or where the entry does not fit the log.
+    pub(super) fn walk_at(
+        &self,
+        entry: Option<IndexEntry>,
+        tip: Tip,
+        wait: Wait,
+    ) -> Result<(HeaderWalk<'_>, u64), WalkError> {
+        if let Some(entry) = entry {
+            let mut walk = HeaderWalk::new(&*self.file, entry.position, tip, wait);
+            match walk.peek() {
+                Ok(Some((position, header))) if header.last_offset() == entry.last_offset => {
+                    return Ok((walk, position));
+                }
+                Err(WalkError::Io(error)) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        let walk = HeaderWalk::new(&*self.file, 0, tip, wait);
+        Ok((walk.expecting(self.base_offset), 0))
     }
 
     /// Raises the mark below which the file may not be cut. False when the segment was retired

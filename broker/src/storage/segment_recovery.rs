@@ -8,7 +8,7 @@ use proto::record::BatchHeader;
 
 use super::damage::DamagedRange;
 use super::disk::DiskFile;
-use super::header_walk::HeaderWalk;
+use super::header_walk::{HeaderWalk, WalkError};
 use super::offset_index::IndexEntry;
 use super::scan::Scan;
 use super::segment::{Segment, Tip};
@@ -74,12 +74,21 @@ pub(super) fn resume_by_index(
                 newest = newer(newest, &header);
             }
             Ok(None) => break,
-            Err(super::header_walk::WalkError::Io(error)) => return Err(error),
+            Err(WalkError::Io(error)) => return Err(error),
             _ => return Ok(false),
         }
     }
     if expected.next_base.is_some_and(|next| next != tip.end_offset) {
         return Ok(false);
+    }
+    // Retention and look-ups by time go by the newest record: an entry that says something else
+    // than the log would delete a segment too early.
+    if let Some(entry) = segment.times.last()? {
+        match segment.time_entry_at(entry, tip, &|_| None) {
+            Ok(Some(_)) => {}
+            Err(WalkError::Io(error)) => return Err(error),
+            _ => return Ok(false),
+        }
     }
     segment.resume(tip, newest, now_ms);
     restore_append_times(segment, expected, now_ms)?;
@@ -120,18 +129,13 @@ fn newer(newest: Option<TimeEntry>, header: &BatchHeader) -> Option<TimeEntry> {
     }
 }
 
-/// Whether a batch can be the next good one behind damage: it begins at or after `after`.
-fn fits(segment: &Segment, header: &BatchHeader, after: Offset, expected: Expectation) -> bool {
-    let relative_end = header.next_offset().0 - segment.base_offset.0;
-    header.base_offset >= after
-        && relative_end <= i64::from(i32::MAX)
-        && expected.next_base.is_none_or(|next| header.next_offset() <= next)
-}
-
 /// Whether a batch follows another. Offsets are dense; the CRC does not cover the base offset, so
 /// that a gap tells of damage.
 fn follows(segment: &Segment, header: &BatchHeader, after: Offset, expected: Expectation) -> bool {
-    header.base_offset == after && fits(segment, header, after, expected)
+    let relative_end = header.next_offset().0 - segment.base_offset.0;
+    header.base_offset == after
+        && relative_end <= i64::from(i32::MAX)
+        && expected.next_base.is_none_or(|next| header.next_offset() <= next)
 }
 
 /// Reads the segment from the index entry before the recovery point (from its beginning when the
@@ -157,14 +161,12 @@ pub(super) fn scan(segment: &Segment, expected: Expectation, now_ms: i64) -> io:
             found.cut = Some(tip.size);
             break;
         }
-        let next = scan.next_good(tip.size, tip.end_offset)?;
-        let next = next.filter(|(_, header)| fits(segment, header, tip.end_offset, expected));
-        let after = match next {
-            Some((size, header)) => Tip { end_offset: header.base_offset, size },
-            None => Tip { end_offset: end_of_damage(tip, expected), size: len },
-        };
+        let until = end_of_damage(tip, expected);
+        let limit = expected.next_base.unwrap_or(whole(segment, len).end_offset);
+        let next = scan.next_vouched(tip, until, limit)?;
+        let after = next.unwrap_or(Tip { end_offset: until, size: len });
         found.damage.push(damage_between(segment, tip, after));
-        tip = after;
+        tip = in_reach(segment, after);
     }
     let due = expected.next_base.unwrap_or(expected.recovery_point);
     if found.cut.is_none() && tip.end_offset < due {
@@ -173,13 +175,18 @@ pub(super) fn scan(segment: &Segment, expected: Expectation, now_ms: i64) -> io:
         } else {
             let after = Tip { end_offset: due, size: tip.size };
             found.damage.push(damage_between(segment, tip, after));
-            tip = after;
+            tip = in_reach(segment, after);
         }
     }
     let newest = segment.newest();
     segment.resume(tip, newest, now_ms);
     restore_append_times(segment, expected, now_ms)?;
     Ok(found)
+}
+
+/// A hole may reach further than the relative offsets of a segment; readers go by the range then.
+fn in_reach(segment: &Segment, tip: Tip) -> Tip {
+    Tip { end_offset: tip.end_offset.min(segment.base_offset.plus(i64::from(i32::MAX))), ..tip }
 }
 
 /// Where to begin: at a batch whose index entry is right, at or before the recovery point, with
@@ -189,8 +196,11 @@ fn scan_start(segment: &Segment, expected: Expectation) -> io::Result<Tip> {
     if !segment.index.is_in_order()? || !segment.times.is_in_order()? {
         return Ok(beginning);
     }
+    // Nothing at or above the next segment's beginning is of this one.
+    let before_next = expected.next_base.map_or(Offset(i64::MAX), |next| Offset(next.0 - 1));
+    let from = expected.recovery_point.min(before_next);
     let Some(IndexEntry { last_offset, position }) =
-        segment.index.floor_offset(expected.recovery_point, Wait::Allowed)?
+        segment.index.floor_offset(from, Wait::Allowed)?
     else {
         return Ok(beginning);
     };
@@ -202,6 +212,16 @@ fn scan_start(segment: &Segment, expected: Expectation) -> io::Result<Tip> {
         }
         _ => Ok(beginning),
     }
+}
+
+/// Whether a range that was found damaged before still is, and the log still goes on behind it.
+pub(super) fn is_still_damaged(segment: &Segment, range: DamagedRange) -> io::Result<bool> {
+    let tip = segment.tip();
+    let mut scan = Scan::new(&*segment.file, tip.size);
+    let good = |batch: Option<BatchHeader>, offset| batch.is_some_and(|b| b.base_offset == offset);
+    let repaired = good(scan.batch_at(range.position)?, range.from) && range.offsets() > 0;
+    let at_end = range.end_position == tip.size && range.to == tip.end_offset;
+    Ok(!repaired && (at_end || good(scan.batch_at(range.end_position)?, range.to)))
 }
 
 /// What damage that reaches to the end of the file covers.

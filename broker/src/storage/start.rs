@@ -295,10 +295,12 @@ fn open_partition(
     let path = folder.join(partition_metadata::FILE_NAME);
     let stored = disk::read_file(disk, &path, SMALL_FILE_MAX).ok();
     let stored = stored.and_then(|bytes| partition_metadata::decode(&bytes));
-    let Some(topic_id) = stored.or(positions.map(|positions| positions.topic_id)) else {
+    // The checkpoint first: it has a checksum, Kafka's text has none, and a line of another topic
+    // goes before a folder of the name is made (`LogDir::forget_other_topic`).
+    let Some(topic_id) = positions.map(|positions| positions.topic_id).or(stored) else {
         return without_id(disk, &folder, partition);
     };
-    if stored.is_none() {
+    if stored != Some(topic_id) {
         replace_file(disk, &path, partition_metadata::encode(topic_id).as_bytes())?;
     }
     // No line in a checkpoint that can be read: the partition is younger than the checkpoint.

@@ -9,7 +9,7 @@ use super::disk::read_fully;
 use super::error::ReadError;
 use super::header_walk::{HeaderWalk, WalkError};
 use super::log::Log;
-use super::segment::Segment;
+use super::segment::{Segment, Tip};
 use super::wait::Wait;
 
 /// A record found by its time.
@@ -43,7 +43,12 @@ impl Log {
                     Ok(Some(found)) => return Ok((found.offset < upto).then_some(found)),
                     // Deleted or replaced meanwhile: nothing wrong with the disk.
                     Err(_) if segment.is_retired() => continue 'again,
-                    Err(error) => return Err(self.read_failed(&error)),
+                    Err(WalkError::Io(error)) => return Err(self.read_failed(&error)),
+                    // Damage that nobody has met yet: searched again behind it.
+                    Err(WalkError::Bad { position, .. }) => {
+                        self.discover(segment, position)?;
+                        continue 'again;
+                    }
                 }
             }
             return Ok(None);
@@ -64,19 +69,23 @@ impl Log {
         segment: &Segment,
         timestamp: i64,
         log_start: Offset,
-    ) -> std::io::Result<Option<TimedOffset>> {
+    ) -> Result<Option<TimedOffset>, WalkError> {
         let tip = segment.tip();
         let damage = self.damage.load();
         let skip = |position| damage::skip(&damage, segment.base_offset, position);
-        let from = segment.times.before(timestamp)?.map_or(segment.base_offset, |e| e.offset);
-        let from = from.max(log_start);
-        let begin = match segment.locate(from, tip, &skip, Wait::Allowed) {
-            Ok(begin) => begin,
-            Err(WalkError::Io(error)) => return Err(error),
-            Err(WalkError::Bad { .. }) => return Ok(None),
+        // An entry that does not fit the log is not believed.
+        let entry = segment.times.before(timestamp)?.filter(|entry| entry.timestamp < timestamp);
+        let begin = entry.map(|entry| segment.time_entry_at(entry, tip, &skip)).transpose()?;
+        let begin = match begin.flatten() {
+            Some(begin) if begin.end_offset >= log_start => begin,
+            _ if segment.base_offset < log_start => {
+                segment.locate(log_start, tip, &skip, Wait::Allowed)?
+            }
+            _ => Tip { end_offset: segment.base_offset, size: 0 },
         };
         let mut position = begin.size;
-        let mut walk = HeaderWalk::new(&*segment.file, position, tip, Wait::Allowed);
+        let walk = HeaderWalk::new(&*segment.file, position, tip, Wait::Allowed);
+        let mut walk = walk.expecting(begin.end_offset);
         loop {
             if let Some(end) = skip(position) {
                 walk.jump(end);
@@ -101,8 +110,8 @@ impl Log {
                         return Ok(Some(TimedOffset { offset, timestamp }));
                     }
                 }
-                Ok(None) | Err(WalkError::Bad { .. }) => return Ok(None),
-                Err(WalkError::Io(error)) => return Err(error),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -9,10 +9,12 @@ use proto::Offset;
 use super::damage;
 use super::disk::{Disk, DiskFile, OpenMode, read_fully, write_fully};
 use super::error::LogError;
+use super::header_walk::WalkError;
 use super::log::{Log, Writer};
 use super::replay;
 use super::segment::{Segment, Tip, file_name};
 use super::segments::position_of;
+use super::verify;
 use super::wait::Wait;
 
 impl Log {
@@ -84,7 +86,12 @@ impl Log {
         }
         let damaged = self.damage.load();
         let skip = |position| damage::skip(&damaged, first.base_offset, position);
-        first.locate(offset, first.tip(), &skip, Wait::Allowed).map_err(io::Error::other)
+        match first.locate(offset, first.tip(), &skip, Wait::Allowed) {
+            Ok(cut) => Ok(cut),
+            Err(WalkError::Io(error)) => Err(error),
+            // Damage before the cut: what follows it cannot be told apart, so it goes as well.
+            Err(WalkError::Bad { position, .. }) => verify::bad_place(first, position, &damaged),
+        }
     }
 
     /// Deletes the later segments from the newest back, then cuts the first.

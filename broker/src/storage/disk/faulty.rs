@@ -211,6 +211,33 @@ impl FaultyDisk {
         self.state.lock().clock = Some(clock);
     }
 
+    /// Every file with its bytes.
+    pub(crate) fn image(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.state.lock();
+        let files = state.names.iter().filter_map(|(path, node)| Some((path, (*node)?)));
+        files.map(|(path, number)| (path.clone(), state.files[&number].data.clone())).collect()
+    }
+
+    /// A disk with these files, all of them durable.
+    pub(crate) fn of_image(folder: &Path, image: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
+        let disk = Self::new(folder);
+        {
+            let state = &mut *disk.state.lock();
+            for (path, bytes) in image {
+                for folder in path.ancestors().skip(1) {
+                    state.names.insert(folder.to_owned(), None);
+                }
+                let number = state.next_file;
+                state.next_file += 1;
+                state.names.insert(path.clone(), Some(number));
+                let (data, durable) = (bytes.clone(), bytes.clone());
+                state.files.insert(number, Contents { data, durable, ..Contents::default() });
+            }
+            state.durable_names = state.names.clone();
+        }
+        disk
+    }
+
     /// Changes what goes wrong.
     pub(crate) fn set_faults(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.state.lock().faults);

@@ -13,6 +13,7 @@ mod model;
 mod open_files;
 mod retention;
 mod sparse_disk;
+mod sweep;
 
 use std::path::Path;
 use std::sync::Arc;
