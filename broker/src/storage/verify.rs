@@ -44,10 +44,14 @@ impl Log {
     /// note of the range between, so that the next try steps over it or says so.
     pub(super) fn discover(&self, segment: &Segment, position: u64) -> Result<(), ReadError> {
         let damage = self.damage.load();
-        let found = bad_place(segment, position, &damage)
-            .and_then(|bad| damage_at(segment, bad, segment.tip()));
-        let range = found.map_err(|error| self.read_failed(&error))?;
-        self.note_or_give_up(segment, range);
+        let bad = bad_place(segment, position, &damage);
+        self.note_damage_at(segment, bad.map_err(|error| self.read_failed(&error))?)
+    }
+
+    /// A batch is known not to hold: takes note of the range from there to the next good one.
+    pub(super) fn note_damage_at(&self, segment: &Segment, bad: Tip) -> Result<(), ReadError> {
+        let range = damage_at(segment, bad, segment.tip());
+        self.note_or_give_up(segment, range.map_err(|error| self.read_failed(&error))?);
         Ok(())
     }
 

@@ -18,11 +18,9 @@ use super::rewrite::{Pass, PassFigures};
 use super::selection::{Extent, Selection};
 use super::state::Trouble;
 use super::swap;
-use crate::storage::damage::DamagedRange;
 use crate::storage::flush::Reach;
 use crate::storage::header_walk::WalkError;
 use crate::storage::log::Log;
-use crate::storage::scan;
 use crate::storage::segment::{Segment, Tip};
 use crate::storage::wait::Wait;
 
@@ -286,17 +284,10 @@ impl Log {
         let Some(segment) = found else {
             return CompactionError::Overtaken;
         };
-        let tip = segment.tip();
-        let next = scan::next_good_batch(&*segment.file, bad.position, tip.size, bad.offset);
-        let next = next.ok().flatten().filter(|next| next.end_offset < tip.end_offset);
-        let next = next.unwrap_or(tip);
-        self.note_damage(DamagedRange {
-            from: bad.offset,
-            to: next.end_offset,
-            segment: bad.segment,
-            position: bad.position,
-            end_position: next.size,
-        });
+        let at = Tip { end_offset: bad.offset, size: bad.position };
+        if let Err(error) = self.note_damage_at(segment, at) {
+            tracing::warn!(partition = %self.partition, %error, "the damage is not looked at");
+        }
         CompactionError::Damaged(bad)
     }
 }
