@@ -68,6 +68,7 @@ metrics! {
     fetch_bytes: Counter, "ottla_fetch_bytes_total", "Bytes of record batches sent.";
     fetch_errors: Counter, "ottla_fetch_errors_total", "Fetch handles refused.";
     fetch_cold_reads: Counter, "ottla_fetch_cold_reads_total", "Fetched ranges that had to come from the disk.";
+    fetch_verifications: Counter, "ottla_fetch_verifications_total", "Batches checked from the disk because a client doubted them.";
     appends: Counter, "ottla_appends_total", "Writes to partitions, each for all requests queued.";
     recoded_batches: Counter, "ottla_recoded_batches_total", "Batches compressed anew because their topic forces a codec.";
     appends_slow: Counter, "ottla_appends_slow_total", "Writes that took longer than 5 ms.";

@@ -17,6 +17,8 @@ pub struct Reader {
     cursor: Cursor,
     /// The epoch it was opened in; a new leader's clients ask anew.
     leader_epoch: LeaderEpoch,
+    /// The batch at the position is checked before it is read.
+    verify: bool,
 }
 
 /// Records that may be sent.
@@ -60,11 +62,22 @@ impl Api {
         let partition = self.partition(topic, id, partition)?;
         let leader_epoch =
             partition.check_leader(leader_epoch).map_err(|error| refusal(&partition, &error))?;
-        Ok(Reader { partition, cursor: Cursor::at(offset), leader_epoch })
+        Ok(Reader { partition, cursor: Cursor::at(offset), leader_epoch, verify: false })
     }
 }
 
 impl Reader {
+    /// Has the batch at the position checked, on a thread that may wait for the disk, before
+    /// anything is read: a client doubts it.
+    pub fn verifying(self) -> Self {
+        Self { verify: true, ..self }
+    }
+
+    /// It was checked.
+    pub fn verified(&mut self) {
+        self.verify = false;
+    }
+
     /// Records from the position on: whole batches of at most `max_bytes`, but at least one. Does
     /// not move the position and never waits for the disk.
     pub fn read(&self, max_bytes: usize) -> Result<Read, Refusal> {
@@ -73,6 +86,9 @@ impl Reader {
             .map_err(|error| refusal(&self.partition, &error))?;
         let limits =
             ReadLimits { max_bytes, upto: self.partition.visible_end(), first_batch_whole: true };
+        if self.verify {
+            return Ok(Read::Cold(self.read_cold(limits)));
+        }
         let log = self.partition.log();
         match log.read(self.cursor, limits, Wait::Never) {
             Ok(slice) if slice.is_empty() => Ok(Read::Nothing),
@@ -87,9 +103,14 @@ impl Reader {
             partition: Arc::clone(&self.partition),
             cursor: self.cursor,
             leader_epoch: self.leader_epoch,
+            verify: self.verify,
         };
         let reading = tokio::task::spawn_blocking(move || {
             let log = reader.partition.log();
+            if reader.verify {
+                let verified = log.verify(reader.cursor.offset());
+                verified.map_err(|error| reader.read_refusal(&error))?;
+            }
             match log.read(reader.cursor, limits, Wait::Allowed) {
                 Ok(slice) => Ok(fetched(log, limits.upto, slice)),
                 Err(error) => Err(reader.read_refusal(&error)),
@@ -144,11 +165,12 @@ impl Reader {
                 text,
                 "begin at the earliest or the latest offset (ListOffsets), as the application wants",
             ),
-            ReadError::Damaged { to, .. } => Refusal::new(
+            ReadError::Damaged { from, to } => Refusal::new(
                 ErrorCode::CorruptMessage,
                 text,
                 format!("the rest of the partition is served: go on at offset {to}"),
-            ),
+            )
+            .with_damage(*from, *to),
             ReadError::WouldBlock | ReadError::Offline(_) | ReadError::OutOfFiles { .. } => {
                 Refusal::new(
                     ErrorCode::KafkaStorageError,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use proto::ErrorCode;
+use proto::{ErrorCode, Offset};
 
 /// A refused item of a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +14,8 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// What to do about it; empty where nothing is to be done.
     pub remedy: Cow<'static, str>,
+    /// Offsets that cannot be read, from the first to the one after the last.
+    pub damaged: Option<(Offset, Offset)>,
 }
 
 impl Refusal {
@@ -23,7 +25,12 @@ impl Refusal {
         message: impl Into<Cow<'static, str>>,
         remedy: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { code, message: message.into(), remedy: remedy.into() }
+        Self { code, message: message.into(), remedy: remedy.into(), damaged: None }
+    }
+
+    /// Names the offsets that cannot be read.
+    pub fn with_damage(self, from: Offset, to: Offset) -> Self {
+        Self { damaged: Some((from, to)), ..self }
     }
 
     /// The name leads to no topic here.

@@ -39,10 +39,12 @@ pub(super) struct FetchStream {
 
 impl FetchStream {
     pub(super) fn new(requests: Requests, services: Arc<Services>) -> Self {
+        let (api, metrics) = (Arc::clone(&services.api), Arc::clone(&services.metrics));
+        let session = FetchSession::new(api, metrics, requests.guard());
         Self {
             requests,
             ahead: VecDeque::new(),
-            session: FetchSession::new(Arc::clone(&services.api), Arc::clone(&services.metrics)),
+            session,
             out: Outbox::default(),
             timer: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
             services,

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::grpc::FrameError;
-use proto::{LeaderEpoch, Offset, v1};
+use proto::{ErrorCode, LeaderEpoch, Offset, v1};
 
 use super::outbox::Outbox;
+use super::watch::StreamGuard;
 use super::wire;
 use crate::api::{Api, ColdRead, Fetched, Read, Reader, Refusal};
 use crate::metrics::Metrics;
@@ -104,6 +105,7 @@ pub(super) enum Progress {
 pub(super) struct FetchSession {
     api: Arc<Api>,
     metrics: Arc<Metrics>,
+    guard: Arc<StreamGuard>,
     bell: Arc<Bell>,
     handles: HashMap<u32, Handle>,
     ready: VecDeque<u32>,
@@ -113,10 +115,11 @@ pub(super) struct FetchSession {
 }
 
 impl FetchSession {
-    pub(super) fn new(api: Arc<Api>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(api: Arc<Api>, metrics: Arc<Metrics>, guard: Arc<StreamGuard>) -> Self {
         Self {
             api,
             metrics,
+            guard,
             bell: Arc::default(),
             handles: HashMap::new(),
             ready: VecDeque::new(),
@@ -190,6 +193,10 @@ impl FetchSession {
             LeaderEpoch(partition.leader_epoch),
             Offset(partition.offset),
         )?;
+        let reader = match partition.verify {
+            true => self.verifying(reader)?,
+            false => reader,
+        };
         let max_bytes = match partition.max_bytes {
             0 => PARTITION_BYTES_DEFAULT,
             bytes => bytes as usize,
@@ -204,6 +211,19 @@ impl FetchSession {
         self.handles.insert(number, handle);
         self.ready.push_back(number);
         Ok(())
+    }
+
+    /// Each check reads from the disk, so a client gets only so many.
+    fn verifying(&self, reader: Reader) -> Result<Reader, Refusal> {
+        if !self.guard.may_verify() {
+            return Err(Refusal::new(
+                ErrorCode::ThrottlingQuotaExceeded,
+                "this connection asks for more checks of batches than the broker makes",
+                "try again after a second",
+            ));
+        }
+        self.metrics.fetch_verifications.one();
+        Ok(reader.verifying())
     }
 
     fn forget(&mut self, number: u32) {
@@ -283,6 +303,7 @@ impl FetchSession {
             let (number, _) = self.reading.swap_remove(index);
             match (outcome, self.handles.get_mut(&number)) {
                 (Ok(fetched), Some(handle)) => {
+                    handle.reader.verified();
                     handle.brought = Some(fetched);
                     handle.standing = Standing::Ready;
                     self.ready.push_back(number);
@@ -440,6 +461,9 @@ fn refused(request_id: u64, handle: u32, refusal: &Refusal) -> v1::FetchResponse
         request_id,
         handle,
         error: Some(wire::error(refusal)),
+        damaged: refusal
+            .damaged
+            .map(|(from, to)| v1::DamagedOffsets { from_offset: from.0, to_offset: to.0 }),
         ..Default::default()
     }
 }

@@ -40,6 +40,11 @@ impl Requests {
         Self::new(body, guard, SMALL_REQUEST_MAX, None)
     }
 
+    /// The request's place in its connection.
+    pub(crate) fn guard(&self) -> Arc<StreamGuard> {
+        Arc::clone(&self.guard)
+    }
+
     /// Reads messages of up to `max` bytes that count against the budget.
     pub(crate) fn counted(
         body: Incoming,

@@ -25,12 +25,26 @@ const MOVING_BYTES: u64 = 64 * 1024;
 /// How many stall times a stream may be stuck on a connection that moves for others.
 const STUCK_FACTOR: u32 = 10;
 
+/// Checks of batches that a peer may ask for at once.
+const VERIFICATIONS_MAX: u64 = 16;
+/// Another one comes after so long.
+const VERIFICATION_MS: u64 = 250;
+
 /// One connection: its bytes, its streams, its last request.
 pub(crate) struct ConnectionWatch {
     start: Instant,
     read: AtomicU64,
     written: AtomicU64,
     streams: Mutex<Streams>,
+    verifications: Mutex<Verifications>,
+}
+
+/// Checks of batches that the peer may still ask for: [`VERIFICATIONS_MAX`] at once, one more every
+/// [`VERIFICATION_MS`].
+struct Verifications {
+    left: u64,
+    /// The moment up to which they were counted.
+    counted: u64,
 }
 
 struct Streams {
@@ -64,6 +78,7 @@ impl ConnectionWatch {
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             streams: Mutex::new(Streams { open: Vec::new(), idle_since: 1 }),
+            verifications: Mutex::new(Verifications { left: VERIFICATIONS_MAX, counted: 1 }),
         })
     }
 
@@ -77,6 +92,17 @@ impl ConnectionWatch {
     /// Milliseconds since the start of the connection, plus one: 0 stands for "not".
     pub(crate) fn now(&self) -> u64 {
         self.start.elapsed().as_millis() as u64 + 1
+    }
+
+    /// Takes one of the peer's checks of a batch, at a moment of the connection's count.
+    fn may_verify(&self, now: u64) -> bool {
+        let mut checks = self.verifications.lock();
+        let more = now.saturating_sub(checks.counted) / VERIFICATION_MS;
+        checks.counted += more * VERIFICATION_MS;
+        checks.left = (checks.left + more).min(VERIFICATIONS_MAX);
+        let may = checks.left > 0;
+        checks.left -= u64::from(may);
+        may
     }
 
     /// Bytes written to the peer so far.
@@ -125,6 +151,11 @@ pub(crate) struct StreamGuard {
 }
 
 impl StreamGuard {
+    /// Whether the peer may have one more batch checked from the disk.
+    pub(crate) fn may_verify(&self) -> bool {
+        self.connection.may_verify(self.connection.now())
+    }
+
     /// From now on the peer has to move.
     pub(crate) fn await_peer(&self) {
         self.stream.awaited_since.store(self.connection.now(), Ordering::Relaxed);
@@ -294,5 +325,15 @@ mod tests {
         drop(stream);
         assert_eq!(judge(&watch, 1, 0), Verdict::Fine);
         assert_eq!(judge(&watch, 601, 0), Verdict::Idle);
+    }
+
+    #[test]
+    fn checks_of_batches_are_so_many_at_once_and_so_many_a_second() {
+        let watch = ConnectionWatch::new();
+        let taken = |now| (0..100).take_while(|_| watch.may_verify(now)).count() as u64;
+        assert_eq!(taken(1), VERIFICATIONS_MAX);
+        assert_eq!(taken(VERIFICATION_MS), 0);
+        assert_eq!(taken(1 + 2 * VERIFICATION_MS), 2);
+        assert_eq!(taken(1_000_000), VERIFICATIONS_MAX);
     }
 }

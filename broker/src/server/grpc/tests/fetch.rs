@@ -7,7 +7,7 @@ use proto::client::{StreamReceiver, StreamSender};
 use proto::record::Batches;
 use proto::v1;
 
-use super::rig::{Server, handle};
+use super::rig::{Server, handle, topic_id};
 use crate::storage::LogConfig;
 
 struct Stream {
@@ -297,4 +297,47 @@ async fn a_directory_that_fails_is_told_to_its_readers() {
     let round = stream.round().await;
     let error = round[0].error.as_ref().unwrap();
     assert_eq!(ErrorCode::from_code(error.code), ErrorCode::KafkaStorageError);
+}
+
+#[tokio::test]
+async fn a_batch_that_a_client_doubts_is_checked_from_the_disk_so_many_times_a_second() {
+    let server = Server::start(&[]).await;
+    server.topic("t", 1, &LogConfig::default());
+    for _ in 0..3 {
+        server.append("t", 0, 4, 10);
+    }
+    let partition = server.rig.partitions.find("t", topic_id("t"), 0).unwrap();
+    let path = partition.log().folder().join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let one = bytes.len() / 3;
+    bytes[one + 100] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+
+    let mut stream = Stream::open(&server).await;
+    let doubted =
+        |number, offset| v1::FetchPartition { verify: true, ..handle(number, "t", offset) };
+    // Nobody has looked: it is sent as it lies. What is right is sent after the check.
+    stream.ask(add(vec![handle(1, "t", 4)], 0)).await;
+    assert_eq!(stream.round().await[0].next_offset, 12);
+    stream.ask(add(vec![doubted(2, 0)], 0)).await;
+    assert!(
+        stream.round().await.iter().any(|message| message.handle == 2 && message.error.is_none())
+    );
+    stream.ask(add(vec![doubted(3, 5)], 0)).await;
+    let answers = stream.round().await;
+    let refused = answers.iter().find(|message| message.handle == 3).unwrap();
+    assert_eq!(refused.error.as_ref().unwrap().code, ErrorCode::CorruptMessage as i32);
+    assert_eq!(refused.damaged, Some(v1::DamagedOffsets { from_offset: 4, to_offset: 8 }));
+    // Later readers are told without asking.
+    stream.ask(add(vec![handle(4, "t", 6)], 0)).await;
+    assert!(stream.round().await.iter().any(|m| m.handle == 4 && m.damaged.is_some()));
+    let ranges = partition.log().damaged();
+    assert_eq!((ranges.len(), ranges[0].from.0, ranges[0].position), (1, 4, one as u64));
+
+    let many = (10..40).map(|number| doubted(number, 8)).collect();
+    stream.ask(add(many, 0)).await;
+    let answers = stream.round().await;
+    let throttled = ErrorCode::ThrottlingQuotaExceeded as i32;
+    let refused = answers.iter().filter(|m| m.error.as_ref().is_some_and(|e| e.code == throttled));
+    assert!((10..=20).contains(&refused.count()), "{}", answers.len());
 }
