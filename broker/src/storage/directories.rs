@@ -45,7 +45,13 @@ impl Identity {
             let (id, broker) = lines.first()?.split_once(' ')?;
             Some(Self { id: id.parse().ok()?, broker: broker.parse().ok()? })
         };
-        decode().map(Some).ok_or_else(|| {
+        let decoded = decode();
+        if decoded.is_none() && !has_file(disk, folder, HOMES) {
+            // The only directory of its broker: nobody asks for its id, and it gets another one.
+            tracing::warn!(dir = %folder.display(), "the file `directory` was damaged, written anew");
+            return Ok(None);
+        }
+        decoded.map(Some).ok_or_else(|| {
             let text = "the file `directory`, which says whose it is, cannot be read";
             io::Error::new(io::ErrorKind::InvalidData, text)
         })
@@ -56,6 +62,10 @@ impl Identity {
         let text = checked_text::encode(&[format!("{} {}", self.id, self.broker)]);
         replace_file(disk, &folder.join(DIRECTORY), text.as_bytes())
     }
+}
+
+fn has_file(disk: &dyn Disk, folder: &Path, name: &str) -> bool {
+    disk.list(folder).is_ok_and(|entries| entries.iter().any(|entry| entry.name == name))
 }
 
 /// Which partition is in which directory.
