@@ -225,6 +225,8 @@ async fn open_logs(
         mmap_bytes: config.mmap_bytes,
         mmap_count: map_count_max(),
         open_files: open_files(config),
+        free_mark: config.free_mark,
+        recovery_threads: config.recovery_threads,
         retention_check: config.retention_check_interval,
         cleaner: config.cleaner.clone(),
         delete_delay: config.delete_delay,

@@ -274,7 +274,7 @@ fn append_refusal(error: &AppendError) -> Refusal {
         AppendError::Offline(_) => {
             Refusal::new(ErrorCode::KafkaStorageError, text, "check the broker's disk and its log")
         }
-        AppendError::DiskFull { .. } => Refusal::new(
+        AppendError::DiskFull { .. } | AppendError::LowSpace { .. } => Refusal::new(
             ErrorCode::KafkaStorageError,
             text,
             "retry: producing goes on by itself when there is space",

@@ -71,6 +71,10 @@ keys! {
     // Where and how partitions are stored. Topics override what has a topic-level key.
     "log.dirs" Kind::Paths, ".ottla/broker",
         "Directories for partitions; a new partition goes to the one with the fewest.";
+    "log.min.free.bytes" int(0, FOREVER), "1073741824",
+        "Bytes that are to stay free on the file system of a log directory: below, produce to its partitions is refused while reads, retention and administration go on, until there is a quarter more. The smaller of this and log.min.free.percent counts; 0 leaves this one out.";
+    "log.min.free.percent" int(0, 99), "5",
+        "The same as hundredths of the file system; 0 leaves this one out, both 0: produce goes on until the disk is full.";
     "log.segment.bytes" int(1_024, 2_147_483_647), "1073741824",
         "Bytes after which a partition starts a new segment (topic: segment.bytes).";
     "log.roll.ms" int(1, FOREVER), "604800000",
@@ -137,6 +141,8 @@ keys! {
         "Most bytes that cleaners read and write in a second, all threads together. A whole number, unlike Kafka's.";
     "log.mmap.bytes" int(0, FOREVER), "4294967296",
         "Bytes of segments mapped for fetches at one time, over all partitions. Mapped pages are page cache, not memory of the process.";
+    "num.recovery.threads.per.data.dir" int(1, 256), "4",
+        "Threads that open and check the partitions of each log directory at start, and close them at the end. Directories are worked on side by side.";
     "log.open.files.max" int(0, 10_000_000), "0",
         "Files of segments kept open at one time, over all partitions; others are opened when they are read. Files with unflushed records stay open beyond it. 0: what the limit on open files leaves beside max.connections, at least half of it, at most 32768.";
     "message.max.bytes" int(1_024, 1_073_741_824), "1048588",

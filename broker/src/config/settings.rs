@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::load::{Origin, Values};
 use crate::storage::CleanerConfig;
+use crate::storage::FreeMark;
 
 /// Everything a broker is told at start.
 #[derive(Debug, Clone)]
@@ -29,6 +30,10 @@ pub struct BrokerConfig {
     pub cleaner: CleanerConfig,
     /// `log.open.files.max`; 0: [`open_files_max`] says.
     pub open_files: usize,
+    /// `log.min.free.bytes` and `log.min.free.percent`.
+    pub free_mark: FreeMark,
+    /// `num.recovery.threads.per.data.dir`.
+    pub recovery_threads: usize,
     /// `auto.create.topics.enable`.
     pub auto_create_topics: bool,
     /// The registry.
@@ -135,6 +140,11 @@ impl BrokerConfig {
             retention_check_interval: values.millis("log.retention.check.interval.ms"),
             delete_delay: values.millis("log.segment.delete.delay.ms"),
             mmap_bytes: values.int("log.mmap.bytes").unsigned_abs(),
+            free_mark: FreeMark {
+                bytes: values.int("log.min.free.bytes").unsigned_abs(),
+                percent: values.int("log.min.free.percent") as u8,
+            },
+            recovery_threads: values.int("num.recovery.threads.per.data.dir") as usize,
             open_files: values.int("log.open.files.max") as usize,
             cleaner: cleaner_config(values),
             auto_create_topics: values.flag("auto.create.topics.enable"),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::metrics::Metrics;
 use crate::replication::{Partition, PartitionSet};
-use crate::storage::DamagedRange;
+use crate::storage::{DamagedRange, DirectoryState};
 
 /// The page.
 pub(super) fn render(metrics: &Metrics, partitions: &PartitionSet) -> String {
@@ -15,6 +15,7 @@ pub(super) fn render(metrics: &Metrics, partitions: &PartitionSet) -> String {
         page.line(name, "", value);
     });
     storage(&mut page, partitions);
+    directories(&mut page, partitions);
     cleaner(&mut page, partitions);
     process(&mut page);
     let mut all = partitions.all();
@@ -175,6 +176,34 @@ fn cleaner(page: &mut Page, partitions: &PartitionSet) {
         let name = format!("ottla_log_cleaner_{name}");
         page.head(&name, "gauge", help);
         page.line(&name, "", value);
+    }
+}
+
+/// Each log directory: its room and its state.
+fn directories(page: &mut Page, partitions: &PartitionSet) {
+    type Value = fn(&DirectoryState) -> i64;
+    let figures: [(&str, &str, Value); 4] = [
+        ("ottla_log_directory_free_bytes", "Bytes free on its file system.", |dir| {
+            dir.space.free as i64
+        }),
+        ("ottla_log_directory_total_bytes", "Bytes of its file system.", |dir| {
+            dir.space.total as i64
+        }),
+        (
+            "ottla_log_directory_low",
+            "1 while produce is refused because the disk is almost full.",
+            |dir| i64::from(dir.low),
+        ),
+        ("ottla_log_directory_offline", "1 when it failed.", |dir| i64::from(dir.failed.is_some())),
+    ];
+    let directories = partitions.logs().describe(|_| false);
+    for (name, help, value) in figures {
+        page.head(name, "gauge", help);
+        for directory in &directories {
+            let path = directory.path.display().to_string();
+            let path = path.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            page.line(name, &format!("{{directory=\"{path}\"}}"), value(directory));
+        }
     }
 }
 

@@ -187,7 +187,20 @@ impl<'a> Appending<'_, 'a> {
             }
             header.check_produced()?;
         }
-        Ok(())
+        self.check_room()
+    }
+
+    /// Whether the disk has room for more than what is to stay free.
+    fn check_room(&self) -> Result<(), AppendError> {
+        let dir = &self.log.dir;
+        if !dir.room.is_low() {
+            return Ok(());
+        }
+        Err(AppendError::LowSpace {
+            partition: self.log.partition.clone(),
+            free: dir.room.space().free,
+            mark: dir.room.mark(),
+        })
     }
 
     fn check_failure(&self) -> Result<(), Offline> {
@@ -294,6 +307,9 @@ impl<'a> Appending<'_, 'a> {
         log.log_end.store(group.end.end_offset.0, Ordering::Release);
         log.appended_bytes.fetch_add(group.bytes(), Ordering::Relaxed);
         log.flush.count(records);
+        if log.dir.room.appended(group.bytes()) {
+            log.dir.look_for_room(&*log.context.disk);
+        }
         writer.epochs_dirty |= new_epoch;
         if group.end.size - writer.written_back >= WRITE_BACK_BYTES {
             let from = writer.written_back;

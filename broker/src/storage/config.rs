@@ -7,6 +7,8 @@ use std::time::Duration;
 
 pub use proto::record::{Compression, TimestampType};
 
+use super::room::FreeMark;
+
 /// When appended bytes are forced to stable storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FlushPolicy {
@@ -165,6 +167,10 @@ pub struct LogSetConfig {
     pub mmap_count: usize,
     /// Segments' files kept open, over all logs (`log.open.files.max`).
     pub open_files: usize,
+    /// What is to stay free of a directory's file system: below it appends are refused.
+    pub free_mark: FreeMark,
+    /// How often the room on the disks is looked at.
+    pub space_check: Duration,
     /// A mapping unused for this long goes.
     pub mmap_idle: Duration,
     /// How often retention looks (`log.retention.check.interval.ms`).
@@ -237,6 +243,8 @@ impl LogSetConfig {
             log: LogConfig::default(),
             mmap_bytes: 4 << 30,
             mmap_count: 16_384,
+            free_mark: FreeMark { bytes: 1 << 30, percent: 5 },
+            space_check: Duration::from_secs(1),
             open_files: 4096,
             mmap_idle: Duration::from_secs(10),
             retention_check: Duration::from_secs(60),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proto::{Offset, TopicId, TopicPartition};
 
 use super::damage::DamagedRange;
+use super::disk::Space;
 use super::log::Log;
 use super::log_set::LogSet;
 
@@ -17,6 +18,10 @@ pub struct DirectoryState {
     pub path: PathBuf,
     /// Why it is offline, if so.
     pub failed: Option<String>,
+    /// Room on its file system, as last seen; zeros where it could not be asked.
+    pub space: Space,
+    /// Whether produce is refused for want of room.
+    pub low: bool,
     /// Its logs, by partition.
     pub logs: Vec<LogState>,
 }
@@ -76,12 +81,16 @@ impl LogSet {
             DirectoryState {
                 path: open.dir.path.clone(),
                 failed: open.dir.failed().map(str::to_owned),
+                space: open.dir.room.space(),
+                low: open.dir.room.is_low(),
                 logs,
             }
         };
         let unusable = self.inner.unusable.iter().map(|(path, why)| DirectoryState {
             path: path.clone(),
             failed: Some(why.clone()),
+            space: Space::default(),
+            low: false,
             logs: self.absent_in(path, &wanted),
         });
         self.inner.dirs.iter().map(describe).chain(unusable).collect()

@@ -35,6 +35,20 @@ pub enum AppendError {
         /// Which.
         partition: TopicPartition,
     },
+    /// The disk is almost full: the rest is for what frees space. Passes by itself.
+    #[error(
+        "the disk of partition {partition} is almost full: {free} bytes are free, {mark} are to stay \
+         so (log.min.free.bytes, log.min.free.percent); shorten retention, delete topics \
+         or add space: producing goes on by itself then"
+    )]
+    LowSpace {
+        /// Which.
+        partition: TopicPartition,
+        /// As last seen.
+        free: u64,
+        /// What is to stay free.
+        mark: u64,
+    },
     /// The process has no descriptor left to open the segment with. Passes by itself.
     #[error(
         "no file of partition {partition} can be opened: the process has as many files open as it \

@@ -24,9 +24,19 @@ struct Agenda {
     checkpoint: Duration,
     retention: Duration,
     unmap: Duration,
+    space: Duration,
     /// Folders of deleted partitions.
     doomed: Vec<(Duration, PathBuf)>,
     stopping: bool,
+}
+
+/// What is to be done now.
+struct Due {
+    checkpoint: bool,
+    retention: bool,
+    unmap: bool,
+    space: bool,
+    doomed: Vec<PathBuf>,
 }
 
 impl Housekeeping {
@@ -35,6 +45,7 @@ impl Housekeeping {
             checkpoint: now + config.checkpoint,
             retention: now + config.retention_check,
             unmap: now + config.mmap_idle / 2,
+            space: now + config.space_check,
             doomed: doomed.into_iter().map(|path| (now + DOOMED_AT_START, path)).collect(),
             stopping: false,
         };
@@ -72,8 +83,8 @@ impl Housekeeping {
         }
     }
 
-    /// Takes what is due off the agenda: checkpoint, retention, unmapping, folders.
-    fn take_due(&self, now: Duration, config: &LogSetConfig) -> (bool, bool, bool, Vec<PathBuf>) {
+    /// Takes what is due off the agenda.
+    fn take_due(&self, now: Duration, config: &LogSetConfig) -> Due {
         let mut agenda = self.shared.0.lock();
         let take = |due: &mut Duration, every: Duration| {
             let is_due = *due <= now;
@@ -86,12 +97,13 @@ impl Housekeeping {
         let retention = take(&mut agenda.retention, config.retention_check);
         let unmap = take(&mut agenda.unmap, config.mmap_idle / 2);
         let doomed = agenda.doomed.extract_if(.., |d| d.0 <= now).map(|d| d.1).collect();
-        (checkpoint, retention, unmap, doomed)
+        let space = take(&mut agenda.space, config.space_check);
+        Due { checkpoint, retention, unmap, space, doomed }
     }
 
     fn next(&self) -> Duration {
         let agenda = self.shared.0.lock();
-        agenda.checkpoint.min(agenda.retention).min(agenda.unmap)
+        agenda.checkpoint.min(agenda.retention).min(agenda.unmap).min(agenda.space)
     }
 }
 
@@ -118,18 +130,23 @@ impl LogSet {
 /// Does what is due; returns when to come back.
 fn run_due(inner: &Inner) -> Duration {
     let now = inner.context.clock.elapsed();
-    let (checkpoint_due, retention_due, unmap_due, doomed) =
-        inner.housekeeping.take_due(now, &inner.config);
-    if checkpoint_due {
+    let mut due = inner.housekeeping.take_due(now, &inner.config);
+    if due.space {
+        let dirs = inner.dirs.iter().map(|open| &open.dir).filter(|dir| dir.failed().is_none());
+        let filled = dirs.filter(|dir| dir.look_for_room(&*inner.context.disk)).count();
+        // At once: it is what makes room.
+        due.retention |= filled > 0;
+    }
+    if due.checkpoint {
         checkpoint(inner);
     }
-    if retention_due || unmap_due {
+    if due.retention || due.unmap {
         let logs: Vec<Arc<Log>> = inner.logs.read().values().cloned().collect();
         for log in logs.iter().filter(|log| log.offline().is_none()) {
-            if retention_due {
+            if due.retention {
                 retain(inner, log);
             }
-            if unmap_due {
+            if due.unmap {
                 for segment in log.segments.load().iter() {
                     segment.maps.remove_idle(now, inner.config.mmap_idle);
                 }
@@ -138,7 +155,7 @@ fn run_due(inner: &Inner) -> Duration {
         inner.context.maps.sweep();
         inner.context.files.make_room(0);
     }
-    for folder in doomed {
+    for folder in due.doomed {
         match inner.context.disk.remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(folder = %folder.display(), %error, "deleted partition's files stay");

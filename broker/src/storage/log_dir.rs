@@ -16,6 +16,7 @@ use super::disk::{self, Disk, replace_file};
 use super::flush::Flusher;
 use super::log::Log;
 use super::positions_checkpoint::{self, Positions};
+use super::room::{FreeMark, Room};
 
 /// A log directory. Once failed it stays so until the broker starts anew.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(super) struct LogDir {
     pub(super) flusher: Flusher,
     /// Up to where its logs are clean.
     pub(super) cleaned: CleanerCheckpoint,
+    pub(super) room: Room,
     failed: OnceLock<String>,
     logs: Mutex<Vec<Weak<Log>>>,
     /// Lines of partitions that could not be opened, and why: kept for the day they can.
@@ -34,12 +36,13 @@ pub(super) struct LogDir {
 }
 
 impl LogDir {
-    pub(super) fn new(path: &Path, id: Uuid, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(super) fn new(path: &Path, id: Uuid, mark: FreeMark, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             path: path.to_owned(),
             id,
             flusher: Flusher::new(clock),
             cleaned: CleanerCheckpoint::default(),
+            room: Room::new(mark),
             failed: OnceLock::new(),
             logs: Mutex::default(),
             kept: Mutex::default(),
@@ -110,6 +113,23 @@ impl LogDir {
         let mut logs = self.logs.lock();
         logs.retain(|log| log.strong_count() > 0);
         logs.push(log.me.clone());
+    }
+
+    /// Asks how much room there is. True when there is too little and it was not known before.
+    pub(super) fn look_for_room(&self, disk: &dyn Disk) -> bool {
+        let Ok(space) = disk.space(&self.path) else { return false };
+        let changed = self.room.update(space);
+        let (dir, free, mark) = (self.path.display(), space.free, self.room.mark());
+        match changed {
+            Some(true) => tracing::error!(
+                %dir, free, mark,
+                "the disk is almost full: produce is refused until a quarter more than the mark is \
+                 free; retention, reads and administration go on"
+            ),
+            Some(false) => tracing::warn!(%dir, free, mark, "there is room again, produce goes on"),
+            None => {}
+        }
+        changed == Some(true)
     }
 
     /// Looks whether the directory is still the one it was: takes it offline where its disk was

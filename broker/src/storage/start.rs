@@ -33,6 +33,7 @@ use super::positions_checkpoint::{self, Positions};
 use super::producer_state::ProducerBudget;
 use super::recovery::{self, RecoveryReport, Source};
 use super::retention::RetentionCounters;
+use super::room::FreeMark;
 use super::segment::file_name;
 
 const CLEAN_STOP: &str = "clean-stop";
@@ -94,7 +95,7 @@ pub(super) fn open(
     let mut found = Vec::new();
     for entered in std::mem::take(&mut entrance.entered) {
         let path = entered.path.clone();
-        match open_dir(&context, entered) {
+        match open_dir(&context, entered, config.free_mark) {
             Ok(dir) => found.push(dir),
             Err(error) => {
                 tracing::error!(dir = %path.display(), %error, "log directory cannot be used");
@@ -171,7 +172,7 @@ fn note_homes(disk: &dyn Disk, config: &LogSetConfig, started: &mut Started) {
     }
 }
 
-fn open_dir(context: &Context, entered: Entered) -> std::io::Result<FoundDir> {
+fn open_dir(context: &Context, entered: Entered, mark: FreeMark) -> std::io::Result<FoundDir> {
     let Entered { path, lock, id } = entered;
     let (disk, path) = (&*context.disk, path.as_path());
     let entries = disk.list(path)?;
@@ -199,7 +200,8 @@ fn open_dir(context: &Context, entered: Entered) -> std::io::Result<FoundDir> {
     }
     replace_file(disk, &path.join(BOOT), checked_text::encode(&[&boot_id]).as_bytes())?;
     disk.sync_dir(path)?;
-    let dir = LogDir::new(path, id, context.clock.clone());
+    let dir = LogDir::new(path, id, mark, context.clock.clone());
+    dir.look_for_room(disk);
     let open = OpenDir { dir, _lock: lock };
     Ok(FoundDir { open, clean, same_boot, positions, partitions, doomed })
 }

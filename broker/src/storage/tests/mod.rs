@@ -9,6 +9,7 @@ mod dump;
 mod faults;
 mod indexes;
 mod lifecycle;
+mod low_space;
 mod model;
 mod open_files;
 mod retention;
