@@ -7,7 +7,10 @@
 //! is over: what follows a batch that does not hold cannot be trusted to begin at a batch.
 
 use bytes::Bytes;
-use proto::record::{Batch, BatchDecoder, BatchError, BatchHeader, ChunkedBatches, HEADER_LEN};
+use proto::record::{
+    Batch, BatchDecoder, BatchError, BatchHeader, ChunkedBatches, DecompressError, HEADER_LEN,
+    RecordError,
+};
 use proto::{Offset, TopicPartition};
 
 use crate::record::RecordBatch;
@@ -64,7 +67,7 @@ impl Decoder {
             }
             let decoded = open
                 .decode(&header, bytes.slice(HEADER_LEN..))
-                .map_err(|error| self.damage(Some(next), &error))?;
+                .map_err(|error| self.unreadable(next, &error))?;
             let batch = RecordBatch::new(self.partition.clone(), bytes, decoded, self.wanted);
             self.wanted = next;
             return Ok(Some(batch));
@@ -80,6 +83,14 @@ impl Decoder {
         let batch =
             if self.check_crcs { Batch::parse(bytes) } else { Batch::parse_without_crc(bytes) }?;
         Ok(batch.header().clone())
+    }
+
+    fn unreadable(&self, next: Offset, error: &RecordError) -> Damage {
+        let mut damage = self.damage(Some(next), error);
+        if let RecordError::Compressed { source: DecompressError::TooLarge { .. }, .. } = error {
+            damage.why += " (or raise batch.decompressed.max.bytes to read it)";
+        }
+        damage
     }
 
     fn damage(&self, resume_at: Option<Offset>, error: &dyn std::error::Error) -> Damage {
@@ -171,7 +182,7 @@ mod tests {
             assert!(decoder.next_batch(&mut open).unwrap().is_some());
             let damage = decoder.next_batch(&mut open).unwrap_err();
             assert_eq!((damage.offset, damage.resume_at), (Offset(7), Some(Offset(12))));
-            for part in ["offsets 7 to 11", codec.name(), "10000 bytes"] {
+            for part in ["offsets 7 to 11", codec.name(), "10000 bytes", "batch.decompressed"] {
                 assert!(damage.why.contains(part), "{}", damage.why);
             }
         }

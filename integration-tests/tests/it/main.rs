@@ -3,6 +3,7 @@
 //! Tests marked `ignore` take minutes; `integration-tests/run --long` has them.
 
 mod admin;
+mod compression;
 mod dev;
 mod dump_log;
 mod durability;
