@@ -217,5 +217,6 @@ fn fetch_partition(handle: u32, want: &Want, config: &ConsumerConfig) -> v1::Fet
         offset: want.offset.0,
         leader_epoch: want.epoch.0,
         max_bytes: config.max_partition_fetch_bytes,
+        verify: false,
     }
 }
