@@ -281,10 +281,13 @@ impl Consumer {
 
     /// Takes up to `max.poll.records` records, waiting at most `timeout` for the first.
     ///
+    /// With `on.damage=stop` it fails where it comes to offsets that cannot be read
+    /// ([`ConsumerError::Damaged`]), once; that partition stands still until a seek.
+    ///
     /// Records count as handled, and are committed automatically, when the next poll begins.
     pub fn poll(&mut self, timeout: Duration) -> Result<Polled<Record>, ConsumerError> {
         let deadline = Instant::now() + timeout;
-        let mut polled = self.begin_poll();
+        let mut polled = self.begin_poll()?;
         loop {
             self.hand_out_rest(&mut polled.items);
             if polled.items.len() >= self.control.shared.config.max_poll_records {
@@ -300,7 +303,7 @@ impl Consumer {
 
     /// The same for a task; waits without end for the first record or event.
     pub async fn poll_async(&mut self) -> Result<Polled<Record>, ConsumerError> {
-        let mut polled = self.begin_poll();
+        let mut polled = self.begin_poll()?;
         loop {
             self.hand_out_rest(&mut polled.items);
             if polled.items.len() >= self.control.shared.config.max_poll_records {
@@ -321,7 +324,7 @@ impl Consumer {
         timeout: Duration,
     ) -> Result<Polled<RecordBatch>, ConsumerError> {
         let deadline = Instant::now() + timeout;
-        let mut polled = self.begin_poll();
+        let mut polled = self.begin_poll()?;
         let mut bytes = 0;
         loop {
             let wait = if polled.is_empty() { Wait::Until(deadline) } else { Wait::No };
@@ -348,10 +351,14 @@ impl Consumer {
     }
 
     /// What the last poll handed out is done; an event held back comes first now.
-    fn begin_poll<T>(&mut self) -> Polled<T> {
+    fn begin_poll<T>(&mut self) -> Result<Polled<T>, ConsumerError> {
         self.settle();
         self.reader_queue();
-        Polled::new(self.after.take().into_iter().map(InOrder::tell).collect())
+        let after = self.after.take().filter(|event| !event.is_stale());
+        if let Some(failure) = after.as_ref().and_then(InOrder::failure) {
+            return Err(failure);
+        }
+        Ok(Polled::new(after.into_iter().map(InOrder::tell).collect()))
     }
 
     fn settle(&mut self) {
@@ -387,7 +394,10 @@ impl Consumer {
                 self.rest = Some(rest);
                 Ok(false)
             }
-            Taken::Event(event) if polled.items.is_empty() => {
+            Taken::Event(event) if polled.is_empty() && event.failure().is_some() => {
+                event.failure().map_or(Ok(true), Err)
+            }
+            Taken::Event(event) if polled.items.is_empty() && event.failure().is_none() => {
                 polled.events.push(event.tell());
                 Ok(false)
             }

@@ -1,9 +1,11 @@
 //! Divides what one fetch answer brought into batches to deliver.
 //!
-//! Accepts gaps in offsets (compaction, control batches, damaged ranges), never a step back: a
-//! batch that ends at or below the wanted offset is skipped, so are control batches and the empty
-//! ones that compaction leaves. Each only once its checksum holds: a damaged header must not make
-//! records disappear. Compressed records are decompressed here, bounded. After an error the answer
+//! Batches follow each other from the wanted offset to the end that the broker told, without a gap:
+//! checksums do not cover base offsets, so that one that is out of place tells of damage. (What
+//! compaction removed is covered by empty batches; what is damaged, the broker answers with an
+//! error.) Inside a batch offsets may be missing. A batch that ends at or below the wanted offset is
+//! skipped, so are control batches and empty ones. Each only once its checksum holds: a damaged
+//! header must not make records disappear. Compressed records are decompressed here, bounded. After an error the answer
 //! is over: what follows a batch that does not hold cannot be trusted to begin at a batch.
 
 use bytes::Bytes;
@@ -21,6 +23,10 @@ pub(crate) struct Decoder {
     partition: TopicPartition,
     batches: ChunkedBatches,
     wanted: Offset,
+    /// Where the next batch begins, once one was taken.
+    next: Option<Offset>,
+    /// The offset after the last batch, as the broker told.
+    until: Offset,
     check_crcs: bool,
 }
 
@@ -32,17 +38,21 @@ pub(crate) struct Damage {
     /// Where the next batch would begin, if the damaged one's header holds.
     pub(crate) resume_at: Option<Offset>,
     pub(crate) why: String,
+    /// The bytes do not hold, which the wire may have done; else they hold and cannot be read.
+    pub(crate) is_doubtful: bool,
 }
 
 impl Decoder {
-    /// Over the chunks of one answer of `partition`, fetched from `wanted` on.
+    /// Over the chunks of one answer of `partition`, fetched from `wanted` on, up to `until`.
     pub(crate) fn new(
         partition: TopicPartition,
         chunks: Vec<Bytes>,
         wanted: Offset,
+        until: Offset,
         check_crcs: bool,
     ) -> Self {
-        Self { partition, batches: ChunkedBatches::new(chunks), wanted, check_crcs }
+        let batches = ChunkedBatches::new(chunks);
+        Self { partition, batches, wanted, next: None, until, check_crcs }
     }
 
     /// The next batch that has something to deliver, its records decompressed by `open`; `None` at
@@ -53,13 +63,16 @@ impl Decoder {
     ) -> Result<Option<RecordBatch>, Damage> {
         loop {
             let chunked = match self.batches.next() {
+                None if self.wanted < self.until => return Err(self.ends_early()),
                 None => return Ok(None),
-                Some(Err(error)) => return Err(self.damage(None, &error)),
+                Some(Err(error)) => return Err(self.doubt(None, &error)),
                 Some(Ok(chunked)) => chunked,
             };
+            self.check_place(&chunked.header)?;
             let next = chunked.header.next_offset();
             let bytes = chunked.into_bytes();
-            let header = self.check(&bytes).map_err(|error| self.damage(Some(next), &error))?;
+            let header = self.check(&bytes).map_err(|error| self.doubt(Some(next), &error))?;
+            self.next = Some(next);
             let is_empty = header.record_count == 0 || header.attributes.is_control();
             if next <= self.wanted || is_empty {
                 self.wanted = self.wanted.max(next);
@@ -85,16 +98,34 @@ impl Decoder {
         Ok(batch.header().clone())
     }
 
+    /// What holds and cannot be opened all the same.
     fn unreadable(&self, next: Offset, error: &RecordError) -> Damage {
-        let mut damage = self.damage(Some(next), error);
+        let mut damage = Damage { is_doubtful: false, ..self.doubt(Some(next), error) };
         if let RecordError::Compressed { source: DecompressError::TooLarge { .. }, .. } = error {
             damage.why += " (or raise batch.decompressed.max.bytes to read it)";
         }
         damage
     }
 
-    fn damage(&self, resume_at: Option<Offset>, error: &dyn std::error::Error) -> Damage {
-        Damage { offset: self.wanted, resume_at, why: error.to_string() }
+    /// A batch begins where the one before it ended; the first where something is wanted of it.
+    fn check_place(&self, header: &BatchHeader) -> Result<(), Damage> {
+        let begin = header.base_offset;
+        let fits = self.next.map_or(begin <= self.wanted, |next| begin == next);
+        if fits && header.next_offset() <= self.until {
+            return Ok(());
+        }
+        let (last, expected) = (header.last_offset(), self.next.unwrap_or(self.wanted));
+        let why = format!("a batch of offsets {begin} to {last} where {expected} is to follow");
+        Err(Damage { offset: self.wanted, resume_at: None, why, is_doubtful: true })
+    }
+
+    fn ends_early(&self) -> Damage {
+        let why = format!("the answer has no batch up to {}, which it tells to reach", self.until);
+        Damage { offset: self.wanted, resume_at: None, why, is_doubtful: true }
+    }
+
+    fn doubt(&self, resume_at: Option<Offset>, error: &dyn std::error::Error) -> Damage {
+        Damage { offset: self.wanted, resume_at, why: error.to_string(), is_doubtful: true }
     }
 }
 
@@ -118,14 +149,17 @@ mod tests {
     }
 
     fn decoder(bytes: Vec<Bytes>, wanted: i64) -> Decoder {
-        Decoder::new(TopicPartition::new("t", 0), bytes, Offset(wanted), true)
+        let mut until = wanted;
+        for batch in ChunkedBatches::new(bytes.clone()).map_while(Result::ok) {
+            until = until.max(batch.header.next_offset().0);
+        }
+        Decoder::new(TopicPartition::new("t", 0), bytes, Offset(wanted), Offset(until), true)
     }
 
     proptest! {
         #[test]
         fn any_chunking_gives_the_same_records(
             sizes in prop::collection::vec(1usize..6, 1..6),
-            gaps in prop::collection::vec(0i64..3, 6),
             codec in 0usize..5,
             wanted in 0i64..40,
             cut in 1usize..200,
@@ -133,8 +167,7 @@ mod tests {
             let mut whole = Vec::new();
             let mut expected = Vec::new();
             let mut offset = 0;
-            for (size, gap) in sizes.iter().zip(&gaps) {
-                offset += gap;
+            for size in &sizes {
                 let codec = Compression::ALL[codec];
                 whole.extend_from_slice(&compressed_batch_at(codec, offset, *size, "some value"));
                 expected.extend((offset..offset + *size as i64).filter(|o| *o >= wanted));
@@ -161,6 +194,30 @@ mod tests {
         let damage = decoder.next_batch(&mut open).unwrap_err();
         assert_eq!((damage.offset, damage.resume_at), (Offset(3), Some(Offset(5))));
         assert!(damage.why.contains("CRC"), "{}", damage.why);
+    }
+
+    #[test]
+    fn a_batch_out_of_place_and_an_answer_that_ends_early_are_damage() {
+        let (a, b) = (batch_at(5, 3, "a"), batch_at(9, 2, "b"));
+        let at = |chunks: Vec<Bytes>, wanted| {
+            let mut decoder = decoder(chunks, wanted);
+            let mut open = open();
+            loop {
+                match decoder.next_batch(&mut open) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return None,
+                    Err(damage) => return Some((damage.offset.0, damage.is_doubtful)),
+                }
+            }
+        };
+        assert_eq!(at(vec![a.clone()], 6), None);
+        assert_eq!(at(vec![a.clone()], 4), Some((4, true)));
+        assert_eq!(at(vec![a.clone(), b.clone()], 5), Some((8, true)));
+        assert_eq!(at(vec![b, a.clone()], 9), Some((11, true)));
+        // A first batch whose base offset went down must not count as skipped.
+        let partition = TopicPartition::new("t", 0);
+        let mut decoder = Decoder::new(partition, vec![a], Offset(100), Offset(103), true);
+        assert_eq!(decoder.next_batch(&mut open()).unwrap_err().offset, Offset(100));
     }
 
     #[test]

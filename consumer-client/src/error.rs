@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use proto::{ErrorCode, TopicPartition};
+use proto::{ErrorCode, Offset, TopicPartition};
+
+use crate::event::damaged_span;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,23 @@ pub enum ConsumerError {
         /// What the broker advises.
         remedy: String,
     },
+    /// Offsets cannot be read, and `on.damage` is `stop`. The partition stands still until a seek;
+    /// the others are delivered by the next calls.
+    #[error(
+        "{partition}: {} cannot be read: {why}. Nothing behind them is delivered. `coordinator topics \
+         describe` names all that is damaged; to go on behind it {}",
+        damaged_span(*.offset, *.resume_at), behind(.resume_at)
+    )]
+    Damaged {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that cannot be delivered.
+        offset: Offset,
+        /// The offset after the damage, where it is known.
+        resume_at: Option<Offset>,
+        /// What does not hold.
+        why: String,
+    },
     /// A commit did not happen.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -110,6 +129,13 @@ pub enum ConsumerError {
     /// The thread of the consumer could not be started.
     #[error("cannot start the consumer's thread: {0}. Check the limits on threads and open files")]
     Thread(#[source] std::io::Error),
+}
+
+fn behind(resume_at: &Option<Offset>) -> String {
+    match resume_at {
+        Some(offset) => format!("set on.damage=skip, or seek to {offset}"),
+        None => "seek to an offset further on".to_owned(),
+    }
 }
 
 fn remedy_text(remedy: &str) -> String {

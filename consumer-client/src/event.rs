@@ -76,8 +76,8 @@ pub enum Event {
         /// The partition.
         partition: TopicPartition,
     },
-    /// A batch is malformed or its checksum does not hold. Delivery of the partition stands still
-    /// until a seek (`resume_at` tells where the next batch would begin, where that is known).
+    /// Offsets cannot be read: they are damaged at the broker, or what they hold does not decompress
+    /// or decode.
     Damaged {
         /// The partition.
         partition: TopicPartition,
@@ -87,6 +87,9 @@ pub enum Event {
         resume_at: Option<Offset>,
         /// What does not hold.
         why: String,
+        /// Delivery goes on at `resume_at` (`on.damage=skip`). Else it stands still until a seek, and
+        /// polls fail with [`crate::ConsumerError::Damaged`].
+        skipped: bool,
     },
     /// The registry cannot be reached: delivery goes on, commits and rebalancing wait.
     RegistryUnreachable,
@@ -137,6 +140,15 @@ fn list(partitions: &[TopicPartition]) -> String {
     partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// The offsets that cannot be read, in words.
+pub(crate) fn damaged_span(offset: Offset, resume_at: Option<Offset>) -> String {
+    match resume_at.map(|resume_at| Offset(resume_at.0 - 1)) {
+        Some(last) if last > offset => format!("offsets {offset} to {last}"),
+        Some(_) => format!("offset {offset}"),
+        None => format!("what begins at offset {offset}"),
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -171,11 +183,14 @@ impl fmt::Display for Event {
                 "{partition}: no committed offset; the partition waits for a seek (auto.offset.reset=none)"
             ),
             Self::Resumed { partition } => write!(f, "{partition}: fetched again"),
-            Self::Damaged { partition, offset, resume_at, why } => {
-                write!(f, "{partition}: damaged at offset {offset}: {why}; the partition waits for a seek")?;
+            Self::Damaged { partition, offset, resume_at, why, skipped } => {
+                let span = damaged_span(*offset, *resume_at);
+                write!(f, "{partition}: {span} cannot be read: {why}; ")?;
                 match resume_at {
-                    Some(offset) => write!(f, " (the next batch begins at {offset})"),
-                    None => Ok(()),
+                    Some(offset) if *skipped => {
+                        write!(f, "delivery goes on at {offset} (on.damage=skip)")
+                    }
+                    _ => write!(f, "the partition waits for a seek (on.damage=stop)"),
                 }
             }
             Self::RegistryUnreachable => f.write_str(

@@ -43,7 +43,7 @@ mod subscription;
 mod testing;
 mod worker;
 
-pub use config::{AssignmentStrategy, ConsumerConfig, KEYS, Key, OffsetReset};
+pub use config::{AssignmentStrategy, ConsumerConfig, KEYS, Key, OffsetReset, OnDamage};
 pub use consumer::{Consumer, Polled};
 pub use control::Control;
 pub use error::{CommitError, ConfigError, ConsumerError};

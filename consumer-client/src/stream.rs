@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use proto::Offset;
 
+use crate::error::ConsumerError;
 use crate::positions::Positions;
 use crate::record::Record;
 use crate::shared::{Reader, Rest, Shared, Taken, Wait};
@@ -22,10 +23,15 @@ use crate::shared::{Reader, Rest, Shared, Taken, Wait};
 /// between two records; what was handed out is committed before it moves.
 ///
 /// Events (out of range, damage, …) are logged and taken with [`crate::Control::take_events`].
+///
+/// With `on.damage=stop` it also ends where it comes to offsets that cannot be read, and
+/// [`MessageStream::failure`] says which. Asked for more all the same, it goes on with its other
+/// partitions, and with that one after a seek.
 #[derive(Debug)]
 pub struct MessageStream {
     reader: Reader,
     batch: Option<Handing>,
+    failure: Option<ConsumerError>,
 }
 
 /// A batch that was claimed and is being handed out.
@@ -40,7 +46,12 @@ struct Handing {
 
 impl MessageStream {
     pub(crate) fn new(shared: Arc<Shared>, queue: usize) -> Self {
-        Self { reader: Reader::new(shared, queue, false), batch: None }
+        Self { reader: Reader::new(shared, queue, false), batch: None, failure: None }
+    }
+
+    /// Why the stream ended, if not by the close of its consumer.
+    pub fn failure(&self) -> Option<&ConsumerError> {
+        self.failure.as_ref()
     }
 
     /// The next record if one is there, without waiting.
@@ -53,7 +64,7 @@ impl MessageStream {
         self.step(Wait::Until(std::time::Instant::now() + limit)).ok().flatten()
     }
 
-    /// `Err`: the consumer is closed.
+    /// `Err`: the stream ends.
     fn step(&mut self, wait: Wait) -> Result<Option<Record>, End> {
         loop {
             if let Some(record) = self.next_of_batch() {
@@ -63,7 +74,7 @@ impl MessageStream {
             match self.absorb(taken) {
                 Absorbed::Again => {}
                 Absorbed::Nothing => return Ok(None),
-                Absorbed::Closed => return Err(End),
+                Absorbed::Ended => return Err(End),
             }
         }
     }
@@ -129,11 +140,19 @@ impl MessageStream {
                 Absorbed::Again
             }
             Taken::Event(event) => {
+                let failure = event.failure();
                 self.reader.shared.keep_event(event.tell());
-                Absorbed::Again
+                if failure.is_none() {
+                    return Absorbed::Again;
+                }
+                self.failure = failure;
+                Absorbed::Ended
             }
             Taken::Events | Taken::Nothing => Absorbed::Nothing,
-            Taken::Closed => Absorbed::Closed,
+            Taken::Closed => {
+                self.failure = None;
+                Absorbed::Ended
+            }
         }
     }
 }
@@ -143,7 +162,8 @@ struct End;
 enum Absorbed {
     Again,
     Nothing,
-    Closed,
+    /// By the consumer's close, or a failure.
+    Ended,
 }
 
 impl Iterator for MessageStream {
@@ -169,7 +189,7 @@ impl Stream for MessageStream {
                 return Poll::Ready(Some(record));
             }
             let Poll::Ready(taken) = self.reader.poll_take(cx) else { return Poll::Pending };
-            if let Absorbed::Closed = self.absorb(taken) {
+            if let Absorbed::Ended = self.absorb(taken) {
                 return Poll::Ready(None);
             }
         }

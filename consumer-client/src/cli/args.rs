@@ -25,7 +25,8 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
         %p partition, %t topic, %T timestamp in ms, %h headers as name=value,…, %% percent;\n\
         \\n \\r \\t \\0 \\\\ \\xNN.\n\n\
         Exit codes: 0 read what was asked for, was interrupted, or the reader of its output\n\
-        went away; 1 failed; 2 wrong usage; 3 --timeout-ms passed before --max-messages had come."
+        went away; 1 failed; 2 wrong usage; 3 --timeout-ms passed before --max-messages had come;\n\
+        4 came to offsets that cannot be read."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -138,7 +139,8 @@ pub(crate) struct ReadArgs {
     /// What is printed for a null key or value.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) null_value: String,
-    /// Goes on behind a damaged batch instead of failing.
+    /// Goes on behind offsets that cannot be read instead of ending there, and names them
+    /// (on.damage=skip).
     #[arg(long)]
     pub(crate) skip_damaged: bool,
 

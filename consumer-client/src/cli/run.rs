@@ -25,6 +25,8 @@ const POLL: Duration = Duration::from_millis(100);
 const UNASSIGNED_IS_END: Duration = Duration::from_secs(10);
 /// `--timeout-ms` passed before `--max-messages` had come.
 const TOO_FEW: u8 = 3;
+/// Came to offsets that cannot be read.
+const DAMAGED: u8 = 4;
 
 /// Why a run ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,9 @@ pub(crate) fn run(args: &ReadArgs) -> Result<ExitCode> {
         // An offset that was asked for by number is there, or it is an error.
         loaded.prefer("auto.offset.reset", "none")?;
     }
+    if args.skip_damaged {
+        loaded.config.set("on.damage", "skip")?;
+    }
     loaded.prefer("default.api.timeout.ms", "15000")?;
     let selection = Selection::new(args, grouped)?;
     let output = Output::new(args)?;
@@ -65,7 +70,13 @@ pub(crate) fn run(args: &ReadArgs) -> Result<ExitCode> {
     let end = run.read();
     let Run { consumer, report, .. } = run;
     let closed = consumer.close();
-    let end = end?;
+    let end = match end {
+        Err(error) if matches!(error.downcast_ref(), Some(ConsumerError::Damaged { .. })) => {
+            tracing::error!("{error} (--skip-damaged does that)");
+            return Ok(ExitCode::from(DAMAGED));
+        }
+        end => end?,
+    };
     closed.context("the consumer did not close cleanly")?;
     report.end();
     let too_few = end == End::TimedOut && args.max_messages.is_some();
@@ -161,6 +172,10 @@ impl Run<'_> {
                 }
                 let record = match record {
                     Ok(record) => record,
+                    Err(error) if self.args.skip_damaged => {
+                        tracing::warn!("{}: {error}; skipped", batch.partition());
+                        break;
+                    }
                     Err(error) => {
                         self.unread(&batches[at..]);
                         let _ = self.output.flush();
@@ -207,13 +222,6 @@ impl Run<'_> {
     /// Events are logged by the library; some end a run.
     fn heed(&mut self, event: &Event) -> Result<()> {
         match event {
-            Event::Damaged { partition, resume_at, .. } => match resume_at {
-                Some(offset) if self.args.skip_damaged => {
-                    self.consumer.control().seek(partition, *offset)?;
-                    Ok(())
-                }
-                _ => bail!("{event} (--skip-damaged goes on behind it)"),
-            },
             Event::OutOfRange { resume_at: None, .. } | Event::NoPosition { .. } => {
                 bail!("{event}; --set auto.offset.reset=earliest or latest begins there instead")
             }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{AssignmentStrategy, ConsumerConfig, OffsetReset};
+use super::{AssignmentStrategy, ConsumerConfig, OffsetReset, OnDamage};
 
 type Set = fn(&mut ConsumerConfig, &str) -> Result<(), String>;
 
@@ -261,6 +261,22 @@ pub const KEYS: &[Key] = &[
         "Verify the checksum of every batch.",
         |c| c.check_crcs.to_string(),
         |c, v| c.check_crcs = boolean(v)?
+    ),
+    key!(
+        "on.damage",
+        "choice",
+        "stop | skip",
+        "What to do at offsets that cannot be read, after they were fetched again and the broker has checked its disk. stop: the poll fails (a message stream ends) and names them, and the partition stands still until a seek. skip: an event names them, and delivery goes on behind them.",
+        |c| match c.on_damage {
+            OnDamage::Stop => "stop",
+            OnDamage::Skip => "skip",
+        }
+        .to_owned(),
+        |c, v| c.on_damage = match v {
+            "stop" => OnDamage::Stop,
+            "skip" => OnDamage::Skip,
+            _ => return Err("stop or skip is expected".to_owned()),
+        }
     ),
     key!(
         "batch.decompressed.max.bytes",

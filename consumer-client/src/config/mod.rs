@@ -26,6 +26,16 @@ pub enum OffsetReset {
     None,
 }
 
+/// What happens at offsets that cannot be read: the broker's bytes are damaged, or what they hold
+/// does not decompress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDamage {
+    /// Nothing behind them is delivered of the partition: the call that meets them fails.
+    Stop,
+    /// An event names them, then delivery goes on behind them.
+    Skip,
+}
+
 /// How a group's partitions are shared out; all members of a group use the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AssignmentStrategy {
@@ -78,6 +88,8 @@ pub struct ConsumerConfig {
     pub max_poll_records: usize,
     /// `check.crcs`
     pub check_crcs: bool,
+    /// `on.damage`
+    pub on_damage: OnDamage,
     /// `batch.decompressed.max.bytes`
     pub batch_decompressed_max_bytes: u64,
     /// `retry.backoff.ms`
@@ -116,6 +128,7 @@ impl Default for ConsumerConfig {
             queued_max_bytes: 32 << 20,
             max_poll_records: 500,
             check_crcs: true,
+            on_damage: OnDamage::Stop,
             batch_decompressed_max_bytes: 64 << 20,
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),

@@ -53,7 +53,13 @@ pub(crate) enum Outcome {
     /// Records of a partition.
     Answer(Answer),
     /// A partition could not be read; the broker has forgotten its handle.
-    Failed { positions: Arc<Positions>, wanted: Offset, error: v1::Error },
+    Failed {
+        positions: Arc<Positions>,
+        wanted: Offset,
+        error: v1::Error,
+        /// The offset after what cannot be read, where that is why.
+        damage_ends: Option<Offset>,
+    },
     /// A round ended; these partitions were new in it and are well.
     Ended { added: Vec<Arc<Positions>> },
     /// Of a handle that is not known: nothing to do.
@@ -187,7 +193,8 @@ impl Rounds {
             if self.held.get(&positions.partition) == Some(&response.handle) {
                 self.held.remove(&positions.partition);
             }
-            return Outcome::Failed { positions, wanted: from, error };
+            let damage_ends = response.damaged.map(|damaged| Offset(damaged.to_offset));
+            return Outcome::Failed { positions, wanted: from, error, damage_ends };
         }
         let next_offset = Offset(response.next_offset);
         if next_offset < from {
@@ -217,6 +224,6 @@ fn fetch_partition(handle: u32, want: &Want, config: &ConsumerConfig) -> v1::Fet
         offset: want.offset.0,
         leader_epoch: want.epoch.0,
         max_bytes: config.max_partition_fetch_bytes,
-        verify: false,
+        verify: want.verify,
     }
 }

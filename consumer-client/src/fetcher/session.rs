@@ -171,9 +171,14 @@ impl<'a> Session<'a> {
             .map_err(|error| format!("broker {} sent what cannot be read: {error}", self.broker))?;
         match self.rounds.message(response, records) {
             Outcome::Answer(answer) => self.astray |= !self.shared.push_answer(answer),
-            Outcome::Failed { positions, wanted, error } => {
+            Outcome::Failed { positions, wanted, error, damage_ends } => {
                 self.astray = true;
-                self.failed(&positions, wanted, &error);
+                if ErrorCode::from_code(error.code) == ErrorCode::CorruptMessage {
+                    let why = error.message;
+                    self.shared.damaged_at_leader(&positions, wanted, damage_ends, why);
+                } else {
+                    self.failed(&positions, wanted, &error);
+                }
             }
             Outcome::Ended { added } => {
                 if !added.is_empty() {
@@ -189,9 +194,6 @@ impl<'a> Session<'a> {
     fn failed(&self, positions: &Arc<Positions>, wanted: Offset, error: &v1::Error) {
         match ErrorCode::from_code(error.code) {
             ErrorCode::OffsetOutOfRange => self.shared.position_lost(positions, wanted),
-            ErrorCode::CorruptMessage => {
-                self.shared.damaged_at_leader(positions, wanted, error.message.clone());
-            }
             code => self.shared.set_problem(positions, format!("{code}: {}", error.message)),
         }
     }

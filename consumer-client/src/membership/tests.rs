@@ -219,6 +219,48 @@ fn two_message_streams_share_a_topic_and_end_when_the_consumer_closes() {
 }
 
 #[test]
+fn a_stream_steps_over_damage_and_commits_behind_it_or_ends_and_says_why() {
+    let world = World::start();
+    world.create("t", 1);
+    for _ in 0..3 {
+        world.cluster.append("t", 0, 3, "x");
+    }
+    world.cluster.change("t", 0, |p| {
+        for at in [1, 2] {
+            let mut broken = p.log[at].to_vec();
+            *broken.last_mut().unwrap() ^= 1;
+            p.log[at] = broken.into();
+        }
+    });
+    let mut stopping = Consumer::new(world.config("stopping")).unwrap();
+    let mut stream = stopping.create_message_streams("t", 1).unwrap().remove(0);
+    let seen: Vec<i64> = stream.by_ref().map(|record| record.offset.0).collect();
+    assert_eq!(seen, [0, 1, 2]);
+    let failure = stream.failure().unwrap();
+    assert!(failure.to_string().contains("t-0: offsets 3 to 5"), "{failure}");
+    drop(stream);
+    stopping.close().unwrap();
+    assert_eq!(world.committed("stopping", "t", 0), Some(Offset(3)));
+
+    let mut config = world.config("skipping");
+    config.on_damage = crate::OnDamage::Skip;
+    let mut skipping = Consumer::new(config).unwrap();
+    let mut stream = skipping.create_message_streams("t", 1).unwrap().remove(0);
+    let first: Vec<i64> = (0..3).map(|_| stream.next().unwrap().offset.0).collect();
+    assert_eq!(first, [0, 1, 2]);
+    eventually("the end", || {
+        assert!(stream.try_next().is_none());
+        skipping.control().position(&TopicPartition::new("t", 0)).unwrap() == Some(Offset(9))
+    });
+    let events = skipping.control().take_events();
+    let damaged = |event: &&Event| matches!(event, Event::Damaged { skipped: true, .. });
+    assert_eq!(events.iter().filter(damaged).count(), 2, "{events:?}");
+    drop(stream);
+    skipping.close().unwrap();
+    assert_eq!(world.committed("skipping", "t", 0), Some(Offset(9)));
+}
+
+#[test]
 fn commits_by_hand_are_where_the_next_member_begins() {
     let world = World::start();
     world.create("t", 1);

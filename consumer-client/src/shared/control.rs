@@ -57,6 +57,7 @@ impl Shared {
             high_watermark: None,
             log_start: None,
             missing_since: None,
+            doubt: None,
         };
         let mut state = self.state.lock();
         if let Some(old) = state.partitions.insert(partition, assigned) {

@@ -9,13 +9,15 @@ use bytes::Bytes;
 use proto::client::TopicMetadata;
 use proto::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId, v1};
 
-use super::state::{Assigned, FetchFrom, Fetched, Item, Leader, Problem, State};
+use super::state::{Assigned, Doubt, FetchFrom, Fetched, Item, Leader, Problem, State};
 use super::{Shared, StartAt};
-use crate::config::OffsetReset;
+use crate::config::{OffsetReset, OnDamage};
 use crate::decoder::Damage;
 use crate::event::Event;
 use crate::positions::Positions;
 
+/// What does not hold is fetched so many times more; the last time the broker checks it first.
+const DOUBTS_MAX: u32 = 2;
 /// A topic that was there counts as deleted when it has been missing this long.
 const MISSING_IS_DELETED: Duration = Duration::from_millis(500);
 
@@ -26,6 +28,8 @@ pub(crate) struct Want {
     pub(crate) topic_id: TopicId,
     pub(crate) offset: Offset,
     pub(crate) epoch: LeaderEpoch,
+    /// The broker is to check the batch there first.
+    pub(crate) verify: bool,
 }
 
 /// What to fetch from one broker.
@@ -79,6 +83,7 @@ impl Shared {
                     topic_id: p.topic_id?,
                     offset,
                     epoch: p.leader.map_or(LeaderEpoch::UNKNOWN, |leader| leader.epoch),
+                    verify: p.doubt.is_some_and(|doubt| doubt.offset == offset && doubt.times > 1),
                 })
             })
             .collect();
@@ -255,25 +260,59 @@ impl Shared {
         self.queue_event(positions, FetchFrom::Lost(wanted), next, event);
     }
 
-    /// A batch does not hold: the partition stands still until a seek. The event is for the reader
-    /// that met it; `None` where the partition is not delivered any more.
+    /// A batch could not be read. Where the wire may have done it, it is fetched again, then
+    /// checked by the broker (`None`: more is to come); else `on.damage` decides, with an event for
+    /// the reader that met it. `None`, too, where the partition is not delivered any more.
     pub(super) fn damaged(&self, positions: &Arc<Positions>, damage: Damage) -> Option<Event> {
+        let Damage { offset, resume_at, why, is_doubtful } = damage;
         let mut state = self.state.lock();
-        state.current(positions)?.fetch = FetchFrom::Halted;
+        let share = self.queue_share(&state);
+        let assigned = state.current(positions)?;
+        let before = assigned.doubt.filter(|doubt| doubt.offset == offset);
+        let times = before.map_or(1, |doubt| doubt.times + 1);
+        let event = if is_doubtful && times <= DOUBTS_MAX {
+            assigned.doubt = Some(Doubt { offset, times });
+            assigned.fetch = FetchFrom::At(offset);
+            let partition = &positions.partition;
+            tracing::warn!(%partition, %offset, why, times, "what was fetched does not hold");
+            None
+        } else {
+            let (fetch, event) = self.decide_damage(positions, offset, resume_at, why);
+            assigned.fetch = fetch;
+            Some(event)
+        };
+        state.drop_items(positions, share);
         drop(state);
         self.wants_changed();
-        let partition = positions.partition.clone();
-        let Damage { offset, resume_at, why } = damage;
-        let event = Event::Damaged { partition, offset, resume_at, why };
-        event.log();
-        Some(event)
+        event.inspect(Event::log)
     }
 
-    /// The leader said that what lies at the fetch position is damaged.
-    pub(crate) fn damaged_at_leader(&self, positions: &Arc<Positions>, at: Offset, why: String) {
+    /// What `on.damage` says: where to fetch next, and what to tell.
+    fn decide_damage(
+        &self,
+        positions: &Positions,
+        offset: Offset,
+        resume_at: Option<Offset>,
+        why: String,
+    ) -> (FetchFrom, Event) {
         let partition = positions.partition.clone();
-        let event = Event::Damaged { partition, offset: at, resume_at: None, why };
-        self.queue_event(positions, FetchFrom::At(at), FetchFrom::Halted, event);
+        let resume_at = resume_at.filter(|resume_at| *resume_at > offset);
+        let skip = resume_at.filter(|_| self.config.on_damage == OnDamage::Skip);
+        let skipped = skip.is_some();
+        let event = Event::Damaged { partition, offset, resume_at, why, skipped };
+        (skip.map_or(FetchFrom::Halted, FetchFrom::At), event)
+    }
+
+    /// The leader said that what lies at the fetch position is damaged, up to `resume_at`.
+    pub(crate) fn damaged_at_leader(
+        &self,
+        positions: &Arc<Positions>,
+        at: Offset,
+        resume_at: Option<Offset>,
+        why: String,
+    ) {
+        let (next, event) = self.decide_damage(positions, at, resume_at, why);
+        self.queue_event(positions, FetchFrom::At(at), next, event);
     }
 
     fn queue_event(

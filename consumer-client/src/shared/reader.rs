@@ -11,6 +11,7 @@ use proto::record::BatchDecoder;
 use super::Shared;
 use super::state::{Fetched, Item, State};
 use crate::decoder::{Damage, Decoder};
+use crate::error::ConsumerError;
 use crate::event::Event;
 use crate::positions::Positions;
 use crate::record::{Record, RecordBatch};
@@ -50,8 +51,8 @@ pub(crate) struct Reader {
     open: Option<Open>,
     /// Answers begun whose partition was paused meanwhile.
     set_aside: Vec<Open>,
-    /// To be told next: it comes after what was decoded last.
-    event: Option<InOrder>,
+    /// To be told when what was decoded before them has been taken.
+    events: Vec<InOrder>,
     /// Opens compressed batches.
     unpack: BatchDecoder,
 }
@@ -77,12 +78,35 @@ impl InOrder {
     /// To be called when everything taken before is done: where delivery jumps, the positions jump
     /// with it.
     pub(crate) fn tell(self) -> Event {
-        if let Event::OutOfRange { resume_at: Some(offset), .. } = self.event
-            && !self.positions.is_stopped()
-        {
+        let goes_on = match self.event {
+            Event::OutOfRange { resume_at, .. } => resume_at,
+            Event::Damaged { resume_at, skipped: true, .. } => resume_at,
+            _ => None,
+        };
+        if let Some(offset) = goes_on.filter(|_| !self.positions.is_stopped()) {
             self.positions.begin_at(offset);
         }
         self.event
+    }
+
+    /// The partition was given up or sought meanwhile.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.positions.is_stopped()
+    }
+
+    /// The event as the error it is, where the partition stops at it (`on.damage=stop`).
+    pub(crate) fn failure(&self) -> Option<ConsumerError> {
+        match &self.event {
+            Event::Damaged { partition, offset, resume_at, why, skipped: false } => {
+                Some(ConsumerError::Damaged {
+                    partition: partition.clone(),
+                    offset: *offset,
+                    resume_at: *resume_at,
+                    why: why.clone(),
+                })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -99,7 +123,15 @@ impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, queue: usize, with_events: bool) -> Self {
         let max = usize::try_from(shared.config.batch_decompressed_max_bytes);
         let unpack = BatchDecoder::new(max.unwrap_or(usize::MAX));
-        Self { shared, queue, with_events, open: None, set_aside: Vec::new(), event: None, unpack }
+        Self {
+            shared,
+            queue,
+            with_events,
+            open: None,
+            set_aside: Vec::new(),
+            events: Vec::new(),
+            unpack,
+        }
     }
 
     /// The next batch or event, waiting for it on this thread.
@@ -154,7 +186,7 @@ impl Reader {
 
     /// The next batch of the answer that is being decoded.
     fn take_opened(&mut self) -> Option<Taken> {
-        if let Some(event) = self.event.take() {
+        if let Some(event) = self.next_event() {
             return Some(Taken::Event(event));
         }
         if self.open.is_none() && !self.set_aside.is_empty() {
@@ -197,6 +229,23 @@ impl Reader {
         }
     }
 
+    /// The first event that nothing of its partition waits before.
+    fn next_event(&mut self) -> Option<InOrder> {
+        self.events.retain(|event| !event.positions.is_stopped());
+        let set_aside = &self.set_aside;
+        let waits =
+            |event: &InOrder| set_aside.iter().any(|o| Arc::ptr_eq(&o.positions, &event.positions));
+        let at = self.events.iter().position(|event| !waits(event))?;
+        Some(self.events.remove(at))
+    }
+
+    fn has_event(&self) -> bool {
+        self.events.iter().any(|event| {
+            let waits = |open: &Open| Arc::ptr_eq(&open.positions, &event.positions);
+            !event.positions.is_stopped() && !self.set_aside.iter().any(waits)
+        })
+    }
+
     /// The records of a batch, owned, and the offset after what could be decoded. Where a record
     /// cannot be, the partition stands still from there, with an event.
     pub(crate) fn decode(
@@ -215,9 +264,10 @@ impl Reader {
                     let offset = last.unwrap_or_else(|| batch.first_offset());
                     self.open = None;
                     let (resume_at, why) = (Some(batch.next_offset()), error.to_string());
-                    let event = self.shared.damaged(positions, Damage { offset, resume_at, why });
+                    let damage = Damage { offset, resume_at, why, is_doubtful: false };
+                    let event = self.shared.damaged(positions, damage);
                     let positions = Arc::clone(positions);
-                    self.event = event.map(|event| InOrder { event, positions });
+                    self.events.extend(event.map(|event| InOrder { event, positions }));
                     return (records, offset);
                 }
             }
@@ -231,7 +281,13 @@ impl Reader {
         let mut open = open.unwrap_or_else(|| Open {
             positions: Arc::clone(&rest.positions),
             next_offset: rest.end,
-            decoder: Decoder::new(rest.positions.partition.clone(), Vec::new(), rest.end, false),
+            decoder: Decoder::new(
+                rest.positions.partition.clone(),
+                Vec::new(),
+                rest.end,
+                rest.end,
+                false,
+            ),
             rest: None,
         });
         open.rest = Some(rest);
@@ -248,7 +304,8 @@ impl Reader {
         if self.with_events && !state.events.is_empty() {
             return Look::Taken(Taken::Events);
         }
-        if self.open.is_some() || self.set_aside.iter().any(|open| !open.positions.is_paused()) {
+        let goes_on = self.set_aside.iter().any(|open| !open.positions.is_paused());
+        if self.open.is_some() || goes_on || self.has_event() {
             return Look::Opened;
         }
         let share = self.shared.queue_share(state);
@@ -286,8 +343,9 @@ impl Reader {
     fn opened(&self, fetched: Fetched) -> Open {
         let partition = fetched.positions.partition.clone();
         let check_crcs = self.shared.config.check_crcs;
+        let (from, until) = (fetched.from, fetched.next_offset);
         Open {
-            decoder: Decoder::new(partition, fetched.chunks, fetched.from, check_crcs),
+            decoder: Decoder::new(partition, fetched.chunks, from, until, check_crcs),
             positions: fetched.positions,
             next_offset: fetched.next_offset,
             rest: None,

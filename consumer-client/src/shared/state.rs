@@ -51,6 +51,16 @@ pub(super) struct Assigned {
     pub(super) log_start: Option<Offset>,
     /// The metadata said once that the topic is not there.
     pub(super) missing_since: Option<Instant>,
+    /// What was fetched from here did not hold.
+    pub(super) doubt: Option<Doubt>,
+}
+
+/// A batch that did not hold when it was fetched so many times: the wire may have done it, so it is
+/// fetched again; then the broker is asked to check its disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doubt {
+    pub(super) offset: Offset,
+    pub(super) times: u32,
 }
 
 /// Where the next answer must begin.
@@ -181,6 +191,20 @@ impl State {
             queue.full &= queue.bytes > share / 2;
         }
         self.queued_bytes = self.queues.iter().map(|queue| queue.bytes).sum();
+    }
+
+    /// Drops what is queued for these positions: true where the queue is no longer full.
+    pub(super) fn drop_items(&mut self, positions: &Arc<Positions>, share: u64) -> bool {
+        let mut has_room = false;
+        for queue in &mut self.queues {
+            queue.items.retain(|item| !Arc::ptr_eq(item.positions(), positions));
+            let bytes = queue.items.iter().map(Item::bytes).sum();
+            has_room |= queue.full && bytes <= share / 2;
+            queue.full &= bytes > share / 2;
+            self.queued_bytes -= queue.bytes - bytes;
+            queue.bytes = bytes;
+        }
+        has_room
     }
 
     /// The partition, if these positions are still the ones it is delivered under.

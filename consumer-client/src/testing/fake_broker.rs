@@ -28,6 +28,10 @@ pub(crate) struct FakePartition {
     pub(crate) epoch: i32,
     pub(crate) log_start: i64,
     pub(crate) log: Vec<Bytes>,
+    /// So many answers more get a wrong last byte on their way.
+    pub(crate) garbled: Arc<AtomicU64>,
+    /// Checks of batches that were asked for.
+    pub(crate) verified: Arc<AtomicU64>,
 }
 
 impl FakePartition {
@@ -379,8 +383,15 @@ impl FakeBroker {
                     ErrorCode::OffsetOutOfRange
                 }
                 Some(p) => {
-                    answers.extend(read(p, wanted, answer));
-                    return true;
+                    let damaged = verify(p, wanted);
+                    if damaged.is_none() {
+                        answers.extend(read(p, wanted, answer));
+                        return true;
+                    }
+                    let code = ErrorCode::CorruptMessage;
+                    let error = Some(code.to_message("bad bytes on the disk", ""));
+                    answers.push(v1::FetchResponse { error, damaged, ..answer });
+                    return false;
                 }
             };
             let error = Some(code.to_message(code.text(), ""));
@@ -389,6 +400,19 @@ impl FakeBroker {
         });
         answers
     }
+}
+
+/// What is damaged at the offset, where the client asks.
+fn verify(p: &FakePartition, wanted: &v1::FetchPartition) -> Option<v1::DamagedOffsets> {
+    if !wanted.verify {
+        return None;
+    }
+    p.verified.fetch_add(1, Ordering::SeqCst);
+    let batch = p.log.iter().find(|b| header(b).next_offset().0 > wanted.offset)?;
+    let (from_offset, to_offset) = (header(batch).base_offset.0, header(batch).next_offset().0);
+    proto::record::Batch::parse(batch)
+        .is_err()
+        .then_some(v1::DamagedOffsets { from_offset, to_offset })
 }
 
 fn read(
@@ -406,6 +430,12 @@ fn read(
         next = header(batch).next_offset().0;
     }
     wanted.offset = next;
+    let garble = |left: u64| left.checked_sub(1);
+    if let Some(last) = records.last_mut()
+        && p.garbled.fetch_update(Ordering::SeqCst, Ordering::SeqCst, garble).is_ok()
+    {
+        *last ^= 1;
+    }
     (!records.is_empty()).then(|| v1::FetchResponse {
         high_watermark: p.end(),
         log_start_offset: p.log_start,

@@ -4,6 +4,7 @@
 
 mod admin;
 mod compression;
+mod damage;
 mod dev;
 mod dump_log;
 mod durability;
