@@ -7,7 +7,8 @@ use proto::{ErrorCode, LeaderEpoch, Offset, Partition as PartitionNumber};
 use super::produce::refusal;
 use super::{Api, Refusal};
 use crate::replication::Partition;
-use crate::storage::{DeleteRecordsError, DeleteUpTo, Log};
+pub use crate::storage::DeleteUpTo;
+use crate::storage::{DeleteRecordsError, Log};
 
 /// Up to where records of one partition go.
 #[derive(Debug, Clone, Copy)]

@@ -14,7 +14,7 @@ mod produce;
 mod refusal;
 mod service;
 
-pub use delete_records::{DeleteRecords, RecordsDeleted};
+pub use delete_records::{DeleteRecords, DeleteUpTo, RecordsDeleted};
 pub use fetch::{ColdRead, Fetched, Read, Reader};
 pub use list_offsets::{OffsetAt, OffsetFound};
 pub use metadata::{MetadataView, Wanted};

@@ -93,9 +93,8 @@ impl Log {
         let log_start = self.log_start();
         if moved {
             tracing::info!(partition = %self.partition, log_start = log_start.0, "records deleted");
+            // The epochs are written with the next checkpoint: recovery cuts them to the log start.
             self.tell(|listener| listener.log_start_advanced(log_start));
-            // Logged where it fails, and tried again with the next checkpoint.
-            let _ = self.save_epochs();
         }
         Ok(log_start)
     }

@@ -33,7 +33,7 @@ pub trait LogListener: Send + Sync {
     /// All below `flushed` (exclusive) is on stable storage.
     fn flushed_advanced(&self, flushed: Offset);
 
-    /// Retention moved the log's first offset.
+    /// Retention, or a request to delete records, moved the log's first offset.
     fn log_start_advanced(&self, log_start: Offset);
 
     /// The log takes no more part; see `Log::offline`.

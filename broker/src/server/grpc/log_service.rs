@@ -18,9 +18,8 @@ use tonic::Status;
 use super::requests::Requests;
 use super::watch::StreamGuard;
 use super::{ResponseBody, Services, wire};
-use crate::api::{DeleteRecords, MetadataView, OffsetAt, Refusal, Wanted};
+use crate::api::{DeleteRecords, DeleteUpTo, MetadataView, OffsetAt, Refusal, Wanted};
 use crate::cluster::metadata::{BrokerImage, TopicImage};
-use crate::storage::DeleteUpTo;
 
 type Answer = Result<http::Response<ResponseBody>, Status>;
 

@@ -85,6 +85,59 @@ async fn the_small_calls_answer_an_unmodified_client() {
 }
 
 #[tokio::test]
+async fn records_are_deleted_by_partition_and_each_answer_stands_for_itself() {
+    let server = Server::start(&[]).await;
+    server.topic("t", 3, &LogConfig::default());
+    server.append("t", 0, 10, 10);
+    server.append("t", 1, 10, 10);
+    let mut client = client(&server).await;
+    let id = handle(0, "t", 0).topic_id;
+    let asked = |partition, offset| v1::RecordsToDelete {
+        topic: "t".into(),
+        topic_id: id.clone(),
+        partition,
+        leader_epoch: -1,
+        offset,
+    };
+    let newer = v1::RecordsToDelete { leader_epoch: 5, ..asked(0, 9) };
+    let other = v1::RecordsToDelete { topic_id: vec![9; 16].into(), ..asked(0, 9) };
+    let nameless = v1::RecordsToDelete { topic_id: Vec::new().into(), ..asked(0, 9) };
+    let partitions = vec![
+        newer,
+        asked(0, 4),
+        other,
+        asked(1, -1),
+        nameless,
+        asked(2, 1),
+        asked(9, 0),
+        asked(0, -7),
+        asked(0, 2),
+    ];
+    let answer = client.delete_records(v1::DeleteRecordsRequest { partitions }).await.unwrap();
+    let results = answer.into_inner().results;
+    let codes: Vec<i32> =
+        results.iter().map(|r| r.error.as_ref().map_or(0, |error| error.code)).collect();
+    assert_eq!(codes, [75, 0, 100, 0, 42, 1, 3, 1, 0]);
+    let starts: Vec<i64> = results.iter().map(|result| result.low_watermark).collect();
+    assert_eq!(starts, [-1, 4, -1, 10, -1, -1, -1, -1, 4]);
+    assert!(results.iter().flat_map(|r| &r.error).all(|error| !error.remedy.is_empty()));
+
+    let add = vec![handle(1, "t", 3), handle(2, "t", 4)];
+    let request = v1::FetchRequest { request_id: 1, add, ..Default::default() };
+    let mut answers = client.fetch(tokio_stream::iter([request])).await.unwrap().into_inner();
+    let mut seen = Vec::new();
+    while let Some(answer) = answers.message().await.unwrap() {
+        if !answer.end {
+            let code = answer.error.as_ref().map_or(0, |error| error.code);
+            seen.push((answer.handle, code, answer.next_offset));
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!((seen[0].0, seen[0].1), (1, 1), "below the new start");
+    assert_eq!(seen[1], (2, 0, 10));
+}
+
+#[tokio::test]
 async fn a_metadata_stream_answers_at_once_and_after_each_change() {
     let server = Server::start(&[]).await;
     server.topic("t", 1, &LogConfig::default());
