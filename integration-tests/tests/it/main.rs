@@ -5,6 +5,7 @@
 mod admin;
 mod compression;
 mod damage;
+mod compaction;
 mod dev;
 mod dump_log;
 mod durability;

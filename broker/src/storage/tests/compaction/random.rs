@@ -44,6 +44,7 @@ impl Story {
             config.log.segment_bytes = random.u32(1_000..20_000);
             config.log.index_interval_bytes = random.u32(0..2000);
             config.log.delete_retention_ms = DELETE_RETENTION_MS;
+            config.open_files = random.choice([1, 4, 4096]).unwrap();
             config.cleaner.dedupe_buffer_bytes =
                 if random.bool() { 1 << 20 } else { 24 * random.usize(25..60) };
         });
