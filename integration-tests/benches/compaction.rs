@@ -62,8 +62,7 @@ fn figure(
     config.log.segment_bytes = 64 << 20;
     config.log.cleanup_policy = CleanupPolicy { delete: false, compact: true };
     config.cleaner.dedupe_buffer_bytes = 1 << 30;
-    let (set, _) =
-        LogSet::open(config.clone(), Arc::new(RealDisk), Arc::new(SystemClock::new()))?;
+    let (set, _) = LogSet::open(config.clone(), Arc::new(RealDisk), Arc::new(SystemClock::new()))?;
     let topic_id = TopicId::from_slice(&[7; 16]).context("a topic id")?;
     let log = set.create(&TopicPartition::new("figures", 0), topic_id, config.log)?;
     let records = fill(&log, bytes, values, codec, records_a_key)?;

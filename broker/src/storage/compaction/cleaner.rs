@@ -263,6 +263,9 @@ impl Log {
     /// What could not be read may have been cut or deleted meanwhile; else it is damaged, or the disk
     /// fails. (Files are cut and removed only after their segments were retired.)
     fn judge_error(&self, error: CompactionError, range: &Range) -> CompactionError {
+        if let Some(offline) = self.offline.get() {
+            return offline.clone().into();
+        }
         let gone = range.segments.iter().any(|segment| segment.is_retired());
         match error {
             CompactionError::Damaged(_) | CompactionError::Read { .. } if gone => {

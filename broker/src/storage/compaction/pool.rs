@@ -61,7 +61,8 @@ impl LogSet {
     }
 }
 
-fn is_candidate(log: &Log) -> bool {
+/// Whether a log is compacted at all.
+pub(super) fn is_candidate(log: &Log) -> bool {
     log.config.load().cleanup_policy.compact && log.offline().is_none()
 }
 

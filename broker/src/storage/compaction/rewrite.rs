@@ -98,6 +98,11 @@ impl Group<'_> {
 
     fn take(&mut self, segment: &Arc<Segment>) -> Result<(), CompactionError> {
         let pass = self.pass;
+        pass.log.check_online()?;
+        if segment.is_retired() {
+            // No use in going on: the swap would find out.
+            return Err(CompactionError::Overtaken);
+        }
         if self.output.is_none() {
             self.output = Some(Output::create(pass.log, pass.cleaning, segment.base_offset)?);
         }

@@ -1,7 +1,10 @@
 //! What metrics show of the cleaners.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::pool::is_candidate;
+use crate::storage::log::Log;
 use crate::storage::log_set::LogSet;
 
 /// Figures of the cleaners; counters since the start, the others of the moment.
@@ -62,7 +65,8 @@ impl LogSet {
             since_last_run_ms: (last_run_ms != 0).then(|| u64::try_from(since).unwrap_or(0)),
             ..CleanerUsage::default()
         };
-        for log in self.logs().iter().filter(|log| log.uncleanable().is_some()) {
+        let stuck = |log: &&Arc<Log>| is_candidate(log) && log.uncleanable().is_some();
+        for log in self.logs().iter().filter(stuck) {
             let first_dirty = log.first_dirty();
             let tips = log.segments.load().iter().map(|s| s.tip()).collect::<Vec<_>>();
             let waiting = tips.iter().filter(|tip| tip.end_offset > first_dirty);
