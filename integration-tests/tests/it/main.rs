@@ -3,9 +3,9 @@
 //! Tests marked `ignore` take minutes; `integration-tests/run --long` has them.
 
 mod admin;
+mod compaction;
 mod compression;
 mod damage;
-mod compaction;
 mod dev;
 mod dump_log;
 mod durability;
