@@ -119,7 +119,8 @@ impl Log {
         // A retired segment's file is not opened any more.
         let file = first.file.pin()?;
         let handed_out = first.retire();
-        if handed_out <= cut.size {
+        let in_place = handed_out <= cut.size;
+        if in_place {
             file.file.set_len(cut.size)?;
             file.file.sync()?;
         } else {
@@ -130,6 +131,10 @@ impl Log {
         }
         disk.sync_dir(&folder)?;
         let segment = Segment::open(&self.context, &folder, first.base_offset)?;
+        if in_place {
+            // It is the same file: slices of it bind the next cut too.
+            segment.hand_out(handed_out);
+        }
         segment.index.truncate_to(cut.size)?;
         segment.times.truncate_to(cut.end_offset)?;
         // Entries of before must not come back beside new ones; the log is right without them.

@@ -45,6 +45,8 @@ pub(crate) struct Faults {
     /// After so many more changes (of names or bytes, syncs included) every further one fails, as
     /// if the process had ended there.
     pub(crate) changes_left: Option<u64>,
+    /// The next write that fails for that has written half of its bytes.
+    pub(crate) torn_write: bool,
 }
 
 impl Faults {
@@ -507,9 +509,15 @@ impl DiskFile for FaultyFile {
         slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
         self.touch();
         self.with(|contents, faults, used| {
-            faults.change()?;
-            let position = position as usize;
             let mut error = None;
+            if let Err(ended) = faults.change() {
+                if !std::mem::take(&mut faults.torn_write) {
+                    return Err(ended);
+                }
+                bytes.truncate(bytes.len() / 2);
+                error = Some(ended);
+            }
+            let position = position as usize;
             if self.is_meant(&faults.failing_writes) {
                 let half = bytes.len() / 2;
                 bytes.truncate(half);

@@ -175,7 +175,7 @@ impl IndexCheck {
     pub(super) fn batch(&mut self, position: u64, header: &BatchHeader) -> io::Result<()> {
         self.offsets_upto(position, Some(header))?;
         self.times_upto(header)?;
-        self.newest = self.newest.max(Some(header.max_timestamp));
+        self.newest = self.newest.max(time_of(header));
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl IndexCheck {
             if offset > header.last_offset().0 {
                 break;
             }
-            let largest = self.newest.max(Some(header.max_timestamp)).unwrap_or(timestamp);
+            let largest = self.newest.max(time_of(header)).unwrap_or(timestamp);
             if self.last_time.is_some_and(|(t, o)| timestamp <= t || offset < o) {
                 side.tell(format!("time {timestamp} of offset {offset} is out of order"));
             } else if offset < header.base_offset.0 {
@@ -268,4 +268,9 @@ impl IndexCheck {
         }
         Ok(())
     }
+}
+
+/// The greatest timestamp of a batch; the empty ones that compaction leaves are in no time index.
+fn time_of(header: &BatchHeader) -> Option<i64> {
+    (header.record_count > 0).then_some(header.max_timestamp)
 }

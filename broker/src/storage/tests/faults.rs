@@ -301,3 +301,21 @@ fn retention_makes_room_on_a_full_disk() {
     append(&log, &batch(&["room again"])).unwrap();
     assert_eq!(read_all(&log, log.log_start()).unwrap().last().unwrap().1, b"room again");
 }
+
+#[test]
+fn a_slice_outlives_every_truncation_and_not_only_the_first() {
+    let (_disk, world) = with_flush(FlushPolicy::Os);
+    let (_set, log) = world.open_log();
+    for value in ["a", "b", "c"] {
+        append(&log, &batch(&[&value.repeat(6000)])).unwrap();
+    }
+    let limits = ReadLimits { max_bytes: 6200, upto: Offset(2), first_batch_whole: true };
+    let slice = log.read(Cursor::at(Offset(1)), limits, Wait::Allowed).unwrap();
+    let bytes = slice.bytes().to_vec();
+    // The slice ends where the first cut is made, which therefore may be made in place.
+    assert_eq!(log.truncate_to(Offset(2)).unwrap(), Offset(2));
+    // The disk panics when bytes of a living slice are cut off or written over.
+    assert_eq!(log.truncate_to(Offset(1)).unwrap(), Offset(1));
+    append(&log, &batch(&[&"d".repeat(6000)])).unwrap();
+    assert_eq!(&slice.bytes()[..], bytes);
+}
