@@ -98,6 +98,16 @@ fn every_flipped_byte_is_survived() {
 }
 
 #[test]
+fn an_lz4_header_has_to_have_its_checksum() {
+    // Old Kafka clients wrote another one, with record formats before v2 only.
+    let mut bytes = compress(Compression::Lz4, None, &text(3000)).unwrap();
+    assert_eq!(bytes[6], 0x82);
+    bytes[6] ^= 1;
+    let error = attempt(Compression::Lz4, &bytes).unwrap_err();
+    assert!(error.to_string().contains("header's checksum"), "{error}");
+}
+
+#[test]
 fn checksums_of_frames_are_checked() {
     let block = text(3000);
     let info = lz4_flex::frame::FrameInfo::new().block_checksums(true).content_checksum(true);
