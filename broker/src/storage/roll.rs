@@ -43,7 +43,7 @@ fn roll_after_ms(partition: &TopicPartition, base_offset: Offset, config: &LogCo
     hash.update(partition.topic.as_bytes());
     hash.update(&partition.partition.to_be_bytes());
     hash.update(&base_offset.0.to_be_bytes());
-    let part = u128::from(jitter) * u128::from(hash.finalize()) >> 32;
+    let part = (u128::from(jitter) * u128::from(hash.finalize())) >> 32;
     config.segment_ms - u64::try_from(part).unwrap_or(0)
 }
 

@@ -186,7 +186,7 @@ mod tests {
         let honest = batch(&[NOW, NOW + 50_000]);
         let mut header = BatchHeader::parse(&honest).unwrap();
         header.max_timestamp = NOW;
-        header.crc = header.compute_crc([&honest[proto::record::HEADER_LEN..]].into_iter());
+        header.crc = header.compute_crc([&honest[proto::record::HEADER_LEN..]]);
         let mut lying = honest.to_vec();
         lying[..proto::record::HEADER_LEN].copy_from_slice(&header.encode());
         let lying = Bytes::from(lying);

@@ -1,9 +1,10 @@
 //! A disk in memory whose logs may have many gigabytes of zeros: pages of zeros are not kept.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -11,33 +12,46 @@ use crate::storage::disk::faulty::FaultyDisk;
 use crate::storage::disk::{Disk, DiskFile, Entry, MappedRange, OpenMode, Space};
 
 const PAGE: u64 = 4096;
-static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+const MANY: usize = 256 * 1024;
+static ZEROS: [u8; MANY] = [0; MANY];
 
 /// Names, and files other than logs, are those of a [`FaultyDisk`].
 #[derive(Clone)]
 pub(super) struct SparseDisk {
     rest: FaultyDisk,
     logs: Arc<Mutex<HashMap<PathBuf, Arc<SparseFile>>>>,
+    zeros: Arc<OnceLock<Range<usize>>>,
 }
 
 #[derive(Debug, Default)]
-struct SparseFile(Mutex<Contents>);
+struct SparseFile {
+    contents: Mutex<Contents>,
+    zeros: Arc<OnceLock<Range<usize>>>,
+}
 
 #[derive(Debug, Default)]
 struct Contents {
-    pages: HashMap<u64, Box<[u8]>>,
+    pages: BTreeMap<u64, Box<[u8]>>,
     len: u64,
 }
 
 impl SparseDisk {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { rest: FaultyDisk::new(folder), logs: Arc::default() }
+        Self { rest: FaultyDisk::new(folder), logs: Arc::default(), zeros: Arc::default() }
+    }
+
+    /// Has writes out of these bytes, which must be zeros and stay, taken for zeros unseen: looking
+    /// at ten gigabytes takes seconds.
+    pub(super) fn trust_zeros(&self, bytes: &'static [u8]) {
+        assert!(bytes.chunks(MANY).all(|part| part == &ZEROS[..part.len()]));
+        let range = bytes.as_ptr_range();
+        self.zeros.set(range.start.addr()..range.end.addr()).unwrap();
     }
 
     /// Bytes of logs kept in memory.
     pub(super) fn kept_bytes(&self) -> u64 {
         let logs = self.logs.lock();
-        logs.values().map(|file| file.0.lock().pages.len() as u64 * PAGE).sum()
+        logs.values().map(|file| file.contents.lock().pages.len() as u64 * PAGE).sum()
     }
 }
 
@@ -47,7 +61,8 @@ impl Disk for SparseDisk {
         if path.extension().is_none_or(|extension| extension != "log") {
             return Ok(file);
         }
-        let log = self.logs.lock().entry(path.to_owned()).or_default().clone();
+        let new = || Arc::new(SparseFile { zeros: self.zeros.clone(), ..SparseFile::default() });
+        let log = self.logs.lock().entry(path.to_owned()).or_insert_with(new).clone();
         if mode == OpenMode::Truncate {
             log.set_len(0)?;
         }
@@ -94,11 +109,7 @@ impl Disk for SparseDisk {
 
 impl SparseFile {
     /// Calls `each` with every page that a range touches: its number, where in it, where in the range.
-    fn each_page(
-        position: u64,
-        len: usize,
-        mut each: impl FnMut(u64, usize, std::ops::Range<usize>),
-    ) {
+    fn each_page(position: u64, len: usize, mut each: impl FnMut(u64, usize, Range<usize>)) {
         let mut done = 0;
         while done < len {
             let at = position + done as u64;
@@ -112,9 +123,20 @@ impl SparseFile {
 
 impl DiskFile for SparseFile {
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
-        let contents = &mut *self.0.lock();
+        let contents = &mut *self.contents.lock();
         let mut at = position;
         for slice in slices {
+            let after = at + slice.len() as u64;
+            let untouched = contents.pages.range(at / PAGE..after.div_ceil(PAGE)).next().is_none();
+            let memory = slice.as_ptr_range();
+            let trusted = self.zeros.get().is_some_and(|zeros| {
+                zeros.start <= memory.start.addr() && memory.end.addr() <= zeros.end
+            });
+            let zero = || slice.chunks(MANY).all(|part| part == &ZEROS[..part.len()]);
+            if untouched && (trusted || zero()) {
+                at = after;
+                continue;
+            }
             Self::each_page(at, slice.len(), |number, within, range| {
                 let bytes = &slice[range];
                 if let Some(page) = contents.pages.get_mut(&number) {
@@ -125,14 +147,14 @@ impl DiskFile for SparseFile {
                     contents.pages.insert(number, page);
                 }
             });
-            at += slice.len() as u64;
+            at = after;
         }
         contents.len = contents.len.max(at);
         Ok((at - position) as usize)
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let contents = self.0.lock();
+        let contents = self.contents.lock();
         let len = buffer.len().min(contents.len.saturating_sub(position) as usize);
         Self::each_page(position, len, |number, within, range| {
             let bytes = &mut buffer[range];
@@ -149,7 +171,7 @@ impl DiskFile for SparseFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.lock().len)
+        Ok(self.contents.lock().len)
     }
 
     fn modified_ms(&self) -> io::Result<i64> {
@@ -157,7 +179,7 @@ impl DiskFile for SparseFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let contents = &mut *self.0.lock();
+        let contents = &mut *self.contents.lock();
         contents.pages.retain(|&number, _| number * PAGE < len);
         if let Some(page) = contents.pages.get_mut(&(len / PAGE)) {
             page[(len % PAGE) as usize..].fill(0);
