@@ -71,6 +71,8 @@ fn has_file(disk: &dyn Disk, folder: &Path, name: &str) -> bool {
 /// Which partition is in which directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Homes {
+    /// Grows with each change: a directory that was away knows older things than the others.
+    pub(super) generation: u64,
     pub(super) dirs: BTreeMap<Uuid, PathBuf>,
     pub(super) logs: HashMap<TopicPartition, (TopicId, Uuid)>,
 }
@@ -87,10 +89,16 @@ impl Homes {
         replace_file(disk, &folder.join(HOMES), self.encode().as_bytes())
     }
 
-    /// Takes in what another directory knows.
-    pub(super) fn merge(&mut self, other: Self) {
-        self.dirs.extend(other.dirs);
-        self.logs.extend(other.logs);
+    /// What several directories know: of a partition, what was written last.
+    pub(super) fn merge(mut all: Vec<Self>) -> Self {
+        all.sort_by_key(|homes| homes.generation);
+        let mut merged = Self::default();
+        for homes in all {
+            merged.generation = homes.generation;
+            merged.dirs.extend(homes.dirs);
+            merged.logs.extend(homes.logs);
+        }
+        merged
     }
 
     /// A directory that was at this path when it was last seen, is none of those `present`, and
@@ -117,13 +125,18 @@ impl Homes {
         let logs = logs.into_iter().map(|(name, (topic_id, home))| {
             format!("log {} {} {topic_id} {home}", name.topic, name.partition)
         });
-        checked_text::encode(&dirs.chain(logs).collect::<Vec<_>>())
+        let generation = std::iter::once(format!("generation {}", self.generation));
+        checked_text::encode(&generation.chain(dirs).chain(logs).collect::<Vec<_>>())
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut homes = Self::default();
         for line in checked_text::decode(bytes)? {
             let (kind, rest) = line.split_once(' ')?;
+            if kind == "generation" {
+                homes.generation = rest.parse().ok()?;
+                continue;
+            }
             if kind == "dir" {
                 let (id, path) = rest.split_once(' ')?;
                 homes.dirs.insert(id.parse().ok()?, PathBuf::from(path));

@@ -50,14 +50,16 @@ pub(super) fn enter(context: &Context, config: &LogSetConfig) -> Result<Entrance
             Err(error) => entrance.refuse(path, error.to_string()),
         }
     }
+    let mut homes = Vec::new();
     for directory in &found {
         let Some(Identity { broker, .. }) = directory.identity else { continue };
         if broker != config.broker_id {
             let (directory, asked) = (directory.path.clone(), config.broker_id);
             return Err(OpenError::OtherBroker { directory, found: broker, asked });
         }
-        entrance.homes.merge(Homes::read(disk, &directory.path));
+        homes.push(Homes::read(disk, &directory.path));
     }
+    entrance.homes = Homes::merge(homes);
     let mut present: HashSet<_> =
         found.iter().filter_map(|directory| Some(directory.identity?.id)).collect();
     for directory in found {

@@ -236,6 +236,7 @@ impl LogSet {
         }
         let mut homes = self.inner.homes.lock();
         homes.logs.insert(partition.clone(), (topic_id, dir.id));
+        homes.generation += 1;
         for open in self.inner.dirs.iter().filter(|open| open.dir.failed().is_none()) {
             if let Err(error) = homes.write(&*self.inner.context.disk, &open.dir.path) {
                 tracing::warn!(dir = %open.dir.path.display(), %error, "homes not written");
@@ -447,7 +448,7 @@ impl LogSet {
 }
 
 /// A name for a folder that is put away: unlike any other, and not too long.
-fn away_name(partition: &TopicPartition, suffix: &str) -> String {
+pub(super) fn away_name(partition: &TopicPartition, suffix: &str) -> String {
     let unique = uuid::Uuid::new_v4().simple();
     let tail = format!("-{}.{unique}{suffix}", partition.partition);
     let topic: String = partition.topic.chars().take(NAME_MAX - tail.len()).collect();

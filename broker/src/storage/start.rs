@@ -19,12 +19,15 @@ use super::compaction::Cleaning;
 use super::config::LogSetConfig;
 use super::context::Context;
 use super::damage::DamagedRange;
+use super::directories::Homes;
 use super::disk::{self, Disk, OpenMode, replace_file};
 use super::enter::{Entered, enter, found_twice};
 use super::error::OpenError;
 use super::log::Log;
 use super::log_dir::LogDir;
-use super::log_set::{Absent, DELETE_SUFFIX, Inner, LogSet, OpenDir, STRAY_SUFFIX, Started};
+use super::log_set::{
+    Absent, DELETE_SUFFIX, Inner, LogSet, OpenDir, STRAY_SUFFIX, Started, away_name,
+};
 use super::maps::MapBudget;
 use super::open_files::OpenFiles;
 use super::opening_progress::OpeningProgress;
@@ -109,6 +112,7 @@ pub(super) fn open(
         return Err(OpenError::NoDirectory(text.unwrap_or_else(|| "none is configured".into())));
     }
     let mut absent = entrance.absent(found.iter().map(|dir| dir.open.dir.id));
+    set_aside_older(&*context.disk, &mut found, &entrance.homes);
     let dirs = found.iter().map(|dir| (dir.open.dir.path.as_path(), &dir.partitions[..]));
     absent.extend(found_twice(dirs));
     for dir in &mut found {
@@ -123,6 +127,34 @@ pub(super) fn open(
     report.failed_dirs.clone_from(&started.unusable);
     report.opened = started.logs.len();
     Ok((LogSet::inner(context, config, started), report))
+}
+
+/// Puts away what a directory has of an earlier topic of the name, whose partition of today is known
+/// to be in another one: the topic was deleted and made anew while the directory was away.
+fn set_aside_older(disk: &dyn Disk, found: &mut [FoundDir], homes: &Homes) {
+    let here: HashMap<_, _> =
+        found.iter().map(|dir| (dir.open.dir.id, dir.partitions.clone())).collect();
+    let topic_of = |folder: &Path| {
+        let path = folder.join(partition_metadata::FILE_NAME);
+        partition_metadata::decode(&disk::read_file(disk, &path, SMALL_FILE_MAX).ok()?)
+    };
+    for dir in found {
+        let id = dir.open.dir.id;
+        dir.partitions.retain(|partition| {
+            let Some((topic_id, home)) = homes.logs.get(partition) else { return true };
+            let elsewhere = *home != id && here.get(home).is_some_and(|p| p.contains(partition));
+            let folder = dir.open.dir.path.join(partition.to_string());
+            if !elsewhere || topic_of(&folder).is_none_or(|found| found == *topic_id) {
+                return true;
+            }
+            let away = dir.open.dir.path.join(away_name(partition, STRAY_SUFFIX));
+            tracing::warn!(
+                %partition, to = %away.display(),
+                "a partition of an earlier topic of the name is set aside"
+            );
+            disk.rename(&folder, &away).is_err()
+        });
+    }
 }
 
 /// Opens the partitions of all directories, the directories side by side.
@@ -165,6 +197,7 @@ fn note_homes(disk: &dyn Disk, config: &LogSetConfig, started: &mut Started) {
     if config.dirs.len() < 2 {
         return;
     }
+    homes.generation += 1;
     for open in dirs.iter() {
         if let Err(error) = homes.write(disk, &open.dir.path) {
             tracing::warn!(dir = %open.dir.path.display(), %error, "homes not written");

@@ -95,6 +95,33 @@ fn a_new_partition_goes_to_a_directory_that_works_and_stays_known_there() {
 }
 
 #[test]
+fn a_topic_made_anew_while_a_disk_was_away_is_served_when_it_is_back() {
+    let (disk, world) = world();
+    let (set, _) = world.open();
+    fill(&set);
+    set.close();
+    drop(set);
+    disk.set_faults(|faults| faults.dead = Some(B.into()));
+    let (set, _) = world.open();
+    let newer = TopicId::from_slice(&[9; 16]).unwrap();
+    let log = set.create(&name(1), newer, LogConfig::default()).unwrap();
+    append(&log, &batch(&["of 1"])).unwrap();
+    set.close();
+    drop((set, log));
+    disk.set_faults(|faults| faults.dead = None);
+    for _ in 0..2 {
+        let (set, report) = world.open();
+        assert_eq!((report.opened, report.failed.len()), (4, 0), "{report:?}");
+        let log = set.get(&name(1)).unwrap();
+        assert!(log.topic_id() == newer && log.folder().starts_with(A));
+        check(&set, &[0, 1, 2, 3]);
+        set.close();
+    }
+    let stray = |entry: &disk::Entry| entry.name.starts_with("logs-1.") && entry.is_dir;
+    assert!(disk.list(Path::new(B)).unwrap().iter().any(stray), "kept for a person");
+}
+
+#[test]
 fn an_unmounted_disk_is_not_taken_for_a_new_one_until_somebody_says_so() {
     let (disk, world) = world();
     let (set, _) = world.open();
