@@ -184,3 +184,79 @@ fn a_poison_log_does_not_stop_the_others_and_is_left_alone_for_a_while() {
     assert!(due_after(&log, &set, &world, Duration::from_secs(60)));
     assert_eq!(log.uncleanable(), None);
 }
+
+#[test]
+fn readers_and_a_writer_go_on_while_segments_are_replaced_under_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::real(dir.path());
+    world.config.log.cleanup_policy = CleanupPolicy { delete: false, compact: true };
+    world.config.log.segment_bytes = 20_000;
+    // Files are closed and opened again all the time.
+    world.config.open_files = 3;
+    let (set, log) = world.open_log();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let value = |offset: i64| format!("{offset}-{}", "v".repeat(offset as usize % 300));
+    let read = |seed: u64| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut looks = 0;
+        while !over.load(Ordering::Relaxed) || looks < 3 {
+            let from = random.i64(0..=log.log_end().0);
+            let mut last = from - 1;
+            for seen in see_upto(&log, from) {
+                assert!(seen.offset > last);
+                assert_eq!(seen.value, Some(value(seen.offset)));
+                last = seen.offset;
+            }
+            looks += 1;
+        }
+    };
+    std::thread::scope(|scope| {
+        for seed in 0..2 {
+            let read = &read;
+            scope.spawn(move || read(seed));
+        }
+        let writer = scope.spawn(|| {
+            for offset in 0..1500 {
+                put(&log, &format!("key-{}", offset % 50), &value(offset));
+                if offset % 100 == 0 {
+                    log.flush().unwrap();
+                    log.set_high_watermark(log.log_end());
+                }
+            }
+        });
+        while !writer.is_finished() {
+            log.compact().unwrap();
+        }
+        settle(&log);
+        log.compact().unwrap();
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(offsets(&log), (1450..1500).collect::<Vec<_>>());
+    assert!(log.offline().is_none() && log.uncleanable().is_none() && log.damaged().is_empty());
+    set.close();
+    drop((set, log));
+    let (_set, log) = world.open_log();
+    assert_eq!(offsets(&log).len(), 50);
+}
+
+/// Reads some slices; the log may grow meanwhile.
+fn see_upto(log: &Log, from: i64) -> Vec<Seen> {
+    let mut cursor = Cursor::at(Offset(from));
+    let mut all = Vec::new();
+    for _ in 0..10 {
+        let limits = ReadLimits { max_bytes: 9000, upto: log.log_end(), first_batch_whole: true };
+        let slice = log.read(cursor, limits, Wait::Allowed).unwrap();
+        for batch in Batches::new(slice.bytes()).map(|batch| batch.unwrap()) {
+            for record in batch.records().map(|record| record.unwrap()) {
+                if record.offset.0 >= from {
+                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                    let (key, value) = (record.key.map(text), record.value.map(text));
+                    let (offset, timestamp) = (record.offset.0, record.timestamp);
+                    all.push(Seen { offset, key, value, timestamp });
+                }
+            }
+        }
+        cursor = slice.next();
+    }
+    all
+}
