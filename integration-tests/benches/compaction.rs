@@ -144,6 +144,7 @@ struct Watch {
 }
 
 impl Watch {
+    #[allow(clippy::disallowed_methods, reason = "samples at moments, waits for nothing")]
     fn start() -> Self {
         let (over, highest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let thread = {

@@ -81,6 +81,7 @@ fn records(dir: &Path) -> Result<u64> {
     Ok(items.iter().filter(|i| i["type"] == "batch").filter_map(|i| i["count"].as_u64()).sum())
 }
 
+#[allow(clippy::disallowed_methods, reason = "polls what another process writes, to a deadline")]
 fn eventually(dir: &Path, wanted: u64) -> Result<()> {
     let begun = Instant::now();
     loop {

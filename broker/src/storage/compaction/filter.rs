@@ -82,7 +82,8 @@ impl Judge<'_> {
             let Some(key) = record.key else { return false };
             let offset = header.base_offset.plus(i64::from(record.offset_delta));
             let superseded = self.map.get(key).is_some_and(|newest| newest > offset);
-            !superseded && !(record.is_tombstone && drop_tombstones)
+            let expired = record.is_tombstone && drop_tombstones;
+            !superseded && !expired
         };
         let mut left = Vec::new();
         let (mut all, mut tombstones) = (0, 0_u64);

@@ -87,7 +87,7 @@ impl KeyMap {
         });
         let len = self.slots.len();
         // The high bits, spread over the slots without a division.
-        let mut at = (u128::from(hash[0]) * len as u128 >> 64) as usize;
+        let mut at = ((u128::from(hash[0]) * len as u128) >> 64) as usize;
         loop {
             let [first, second, stored] = self.slots[at];
             if stored == 0 || [first, second] == hash {

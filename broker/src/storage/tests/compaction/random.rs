@@ -60,7 +60,8 @@ impl Story {
                 50..65 => settle(&self.log),
                 65..80 => self.compact(),
                 80..88 => {
-                    self.world.clock.advance(Duration::from_millis(self.random.u64(1..15_000)))
+                    let by = Duration::from_millis(self.random.u64(1..15_000));
+                    self.world.clock.advance(by);
                 }
                 88..94 => self.look(),
                 94..97 => self.retry(),
