@@ -188,10 +188,7 @@ impl State {
         }
         let batch = Batch::parse(&request.records).expect("a valid batch");
         let header = batch.header().clone();
-        let mut decoder = BatchDecoder::new(1 << 20);
-        let records = decoder.records(&batch).unwrap();
-        let values = records.map(|record| record.unwrap().value.unwrap());
-        let values: Vec<Bytes> = values.map(Bytes::copy_from_slice).collect();
+        let values = values(&batch);
         if let Some(poison) = self.faults.poison
             && values.iter().any(|v| v.windows(poison.len()).any(|w| w == poison.as_bytes()))
         {
@@ -479,4 +476,10 @@ impl Log for FakeBroker {
     ) -> Result<Response<Self::WatchMetadataStream>, Status> {
         Err(Status::unimplemented("the producer asks"))
     }
+}
+
+fn values(batch: &Batch<'_>) -> Vec<Bytes> {
+    let mut decoder = BatchDecoder::new(1 << 20);
+    let records = decoder.records(batch).unwrap();
+    records.map(|record| Bytes::copy_from_slice(record.unwrap().value.unwrap())).collect()
 }
