@@ -1,6 +1,7 @@
 //! A whole cluster of real processes on loopback: registry, coordinators, brokers.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,6 +30,8 @@ pub struct ClusterOptions {
     pub broker_settings: Vec<(String, String)>,
     /// Where broker data goes; below the scratch directory if `None`.
     pub data_root: Option<PathBuf>,
+    /// More log directories of every broker, each with a folder for the broker's id.
+    pub more_data: Vec<PathBuf>,
 }
 
 impl ClusterOptions {
@@ -42,6 +45,7 @@ impl ClusterOptions {
             session_timeout: Duration::from_secs(2),
             broker_settings: Vec::new(),
             data_root: None,
+            more_data: Vec::new(),
         }
     }
 
@@ -189,6 +193,9 @@ impl Cluster {
             command.args(["--set", &format!("{key}={value}")]);
         }
         command.arg("--data").arg(&broker.data);
+        for root in &self.options.more_data {
+            command.arg("--data").arg(root.join(format!("broker-{id}")));
+        }
         let name = format!("broker-{id}");
         let (process, _) = Process::spawn_ready(&name, self.dir.path(), command)?;
         broker.process = Some(process);
@@ -198,6 +205,16 @@ impl Cluster {
     /// A broker by id.
     pub fn broker(&mut self, id: i32) -> Result<&mut BrokerProcess> {
         self.brokers.get_mut(&id).context("no such broker")
+    }
+
+    /// The page of a broker's metrics.
+    pub fn metrics(&self, id: i32) -> Result<String> {
+        let broker = self.brokers.get(&id).context("no such broker")?;
+        let mut stream = std::net::TcpStream::connect(&broker.http)?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        Ok(page)
     }
 
     /// A broker's process.

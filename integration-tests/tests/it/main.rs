@@ -7,6 +7,7 @@ mod compaction;
 mod compression;
 mod damage;
 mod dev;
+mod directories;
 mod dump_log;
 mod durability;
 mod expiry;
