@@ -345,7 +345,8 @@ mod tests {
             r#"{"partitions":[{"topic":"t","partition":0,"offset":-2}]}"#,
             r#"{"partitions":[{"topic":"t","partition":0}]}"#,
             r#"{"partitions":[],"version":2}"#,
-            r#"{"partitions":[{"topic":"t","partition":0,"offset":1},{"topic":"t","partition":0,"offset":2}]}"#,
+            r#"{"partitions":[{"topic":"t","partition":0,"offset":1},
+                {"topic":"t","partition":0,"offset":2}]}"#,
             "[]",
         ] {
             assert_eq!(parse_file(wrong.as_bytes()).unwrap_err().code, 2, "{wrong}");
