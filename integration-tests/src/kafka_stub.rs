@@ -241,7 +241,8 @@ impl KafkaStub {
             (records.concat(), state.end())
         };
         if records.is_empty() {
-            std::thread::sleep(Duration::from_millis(wait_ms.clamp(0, 100) as u64));
+            // As a broker makes a client wait that has read everything.
+            std::thread::park_timeout(Duration::from_millis(wait_ms.clamp(0, 100) as u64));
         }
         answer.put_i32(1);
         put_string(answer, TOPIC);
