@@ -5,8 +5,8 @@ use std::time::Duration;
 use proto::Offset;
 
 use super::story::{Story, read_records};
-use crate::storage::DeleteUpTo;
 use crate::storage::tests::{append, batch, partition};
+use crate::storage::{Clock, DeleteUpTo};
 
 impl Story<'_> {
     /// A failed sync takes the log offline; opened anew, it has what is really there.
@@ -185,7 +185,7 @@ impl Story<'_> {
         self.truth.flushed = end;
         if self.world.config.log.cleanup_policy.compact {
             let read = read_records(&self.log, Offset(start));
-            self.truth.settle_compaction(&read, settled.min(end));
+            self.truth.settle_compaction(&read, settled.min(end), self.world.clock.now_ms());
             self.went_back = true;
         }
         self.note(&format!("  from {started} to {start}..{end}"));

@@ -92,13 +92,15 @@ impl<'t> Story<'t> {
         // Some stories with hardly a file open between two calls.
         world.config.open_files = [1, 4, 4096][(seed % 3) as usize];
         let (set, log) = world.open_log();
+        let tombstones_stay_ms = world.config.log.delete_retention_ms as i64;
+        let truth = Truth { tombstones_stay_ms, ..Truth::default() };
         Self {
             random,
             disk,
             world,
             set: Some(set),
             log,
-            truth: Truth::default(),
+            truth,
             trace,
             written: 0,
             slices: Vec::new(),
@@ -376,7 +378,7 @@ impl<'t> Story<'t> {
         if self.world.config.log.cleanup_policy.compact {
             let read = read_records(&self.log, Offset(self.truth.start));
             let before = self.truth.gone.len();
-            self.truth.settle_compaction(&read, clean_end);
+            self.truth.settle_compaction(&read, clean_end, self.world.clock.now_ms());
             self.went_back |= self.truth.gone.len() > before;
         }
     }

@@ -41,6 +41,10 @@ pub(super) struct Truth {
     pub(super) flushed: i64,
     /// Compaction may have been up to here.
     pub(super) clean: i64,
+    /// When compactions were, and up to where.
+    pub(super) compacted: Vec<(i64, i64)>,
+    /// A tombstone stays so long after the first of them.
+    pub(super) tombstones_stay_ms: i64,
     /// By producer.
     pub(super) acked: BTreeMap<i64, Vec<Acked>>,
 }
@@ -100,19 +104,23 @@ impl Truth {
     }
 
     /// Whether compaction up to `clean_end` may remove a record: a later one has its key, or it is
-    /// a tombstone.
-    fn may_go(&self, offset: i64, clean_end: i64) -> bool {
+    /// a tombstone that an earlier compaction has seen long enough ago.
+    fn may_go(&self, offset: i64, clean_end: i64, now_ms: i64) -> bool {
         let record = &self.history[&offset];
         let newer = || {
             let mut later = self.history.range(offset + 1..clean_end.max(offset + 1));
             later.any(|(_, other)| other.key == record.key)
         };
-        record.key.is_some() && (record.value.is_none() || newer())
+        let ripe = || {
+            let mut seen = self.compacted.iter().filter(|(_, end)| offset < *end);
+            seen.any(|(at_ms, _)| at_ms + self.tombstones_stay_ms <= now_ms)
+        };
+        record.key.is_some() && (newer() || (record.value.is_none() && ripe()))
     }
 
     /// Compares what the log has with what it should have, compaction up to `clean_end` having
     /// removed something or (after a crash) not; keeps what was found.
-    pub(super) fn settle_compaction(&mut self, read: &Records, clean_end: i64) {
+    pub(super) fn settle_compaction(&mut self, read: &Records, clean_end: i64, now_ms: i64) {
         let there: BTreeMap<_, _> = read.iter().map(|(offset, record)| (*offset, record)).collect();
         for (offset, record) in &there {
             assert_eq!(Some(*record), self.history.get(offset), "at offset {offset}");
@@ -120,9 +128,10 @@ impl Truth {
         let expected = self.history.range(self.start..self.end).map(|(&offset, _)| offset);
         let missing: Vec<_> = expected.filter(|offset| !there.contains_key(offset)).collect();
         for &offset in &missing {
-            let allowed = self.gone.contains(&offset) || self.may_go(offset, clean_end);
+            let allowed = self.gone.contains(&offset) || self.may_go(offset, clean_end, now_ms);
             assert!(allowed, "offset {offset} is gone: {:?}", self.history[&offset]);
         }
+        self.compacted.push((now_ms, clean_end));
         if !missing.is_empty() {
             self.clean = self.clean.max(clean_end);
         }
