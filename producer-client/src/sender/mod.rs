@@ -151,12 +151,15 @@ impl Sender {
         &self.shared.config
     }
 
-    /// `linger.ms`, or none while somebody waits for memory or a flush.
+    /// `linger.ms`; none during a flush, or while somebody waits for memory that only open batches
+    /// hold. Memory in flight comes back by itself: cutting batches short for it would send them
+    /// with a record or two, each at the price of a request.
     fn linger(&self) -> Duration {
-        if self.flushing > 0 || self.closing.is_some() || !self.shared.line.is_empty() {
-            Duration::ZERO
-        } else {
-            self.shared.config.linger
+        let in_flight = || self.links.values().any(|link| !link.in_flight.is_empty());
+        let starved = !self.shared.line.is_empty() && !in_flight();
+        match self.flushing > 0 || self.closing.is_some() || starved {
+            true => Duration::ZERO,
+            false => self.shared.config.linger,
         }
     }
 

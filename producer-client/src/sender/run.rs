@@ -170,7 +170,7 @@ impl Sender {
             self.want_metadata();
         }
         if starved {
-            // Open batches hold memory that others wait for: they linger no longer.
+            // Open batches hold memory that others wait for: see `linger`.
             for at in 0..self.partitions.len() {
                 if self.partitions.get(at).is_some_and(|p| p.timer.is_some()) {
                     self.make_ready(at);
