@@ -1,6 +1,7 @@
 //! What a log no longer has: records deleted by request and by retention, over a broker's death, as
 //! consumers meet it; and stamps a topic does not take.
 
+use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -116,7 +117,7 @@ fn deleted_records_stay_deleted_over_kill_9() -> Result<()> {
     let file = cluster.dir().join("offsets.json");
     let partitions = r#"{"partitions":[{"topic":"lines","partition":0,"offset":-1},
         {"topic":"lines","partition":1,"offset":-1}],"version":1}"#;
-    std::fs::write(&file, partitions)?;
+    std::fs::File::create(&file)?.write_all(partitions.as_bytes())?;
     let path = file.to_string_lossy().into_owned();
     let named = ["topics", "--delete-records", "--offset-json-file", &path];
     let dry = cluster.run("coordinator", &[&named[..], &["--dry-run"]].concat())?;
