@@ -176,6 +176,7 @@ fn recover(dir: &Path, threads: usize) {
         }
         // Dropped and not closed: nothing was flushed, no clean stop is marked.
     }
+    #[allow(clippy::disallowed_methods, reason = "the dropped set's threads let go of the lock")]
     std::thread::sleep(Duration::from_millis(200));
     let (_set, took, report) = log_set(config);
     let rate = report.scanned_bytes as f64 / 1e6 / took.as_secs_f64();
