@@ -5,8 +5,9 @@
 //! compaction removed is covered by empty batches; what is damaged, the broker answers with an
 //! error.) Inside a batch offsets may be missing. A batch that ends at or below the wanted offset is
 //! skipped, so are control batches and empty ones. Each only once its checksum holds: a damaged
-//! header must not make records disappear. Compressed records are decompressed here, bounded. After an error the answer
-//! is over: what follows a batch that does not hold cannot be trusted to begin at a batch.
+//! header must not make records disappear. Compressed records are decompressed here, bounded. After
+//! an error the answer is over: what follows a batch that does not hold cannot be trusted to begin
+//! at a batch.
 
 use bytes::Bytes;
 use proto::record::{

@@ -118,8 +118,9 @@ impl<'a> Scan<'a> {
     }
 
     /// Where the log goes on behind bad bytes at `bad`, at or before the offset `until` that the
-    /// segment should reach at least, and not beyond `limit` (both exclusive): the next batch of which all holds and that others vouch for, since its CRC
-    /// covers neither its base offset nor that it is a batch of the log and not somebody's value.
+    /// segment should reach at least, and not beyond `limit` (both exclusive): the next batch of
+    /// which all holds and that others vouch for, since its CRC covers neither its base offset nor
+    /// that it is a batch of the log and not somebody's value.
     /// These vouch: the header of the bad batch, if the batch begins right where and with the
     /// offset that it tells; or the batches behind, if they follow each other to the end. Where
     /// nobody does (more damage ahead), two that follow each other are believed.

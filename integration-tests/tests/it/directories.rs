@@ -1,6 +1,7 @@
 //! A broker with two disks, one of which goes away: its partitions are offline, the others serve,
 //! nothing is made anew, and everything is there when the disk is back.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -66,11 +67,13 @@ fn wait_for_metric(cluster: &Cluster, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// Sends a file's lines to a topic.
+/// Sends a record to a topic.
 fn produce(cluster: &Cluster, topic: &str) -> Result<std::process::Output> {
+    let line = cluster.dir().join("line");
+    std::fs::File::create(&line)?.write_all(b"1:1\n")?;
     let timeouts = ["--set", "delivery.timeout.ms=4000", "--set", "request.timeout.ms=1000"];
     let mut command = cluster.command("producer")?;
-    Ok(command.args(["--topic", topic]).args(timeouts).arg("/etc/hostname").output()?)
+    Ok(command.args(["--topic", topic]).args(timeouts).arg(line).output()?)
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! [`listener`] accepts, [`connection`] serves one peer, [`dispatch`] goes by path: `Produce`,
 //! `ProduceStream` and `Fetch` frame gRPC themselves and never copy a payload ([`produce`],
 //! [`produce_stream`], [`fetch`] with its rounds in [`fetch_session`]), `Admin` is forwarded as it
-//! lies ([`admin_proxy`]), the rest is small ([`log_service`], [`broker_control`], [`describe_logs`]). On the wire all
-//! of it is plain gRPC.
+//! lies ([`admin_proxy`]), the rest is small ([`log_service`], [`broker_control`],
+//! [`describe_logs`]). On the wire all of it is plain gRPC.
 //!
 //! Bounds: [`budget`] on produce bytes, [`watch`] on peers that stall; message sizes, streams and
 //! connections by the settings.
