@@ -58,7 +58,12 @@ pub(super) fn line(
             line.push(';');
         } else {
             let _ = write!(line, "{name}: ");
-            value(line, content);
+            match content {
+                Value::Optional(number) if OPTIONAL_IN_KAFKA.contains(name) => {
+                    optional_as_kafka(line, *number);
+                }
+                content => value(line, content),
+            }
         }
     }
     if line.ends_with(';') {
@@ -69,15 +74,24 @@ pub(super) fn line(
     }
 }
 
-fn value(line: &mut String, value: &Value<'_>) {
-    match value {
-        Value::Int(number) => {
-            let _ = write!(line, "{number}");
-        }
-        Value::Optional(Some(number)) => {
+/// Fields that Kafka's tool prints as Java does, for scripts that read its lines.
+const OPTIONAL_IN_KAFKA: [&str; 2] = ["deleteHorizonMs", "currentTxnFirstOffset"];
+
+fn optional_as_kafka(line: &mut String, number: Option<i64>) {
+    match number {
+        Some(number) => {
             let _ = write!(line, "OptionalLong[{number}]");
         }
-        Value::Optional(None) => line.push_str("OptionalLong.empty"),
+        None => line.push_str("OptionalLong.empty"),
+    }
+}
+
+fn value(line: &mut String, value: &Value<'_>) {
+    match value {
+        Value::Int(number) | Value::Optional(Some(number)) => {
+            let _ = write!(line, "{number}");
+        }
+        Value::Optional(None) => line.push_str("none"),
         Value::Bool(yes) => line.push_str(if *yes { "true" } else { "false" }),
         Value::Text(text) => escape(line, text.as_bytes()),
         Value::Owned(text) => escape(line, text.as_bytes()),
@@ -141,11 +155,13 @@ mod tests {
             ("isControl", Value::Bool(false)),
             ("deleteHorizonMs", Value::Optional(None)),
             ("headerKeys", Value::List(vec![b"a", b"b"])),
+            ("endOffset", Value::Optional(None)),
         ];
         line(&mut out, "batch", Some(Kind::Batch), &fields, true);
         assert_eq!(
             out,
-            "baseOffset: 7 isControl: false deleteHorizonMs: OptionalLong.empty headerKeys: [a,b]"
+            "baseOffset: 7 isControl: false deleteHorizonMs: OptionalLong.empty headerKeys: [a,b] \
+             endOffset: none"
         );
     }
 
