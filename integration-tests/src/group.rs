@@ -13,6 +13,10 @@ use crate::cluster::Cluster;
 use crate::process::Process;
 use crate::workload::parse_value;
 
+/// Session timeout of members: long enough that a machine busy with other tests lets nobody expire
+/// who is alive.
+pub const SESSION: Duration = Duration::from_secs(4);
+
 /// A running `consumer` executable that writes `partition offset value` lines to a file.
 pub struct Member {
     /// The process.
@@ -34,7 +38,7 @@ impl Member {
         command
             .args(["--topic", topic, "--group", group, "--from-beginning"])
             .args(["--output-format", "%p %o %s\\n"])
-            .args(["--set", "zookeeper.session.timeout.ms=2000"])
+            .args(["--set", &format!("zookeeper.session.timeout.ms={}", SESSION.as_millis())])
             .args(["--set", "auto.commit.interval.ms=300"])
             .args(extra)
             .stdout(std::fs::File::create(&output)?);
