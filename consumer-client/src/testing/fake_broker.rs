@@ -28,10 +28,34 @@ pub(crate) struct FakePartition {
     pub(crate) epoch: i32,
     pub(crate) log_start: i64,
     pub(crate) log: Vec<Bytes>,
-    /// So many answers more get a wrong last byte on their way.
-    pub(crate) garbled: Arc<AtomicU64>,
+    /// What gets a wrong last byte on its way.
+    pub(crate) garbled: Arc<Mutex<Garbled>>,
     /// Checks of batches that were asked for.
     pub(crate) verified: Arc<AtomicU64>,
+}
+
+/// Answers that are spoiled: every one of a handle, so that rounds asked for ahead change nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Garbled {
+    /// So many handles more.
+    pub(crate) left: u64,
+    handle: Option<u32>,
+}
+
+impl Garbled {
+    pub(crate) fn next(left: u64) -> Self {
+        Self { left, handle: None }
+    }
+
+    fn spoils(&mut self, handle: u32) -> bool {
+        if self.handle != Some(handle) {
+            self.handle = self.left.checked_sub(1).map(|left| {
+                self.left = left;
+                handle
+            });
+        }
+        self.handle == Some(handle)
+    }
 }
 
 impl FakePartition {
@@ -430,9 +454,8 @@ fn read(
         next = header(batch).next_offset().0;
     }
     wanted.offset = next;
-    let garble = |left: u64| left.checked_sub(1);
     if let Some(last) = records.last_mut()
-        && p.garbled.fetch_update(Ordering::SeqCst, Ordering::SeqCst, garble).is_ok()
+        && p.garbled.lock().spoils(answer.handle)
     {
         *last ^= 1;
     }
