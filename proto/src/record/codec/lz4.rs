@@ -14,12 +14,15 @@
 //!
 //! Little-endian. Linked blocks refer to the 64 KiB before them; those lie in the output already.
 //! Skippable frames are skipped. Dictionaries and the legacy format are refused, as Kafka refuses them.
+//!
+//! Blocks and checksums are the crates'; the frame around them is read here because `lz4_flex`'s own
+//! reader takes a frame that is cut off between two blocks for a whole one, and copies twice.
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into_with_dict};
 use lz4_flex::block::{decompress_into, get_maximum_output_size};
+use twox_hash::XxHash32;
 
 use super::decompressor::{Fault, malformed};
-use super::xxh32::xxh32;
 
 const MAGIC: u32 = 0x184d_2204;
 const SKIPPABLE: std::ops::RangeInclusive<u32> = 0x184d_2a50..=0x184d_2a5f;
@@ -209,4 +212,8 @@ fn take_array<'a, const N: usize>(rest: &mut &'a [u8]) -> Result<&'a [u8; N], Fa
 
 fn take_u32(rest: &mut &[u8]) -> Result<u32, Fault> {
     Ok(u32::from_le_bytes(*take_array(rest)?))
+}
+
+fn xxh32(bytes: &[u8]) -> u32 {
+    XxHash32::oneshot(0, bytes)
 }

@@ -23,7 +23,6 @@ mod gzip;
 mod lz4;
 mod recoder;
 mod snappy;
-mod xxh32;
 mod zstd;
 
 #[cfg(test)]
