@@ -34,6 +34,10 @@ pub struct PartitionImage {
     pub replicas: Vec<BrokerId>,
     /// Who is in sync.
     pub isr: Vec<BrokerId>,
+    /// Who fell out of the ISR below `min.insync.replicas` and may still lead (KIP-966).
+    pub electable: Vec<BrokerId>,
+    /// Version of the state's node: of two states in one leader epoch the higher one is the newer.
+    pub version: i32,
 }
 
 /// One topic; `partitions[p]` is partition `p`.
@@ -155,11 +159,13 @@ impl ClusterImage {
     }
 }
 
-/// `new` with the states of `known` where those have a higher leader epoch.
+/// `new` with the states of `known` where those are newer: a higher leader epoch, or a higher version
+/// in the same.
 fn merge(known: &TopicImage, mut new: TopicImage) -> TopicImage {
     for (state, known) in new.partitions.iter_mut().zip(&known.partitions) {
-        if known.leader_epoch > state.leader_epoch {
-            *state = known.clone();
+        if (known.leader_epoch, known.version) > (state.leader_epoch, state.version) {
+            let replicas = std::mem::take(&mut state.replicas);
+            *state = PartitionImage { replicas, ..known.clone() };
         }
     }
     // Partitions are never removed: a shorter list is an older one.
@@ -213,6 +219,8 @@ mod tests {
                 leader_epoch: LeaderEpoch(epoch),
                 replicas: vec![BrokerId(1)],
                 isr: vec![BrokerId(1)],
+                electable: Vec::new(),
+                version: 0,
             })
             .collect();
         TopicImage { name: name.into(), id: TopicId(uuid::Uuid::from_u128(id)), partitions }

@@ -96,6 +96,8 @@ mod tests {
                 leader_epoch: LeaderEpoch(epoch),
                 replicas: vec![leader],
                 isr: vec![leader],
+                electable: Vec::new(),
+                version: 0,
             })
             .collect();
         let topic = TopicImage { name: "t".into(), id: id(1), partitions };

@@ -95,17 +95,21 @@ fn partition_image(
     state: Option<&Versioned<PartitionState>>,
 ) -> PartitionImage {
     match state {
-        Some(Versioned { value, .. }) => PartitionImage {
+        Some(Versioned { value, version, .. }) => PartitionImage {
             leader: value.leader,
             leader_epoch: value.leader_epoch,
             replicas,
             isr: value.isr.clone(),
+            electable: value.electable.clone(),
+            version: *version,
         },
         None => PartitionImage {
             leader: None,
             leader_epoch: proto::LeaderEpoch::UNKNOWN,
             replicas,
             isr: Vec::new(),
+            electable: Vec::new(),
+            version: -1,
         },
     }
 }

@@ -148,6 +148,26 @@ keys! {
     "message.max.bytes" int(1_024, 1_073_741_824), "1048588",
         "Largest record batch accepted (topic: max.message.bytes).";
 
+    // Replication.
+    "min.insync.replicas" int(1, 2_147_483_647), "1",
+        "Replicas that must be in sync, the leader among them, for produce with acks=all to be taken; below it what is appended is not shown to consumers either (topic: min.insync.replicas).";
+    "replica.lag.time.max.ms" int(100, DAY_MS), "10000",
+        "Milliseconds a follower may go without having caught up with the leader before it leaves the ISR.";
+    "num.replica.fetchers" int(1, 64), "1",
+        "Threads that fetch from each other broker that leads partitions stored here.";
+    "replica.fetch.max.bytes" int(1_024, 1_073_741_824), "1048576",
+        "Bytes a follower asks for of one partition at a time; one batch always comes whole.";
+    "replica.fetch.response.max.bytes" int(1_024, 1_073_741_824), "10485760",
+        "Bytes a follower asks for in one round over all partitions.";
+    "replica.fetch.wait.max.ms" int(1, 60_000), "500",
+        "Milliseconds a leader may hold a follower's round that has nothing to carry; keep it well below replica.lag.time.max.ms.";
+    "replica.fetch.backoff.ms" int(1, 60_000), "200",
+        "Milliseconds before a follower asks again after an error.";
+    "follower.replication.throttled.rate" int(1_024, FOREVER), "9223372036854775807",
+        "Bytes a second that replicas which are not in sync (new ones, and those whose disk was lost) fetch, all of this broker together. Replicas in sync are never throttled.";
+    "controlled.shutdown.enable" Kind::Bool, "true",
+        "Whether leadership moves to other brokers before this one stops.";
+
     // What a client may use.
     "num.network.threads" int(0, 256), "0",
         "Threads that serve clients, each with its own connections; 0: one a core.";

@@ -14,7 +14,8 @@ mod topic;
 
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, Origin, Values};
 pub use settings::{
-    BrokerConfig, GrpcConfig, RequestConfig, TopicDefaults, ZooKeeperConfig, open_files_max,
+    BrokerConfig, GrpcConfig, ReplicationConfig, RequestConfig, TopicDefaults, ZooKeeperConfig,
+    open_files_max,
 };
 pub use show::show;
 pub use topic::log_config;

@@ -42,8 +42,31 @@ pub struct BrokerConfig {
     pub grpc: GrpcConfig,
     /// What a fetch or produce may ask.
     pub requests: RequestConfig,
+    /// Following and being followed.
+    pub replication: ReplicationConfig,
     /// Defaults of topics.
     pub topics: TopicDefaults,
+}
+
+/// How replicas follow, and how long a leader waits for them.
+#[derive(Debug, Clone)]
+pub struct ReplicationConfig {
+    /// `replica.lag.time.max.ms`.
+    pub lag_time_max: Duration,
+    /// `num.replica.fetchers`.
+    pub fetchers: usize,
+    /// `replica.fetch.max.bytes`.
+    pub fetch_max_bytes: usize,
+    /// `replica.fetch.response.max.bytes`.
+    pub fetch_response_max_bytes: usize,
+    /// `replica.fetch.wait.max.ms`.
+    pub fetch_wait_max: Duration,
+    /// `replica.fetch.backoff.ms`.
+    pub fetch_backoff: Duration,
+    /// `follower.replication.throttled.rate`, bytes a second; `None`: no limit.
+    pub throttled_rate: Option<u64>,
+    /// `controlled.shutdown.enable`.
+    pub controlled_shutdown: bool,
 }
 
 /// How the registry is reached.
@@ -122,6 +145,7 @@ const TOPIC_KEYS: &[(&str, &str)] = &[
     ("log.cleaner.max.compaction.lag.ms", "max.compaction.lag.ms"),
     ("log.cleaner.delete.retention.ms", "delete.retention.ms"),
     ("message.max.bytes", "max.message.bytes"),
+    ("min.insync.replicas", "min.insync.replicas"),
 ];
 
 impl BrokerConfig {
@@ -159,6 +183,7 @@ impl BrokerConfig {
                 fetch_max_wait: values.millis("fetch.max.wait.ms"),
                 timeout: values.millis("request.timeout.ms"),
             },
+            replication: replication_config(values),
             topics: TopicDefaults {
                 values: TOPIC_KEYS
                     .iter()
@@ -176,6 +201,20 @@ pub fn open_files_max(limit: u64, max_connections: usize) -> usize {
     const MOST: usize = 32_768;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     limit.saturating_sub(max_connections.saturating_add(REST)).max(limit / 2).clamp(16, MOST)
+}
+
+fn replication_config(values: &Values) -> ReplicationConfig {
+    let rate = values.int("follower.replication.throttled.rate");
+    ReplicationConfig {
+        lag_time_max: values.millis("replica.lag.time.max.ms"),
+        fetchers: values.int("num.replica.fetchers") as usize,
+        fetch_max_bytes: values.int("replica.fetch.max.bytes") as usize,
+        fetch_response_max_bytes: values.int("replica.fetch.response.max.bytes") as usize,
+        fetch_wait_max: values.millis("replica.fetch.wait.max.ms"),
+        fetch_backoff: values.millis("replica.fetch.backoff.ms"),
+        throttled_rate: (rate != i64::MAX).then_some(rate.unsigned_abs()),
+        controlled_shutdown: values.flag("controlled.shutdown.enable"),
+    }
 }
 
 fn cleaner_config(values: &Values) -> CleanerConfig {

@@ -60,6 +60,9 @@ fn apply(config: &mut LogConfig, key: &str, value: &str) -> bool {
         }
         "min.compaction.lag.ms" => set(&mut config.min_compaction_lag_ms, value.parse().ok()),
         "max.compaction.lag.ms" => set(&mut config.max_compaction_lag_ms, lag(value)),
+        "min.insync.replicas" => set(&mut config.min_insync_replicas, value.parse().ok()),
+        // Only the controller goes by it.
+        "unclean.leader.election.enable" => value.parse::<bool>().is_ok(),
         "delete.retention.ms" => set(&mut config.delete_retention_ms, value.parse().ok()),
         "compression.type" => set(&mut config.compression, compression(value)),
         "compression.gzip.level" => set(

@@ -78,6 +78,8 @@ pub struct LogConfig {
     pub expose: Expose,
     /// Largest batch in bytes (`max.message.bytes`).
     pub max_message_bytes: u32,
+    /// Replicas that must be in sync for `acks=all`, and for the high watermark to move.
+    pub min_insync_replicas: usize,
     /// Whose timestamps count (`message.timestamp.type`).
     pub message_timestamp_type: TimestampType,
     /// A record may be stamped at most this many milliseconds before the broker's clock; `None`
@@ -136,6 +138,7 @@ impl Default for LogConfig {
             flush_ms: 1000,
             expose: Expose::default(),
             max_message_bytes: 1024 * 1024 + 12,
+            min_insync_replicas: 1,
             message_timestamp_type: TimestampType::CreateTime,
             message_timestamp_before_max_ms: None,
             message_timestamp_after_max_ms: Some(60 * 60 * 1000),

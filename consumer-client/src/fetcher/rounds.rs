@@ -162,8 +162,7 @@ impl Rounds {
             max_wait_ms: config.fetch_max_wait.as_millis() as u32,
             min_bytes: config.fetch_min_bytes,
             max_bytes: round_bytes,
-            add: Vec::new(),
-            forget: Vec::new(),
+            ..Default::default()
         }
     }
 
@@ -225,5 +224,6 @@ fn fetch_partition(handle: u32, want: &Want, config: &ConsumerConfig) -> v1::Fet
         leader_epoch: want.epoch.0,
         max_bytes: config.max_partition_fetch_bytes,
         verify: want.verify,
+        last_fetched_epoch: None,
     }
 }

@@ -215,6 +215,7 @@ mod tests {
             leader_epoch: 3,
             replicas: vec![1, 2],
             isr: vec![1],
+            ..Default::default()
         };
         let id = "AAECAwQFBgcICQoLDA0ODw".parse::<TopicId>().unwrap();
         let topic = v1::Topic {

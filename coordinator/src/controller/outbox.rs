@@ -116,6 +116,10 @@ pub(crate) fn topic_message(name: &str, topic: &TopicState) -> v1::Topic {
         leader_epoch: state.leader_epoch.0,
         replicas: state.replicas.iter().map(|id| id.0).collect(),
         isr: state.isr.iter().map(|id| id.0).collect(),
+        electable: state.electable.iter().map(|id| id.0).collect(),
+        adding: Vec::new(),
+        removing: Vec::new(),
+        state_version: state.version,
     });
     v1::Topic {
         name: name.to_owned(),

@@ -129,19 +129,21 @@ pub(crate) async fn states(
 ) -> Result<Vec<PartitionState>, RegistryError> {
     let read = partitions::read_all(client, topic, replicas.len()).await?;
     let states = read.into_iter().zip(replicas);
-    Ok(states.map(|(state, replicas)| partition_state(state.map(|s| s.value), replicas)).collect())
+    Ok(states.map(|(state, replicas)| partition_state(state, replicas)).collect())
 }
 
 fn partition_state(
-    state: Option<payload::PartitionState>,
+    state: Option<Versioned<payload::PartitionState>>,
     replicas: Vec<BrokerId>,
 ) -> PartitionState {
     match state {
-        Some(state) => PartitionState {
+        Some(Versioned { value: state, version, .. }) => PartitionState {
             replicas,
             leader: state.leader,
             leader_epoch: state.leader_epoch,
             isr: state.isr,
+            electable: state.electable,
+            version,
         },
         // Taken away by somebody's hand: nobody leads it.
         None => PartitionState {
@@ -149,6 +151,8 @@ fn partition_state(
             leader: None,
             leader_epoch: LeaderEpoch::UNKNOWN,
             isr: Vec::new(),
+            electable: Vec::new(),
+            version: -1,
         },
     }
 }

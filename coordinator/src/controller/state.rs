@@ -54,6 +54,10 @@ pub(crate) struct PartitionState {
     pub(crate) leader_epoch: LeaderEpoch,
     /// In-sync replicas.
     pub(crate) isr: Vec<BrokerId>,
+    /// Fell out of the ISR below `min.insync.replicas` and may still lead (KIP-966).
+    pub(crate) electable: Vec<BrokerId>,
+    /// Version of the state's node as it was read or written last.
+    pub(crate) version: i32,
 }
 
 /// A topic on its way out.

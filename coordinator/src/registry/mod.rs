@@ -17,6 +17,7 @@ pub mod configs;
 pub mod consumers;
 pub mod deletions;
 pub mod fence;
+pub mod in_sync;
 pub mod offsets;
 pub mod owners;
 pub mod partitions;

@@ -85,6 +85,8 @@ fn topic(topic: v1::Topic) -> Result<TopicImage, Status> {
         leader_epoch: LeaderEpoch(state.leader_epoch),
         replicas: ids(state.replicas),
         isr: ids(state.isr),
+        electable: ids(state.electable),
+        version: state.state_version,
     });
     Ok(TopicImage { name: topic.name.into(), id, partitions: partitions.collect() })
 }

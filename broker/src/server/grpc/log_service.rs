@@ -225,6 +225,10 @@ fn topic_message(topic: &TopicImage, is_live: impl Fn(proto::BrokerId) -> bool) 
         leader_epoch: state.leader_epoch.0,
         replicas: state.replicas.iter().map(|id| id.0).collect(),
         isr: state.isr.iter().map(|id| id.0).collect(),
+        electable: state.electable.iter().map(|id| id.0).collect(),
+        adding: Vec::new(),
+        removing: Vec::new(),
+        state_version: state.version,
     });
     v1::Topic {
         name: topic.name.to_string(),

@@ -207,6 +207,8 @@ pub(super) fn first_state(replicas: Vec<BrokerId>) -> PartitionState {
         leader: replicas.first().copied(),
         leader_epoch: LeaderEpoch(0),
         isr: replicas.clone(),
+        electable: Vec::new(),
+        version: 0,
         replicas,
     }
 }

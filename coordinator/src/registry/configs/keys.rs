@@ -79,6 +79,8 @@ const TOPIC_KEYS: &[Key] = keys! {
         "Part of a compacted partition's bytes that may be dirty (not yet compacted) before it is compacted. Smaller: less space, more work.";
     "min.compaction.lag.ms" int(0, i64::MAX, "ms"), "0",
         "Milliseconds a message of a compacted topic stays whatever comes after it.";
+    "min.insync.replicas" int(1, 2_147_483_647, "replicas"), "1",
+        "Replicas that must be in sync, the leader among them, for produce with acks=all to be taken; below it what is appended is not shown to consumers either.";
     "retention.bytes" int(-1, i64::MAX, "bytes"), "-1",
         "Bytes a partition keeps, by whole segments; -1: no limit.";
     "retention.ms" int(-1, i64::MAX, "ms"), "604800000",
@@ -89,6 +91,8 @@ const TOPIC_KEYS: &[Key] = keys! {
         "A segment is closed up to so many milliseconds before segment.ms, each by another amount, so that many partitions do not start new segments together; -1: a twentieth of it.";
     "segment.ms" int(1, i64::MAX, "ms"), "604800000",
         "Milliseconds after which a partition starts a new segment.";
+    "unclean.leader.election.enable" Takes::Choice(&["true", "false"]), "false",
+        "Whether a replica that is not in sync may lead when no other is left: the partition works again, and acknowledged messages may be lost.";
 };
 
 /// Every key that resources of a kind can override, by name.

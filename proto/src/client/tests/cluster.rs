@@ -17,6 +17,7 @@ fn topic(name: &str, leaders: &[i32]) -> v1::Topic {
         leader_epoch: 5,
         replicas: vec![1],
         isr: vec![1],
+        ..Default::default()
     });
     v1::Topic {
         name: name.into(),

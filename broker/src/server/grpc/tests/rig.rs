@@ -103,6 +103,8 @@ impl Server {
             leader_epoch: LeaderEpoch(0),
             replicas: vec![me],
             isr: vec![me],
+            electable: Vec::new(),
+            version: 0,
         };
         let topic = TopicImage {
             name: name.into(),
