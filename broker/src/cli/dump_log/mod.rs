@@ -15,7 +15,6 @@ use std::process::ExitCode;
 
 pub(super) use args::DumpLogOptions;
 use printer::{Format, Printer};
-use progress::Progress;
 
 use crate::storage::dump::{DumpError, DumpOptions, Dumper, RepairError, repair};
 
@@ -33,7 +32,7 @@ pub(super) fn dump_log(options: &DumpLogOptions) -> ExitCode {
     // A bar among lines would be torn: it is for when the lines go elsewhere or are few.
     let quiet = options.summary || options.repair || !stdout.is_terminal();
     let total = Dumper::size_of(&paths).unwrap_or_default();
-    let progress = Progress::new(total, quiet && io::stderr().is_terminal());
+    let progress = progress::bar(total, quiet && io::stderr().is_terminal());
     let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let format = match options.json() {
         true => Format::Json,

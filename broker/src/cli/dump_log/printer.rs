@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
-use super::progress::Progress;
 use super::{json, text};
 use crate::storage::dump::{DumpReport, DumpSink, Field, Kind, Value};
+use indicatif::ProgressBar;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(super) enum Format {
 pub(super) struct Printer<'o> {
     out: BufWriter<StdoutLock<'o>>,
     format: Format,
-    progress: Progress,
+    progress: ProgressBar,
     summary: bool,
     line: String,
     damages: u64,
@@ -30,7 +30,7 @@ impl<'o> Printer<'o> {
     pub(super) fn new(
         out: StdoutLock<'o>,
         format: Format,
-        progress: Progress,
+        progress: ProgressBar,
         summary: bool,
     ) -> Self {
         Self {
@@ -67,8 +67,8 @@ impl<'o> Printer<'o> {
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.progress.clear();
-        self.out.flush()
+        let out = &mut self.out;
+        self.progress.suspend(|| out.flush())
     }
 
     fn print(&mut self, name: &str, kind: Option<Kind>, fields: &[Field<'_>]) -> io::Result<()> {
@@ -108,13 +108,10 @@ impl DumpSink for Printer<'_> {
                 self.damaged.insert(file.clone());
             }
         }
-        if matches!(kind, Kind::Damage | Kind::Note | Kind::Summary) {
-            self.progress.clear();
-        }
         self.print(name, Some(kind), fields)
     }
 
     fn progress(&mut self, bytes: u64) {
-        self.progress.add(bytes);
+        self.progress.inc(bytes);
     }
 }
