@@ -1,12 +1,13 @@
 //! What this broker knows of the cluster: topics, leaders, live brokers, overrides.
 //!
-//! One task writes ([`MetadataCache::update`]), every thread reads without a lock. The image is
+//! One writer at a time ([`MetadataCache::update`]), every thread reads without a lock. The image is
 //! replaced whole; topics in it are shared, so a change costs a map of pointers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use proto::{BrokerId, LeaderEpoch, Partition, TopicId};
 use tokio::sync::watch;
 
@@ -21,6 +22,8 @@ pub struct BrokerImage {
     pub grpc_port: u16,
     /// Empty: none.
     pub rack: String,
+    /// This run of it; what a follower of another run tells counts for nothing (KIP-903).
+    pub incarnation: uuid::Uuid,
 }
 
 /// One partition as the controller decided it.
@@ -178,12 +181,18 @@ fn merge(known: &TopicImage, mut new: TopicImage) -> TopicImage {
 /// The image, shared by all threads, and news of its changes.
 pub struct MetadataCache {
     image: ArcSwap<ClusterImage>,
+    /// Held by who changes it: two at once would lose a change.
+    changing: Mutex<()>,
     changes: watch::Sender<u64>,
 }
 
 impl Default for MetadataCache {
     fn default() -> Self {
-        Self { image: ArcSwap::default(), changes: watch::Sender::new(0) }
+        Self {
+            image: ArcSwap::default(),
+            changing: Mutex::default(),
+            changes: watch::Sender::new(0),
+        }
     }
 }
 
@@ -193,8 +202,9 @@ impl MetadataCache {
         self.image.load_full()
     }
 
-    /// Changes the image. Called by one task only: two writers at once would lose a change.
+    /// Changes the image; whoever follows its changes is told.
     pub fn update(&self, change: impl FnOnce(&mut ClusterImage)) {
+        let _changing = self.changing.lock();
         let mut image = ClusterImage::clone(&self.image.load());
         change(&mut image);
         self.image.store(Arc::new(image));

@@ -86,6 +86,7 @@ pub(super) fn broker_image(id: BrokerId, broker: &Broker) -> BrokerImage {
         host: broker.host.clone(),
         grpc_port: broker.grpc_port,
         rack: broker.rack.clone(),
+        incarnation: broker.incarnation,
     }
 }
 

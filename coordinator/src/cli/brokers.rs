@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_broker_is_a_row() {
         let broker = v1::DescribedBroker {
-            node: Some(v1::Node { id: 1, host: "h".into(), grpc_port: 9094, rack: String::new() }),
+            node: Some(v1::Node { id: 1, host: "h".into(), grpc_port: 9094, ..Default::default() }),
             partitions: 4,
             leaders: 4,
             clean_start: true,

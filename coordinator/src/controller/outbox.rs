@@ -105,6 +105,7 @@ pub(crate) fn node(id: i32, broker: &Broker) -> v1::Node {
         host: broker.host.clone(),
         grpc_port: u32::from(broker.grpc_port),
         rack: broker.rack.clone(),
+        incarnation: bytes::Bytes::copy_from_slice(broker.incarnation.as_bytes()),
     }
 }
 

@@ -393,7 +393,7 @@ impl Log for FakeBroker {
             id: id as i32,
             host: address.ip().to_string(),
             grpc_port: u32::from(address.port()),
-            rack: String::new(),
+            ..Default::default()
         });
         let topics = request.get_ref().topics.iter().map(|name| match name.as_str() {
             "t" => v1::Topic {

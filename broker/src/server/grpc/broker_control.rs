@@ -101,5 +101,6 @@ fn broker(node: v1::Node) -> BrokerImage {
         host: node.host,
         grpc_port: u16::try_from(node.grpc_port).unwrap_or_default(),
         rack: node.rack,
+        incarnation: uuid::Uuid::from_slice(&node.incarnation).unwrap_or_default(),
     }
 }

@@ -244,6 +244,7 @@ fn node_message(broker: &BrokerImage) -> v1::Node {
         host: broker.host.clone(),
         grpc_port: broker.grpc_port.into(),
         rack: broker.rack.clone(),
+        incarnation: Bytes::copy_from_slice(broker.incarnation.as_bytes()),
     }
 }
 

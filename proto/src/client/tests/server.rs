@@ -82,7 +82,7 @@ impl TestServer {
 
     pub(super) fn node(&self, id: i32) -> v1::Node {
         let port = u32::from(self.address.port());
-        v1::Node { id, host: self.address.ip().to_string(), grpc_port: port, rack: String::new() }
+        v1::Node { id, host: self.address.ip().to_string(), grpc_port: port, ..Default::default() }
     }
 }
 

@@ -116,6 +116,7 @@ impl Server {
             host: "localhost".to_owned(),
             grpc_port: self.address.port(),
             rack: String::new(),
+            incarnation: uuid::Uuid::from_u128(1),
         };
         self.metadata.update(|image| {
             image.apply(ClusterDelta {
