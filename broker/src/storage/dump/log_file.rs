@@ -13,12 +13,11 @@ use super::dumper::{DumpError, Dumper};
 use super::index_check::IndexCheck;
 use super::item::{Field, Kind, Value};
 use super::segment_walk::{Bad, Bounds, Part, SegmentWalk};
+use crate::storage::DECOMPRESSED_MAX;
 use crate::storage::disk::{DiskFile, ReadOnlyFile, read_fully};
 
 /// Batches longer than this have their records left out.
 const BATCH_BYTES_MAX: usize = 256 << 20;
-/// Records of a compressed batch take at most this much; a batch above it is told as damaged.
-const DECOMPRESSED_MAX: usize = 256 << 20;
 /// Progress is told after so many bytes.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
