@@ -222,6 +222,12 @@ impl Cluster {
         self.broker(id)?.process.as_mut().context("the broker is down")
     }
 
+    /// A broker's process, to look at.
+    pub fn running(&self, id: i32) -> Result<&Process> {
+        let broker = self.brokers.get(&id).context("no such broker")?;
+        broker.process.as_ref().context("the broker is down")
+    }
+
     /// SIGKILL to a broker.
     pub fn kill_broker(&mut self, id: i32) -> Result<()> {
         self.broker_process(id)?.kill()?;

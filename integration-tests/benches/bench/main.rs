@@ -39,6 +39,10 @@ pub(crate) struct Options {
     /// Partitions of the topics.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1000))]
     partitions: i32,
+    /// Brokers, each with a replica of every partition; the first one leads, and its CPU and memory are
+    /// shown. The producers' acks come from `--producer acks=…`.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=9))]
+    replicas: i32,
     /// Flush policy of the topics: os, interval or before-ack. Figures that name one keep theirs.
     #[arg(long, default_value = "os")]
     flush: String,

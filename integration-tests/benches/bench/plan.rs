@@ -209,7 +209,8 @@ impl Bench<'_> {
     fn settings(&self, load: Load, flush: &str, client: &[String]) -> Value {
         json!({
             "records": load.records, "value_bytes": VALUE_LEN, "partitions": load.partitions,
-            "flush": flush, "broker": self.options.broker_settings, "client": client,
+            "flush": flush, "replicas": self.options.replicas,
+            "broker": self.options.broker_settings, "client": client,
         })
     }
 
@@ -232,7 +233,7 @@ impl Bench<'_> {
         settings.extend_from_slice(&self.options.producer_settings);
         let client = self.client(&topic, &settings);
         let mut measured =
-            self.beside(self.broker.process_id(), || call(&Task::Produce { client, load }))?;
+            self.beside(self.broker.process_id()?, || call(&Task::Produce { client, load }))?;
         let disk = self.broker.bytes_on_disk(&topic)? as f64 / load.records as f64;
         merge(&mut measured, json!({ "disk_bytes_per_record": disk }));
         self.topics.insert(kind, topic);
@@ -256,7 +257,7 @@ impl Bench<'_> {
         let settings = self.options.consumer_settings.clone();
         let client = self.client(&topic, &settings);
         let measured =
-            self.beside(self.broker.process_id(), || call(&Task::Drain { client, load, owned }))?;
+            self.beside(self.broker.process_id()?, || call(&Task::Drain { client, load, owned }))?;
         self.report(name, &self.settings(load, &self.options.flush, &settings), measured);
         Ok(())
     }
@@ -311,7 +312,7 @@ impl Bench<'_> {
         settings.extend_from_slice(&self.options.producer_settings);
         let (client, records) = (self.client(&topic, &settings), self.options.round_trips);
         let task = Task::RoundTrip { client, records, current_runtime };
-        let measured = self.beside(self.broker.process_id(), || call(&task))?;
+        let measured = self.beside(self.broker.process_id()?, || call(&task))?;
         let load = Load { records, partitions: 1, run: 1 };
         self.report(name, &self.settings(load, &self.options.flush, &settings), measured);
         Ok(())
@@ -328,7 +329,7 @@ impl Bench<'_> {
         let client = self.client(&topic, &self.options.consumer_settings);
         let mut consumer = Running::start(&Task::PacedConsume { client, records })?;
         consumer.line().context("the consumer's ready line")?;
-        let measured = self.beside(self.broker.process_id(), move || {
+        let measured = self.beside(self.broker.process_id()?, move || {
             let sent = call(&producer)?;
             let mut measured = consumer.finish()?;
             let producer = json!({
