@@ -87,6 +87,7 @@ error_codes! {
     UnknownLeaderEpoch = 75, RefreshMetadata, "the leader epoch of the request is newer than the broker's";
     UnsupportedCompressionType = 76, Never, "the batch's compression is not supported";
     OffsetNotAvailable = 78, Backoff, "the new leader does not know the high watermark yet";
+    NoReassignmentInProgress = 85, Never, "the replicas of the partition are not being changed";
     InvalidRecord = 87, Never, "a record of the batch is not valid";
     ThrottlingQuotaExceeded = 89, Backoff, "a limit of the broker is reached";
     UnknownTopicId = 100, RefreshMetadata, "the topic was deleted, or deleted and created again";

@@ -51,6 +51,11 @@ pub(crate) enum Command {
     CreatePartitions(v1::CreatePartitionsRequest, Reply<v1::TopicResults>),
     /// `AlterConfigs`.
     AlterConfigs(Kind, v1::AlterConfigsRequest, Reply<v1::AlterConfigsResponse>),
+    /// `AlterPartitionReassignments`; answered once accepted.
+    AlterReassignments(
+        v1::AlterPartitionReassignmentsRequest,
+        Reply<v1::AlterPartitionReassignmentsResponse>,
+    ),
     /// `DeleteGroup`.
     DeleteGroup(v1::DeleteGroupRequest, Reply<v1::DeleteGroupResponse>),
     /// `ResetOffsets`.

@@ -14,6 +14,7 @@ mod decision;
 mod deletion;
 mod outbox;
 mod placement;
+mod reassignment;
 mod requests;
 mod state;
 

@@ -9,11 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{TopicId, v1};
+use proto::{BrokerId, Partition, TopicId, v1};
 
-use super::state::{Cluster, TopicState};
+use super::state::{Cluster, PartitionState, TopicState};
 use crate::registry::configs::Kind;
-use crate::zk::payload::Broker;
+use crate::zk::payload::{Broker, Reassignment};
 
 /// Roughly how many partitions, topics and overrides go into one update.
 const UPDATE_ITEMS_MAX: usize = 5_000;
@@ -111,22 +111,36 @@ pub(crate) fn node(id: i32, broker: &Broker) -> v1::Node {
 
 /// A topic as updates carry it: with the recorded leader, whether it is live or not.
 pub(crate) fn topic_message(name: &str, topic: &TopicState) -> v1::Topic {
-    let partitions = topic.partitions.iter().enumerate().map(|(p, state)| v1::Partition {
-        partition: i32::try_from(p).unwrap_or(i32::MAX),
-        leader: state.leader.map_or(-1, |id| id.0),
-        leader_epoch: state.leader_epoch.0,
-        replicas: state.replicas.iter().map(|id| id.0).collect(),
-        isr: state.isr.iter().map(|id| id.0).collect(),
-        electable: state.electable.iter().map(|id| id.0).collect(),
-        adding: Vec::new(),
-        removing: Vec::new(),
-        state_version: state.version,
+    let partitions = topic.partitions.iter().enumerate().map(|(p, state)| {
+        let partition = i32::try_from(p).unwrap_or(i32::MAX);
+        partition_message(partition, state, topic.reassigning.partitions.get(&partition))
     });
     v1::Topic {
         name: name.to_owned(),
         topic_id: topic.id.to_bytes(),
         partitions: partitions.collect(),
         error: None,
+    }
+}
+
+fn partition_message(
+    partition: Partition,
+    state: &PartitionState,
+    reassignment: Option<&Reassignment>,
+) -> v1::Partition {
+    let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect();
+    let adding: Vec<BrokerId> = reassignment.map_or(Vec::new(), |r| r.adding().collect());
+    let removing = reassignment.map_or(Vec::new(), |r| r.removing(&state.replicas).collect());
+    v1::Partition {
+        partition,
+        leader: state.leader.map_or(-1, |id| id.0),
+        leader_epoch: state.leader_epoch.0,
+        replicas: ids(&state.replicas),
+        isr: ids(&state.isr),
+        electable: ids(&state.electable),
+        adding: ids(&adding),
+        removing: ids(&removing),
+        state_version: state.version,
     }
 }
 

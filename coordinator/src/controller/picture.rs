@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt};
-use proto::{BrokerId, LeaderEpoch};
+use proto::{BrokerId, LeaderEpoch, Partition};
 
 use super::requests::FinishedRequests;
-use super::state::{Cluster, Deletion, Overrides, PartitionState, TopicState};
+use super::state::{Cluster, Deletion, Overrides, PartitionState, Reassigning, TopicState};
 use crate::registry::configs::Kind;
 use crate::registry::fence::Change;
 use crate::registry::{
-    RegistryError, Versioned, brokers, configs, deletions, node, partitions, topics,
+    RegistryError, Versioned, brokers, configs, deletions, node, partitions, reassignments, topics,
 };
 use crate::zk::payload::{self, Topic};
 use crate::zk::{Client, paths};
@@ -32,6 +32,8 @@ pub(crate) struct Registered {
     pub(crate) beyond: Vec<(String, i32)>,
     /// Marks of deletions whose topic is not there, or is another one now.
     pub(crate) stale_marks: Vec<String>,
+    /// Reassignments whose topic is not there, or is another one now.
+    pub(crate) stale_reassignments: Vec<String>,
     /// Topics that are not there and have overrides.
     pub(crate) stale_overrides: Vec<String>,
 }
@@ -46,7 +48,9 @@ impl Registered {
         let marks = self.stale_marks.iter().map(|topic| delete(paths::admin_delete(topic)));
         let overrides = self.stale_overrides.iter();
         let overrides = overrides.map(|name| delete(paths::config(Kind::Topic.plural(), name)));
-        states.chain(marks).chain(overrides).collect()
+        let records = self.stale_reassignments.iter();
+        let records = records.map(|topic| delete(paths::admin_reassign(topic)));
+        states.chain(marks).chain(overrides).chain(records).collect()
     }
 }
 
@@ -65,6 +69,7 @@ pub(crate) async fn read(client: &Client) -> Result<Registered, RegistryError> {
         read_overrides(client, kind, &mut found).await?;
     }
     read_deletions(client, &mut found).await?;
+    read_reassignments(client, &mut found).await?;
     if let Some((bytes, stat)) = node::bytes(client, paths::ADMIN).await? {
         found.cluster.finished = FinishedRequests::decode(&bytes, stat.version)?;
     }
@@ -118,7 +123,8 @@ async fn try_topic(
     let beyond = present.filter(|&p: &i32| usize::try_from(p).is_ok_and(|p| p >= partitions.len()));
     let beyond = beyond.collect();
     let partitions = states(client, name, partitions).await?;
-    Ok(Some((TopicState { id: topic_id, partitions, version: topic.version }, beyond)))
+    let (version, reassigning) = (topic.version, Reassigning::default());
+    Ok(Some((TopicState { id: topic_id, partitions, version, reassigning }, beyond)))
 }
 
 /// The states of a topic's partitions, whose replicas are given.
@@ -132,7 +138,17 @@ pub(crate) async fn states(
     Ok(states.map(|(state, replicas)| partition_state(state, replicas)).collect())
 }
 
-fn partition_state(
+/// The states of some partitions of a topic, in the order asked.
+pub(crate) async fn some_states(
+    client: &Client,
+    topic: &str,
+    of: &[Partition],
+) -> Result<Vec<Option<Versioned<payload::PartitionState>>>, RegistryError> {
+    node::read_many(client, of.iter().map(|p| paths::partition_state(topic, *p))).await
+}
+
+/// A partition with the state its node has.
+pub(crate) fn partition_state(
     state: Option<Versioned<payload::PartitionState>>,
     replicas: Vec<BrokerId>,
 ) -> PartitionState {
@@ -202,6 +218,30 @@ async fn read_deletions(client: &Client, found: &mut Registered) -> Result<(), R
     Ok(())
 }
 
+async fn read_reassignments(client: &Client, found: &mut Registered) -> Result<(), RegistryError> {
+    for (name, record) in reassignments::list(client).await? {
+        let (record, version) = match record {
+            Ok(Versioned { value, version, .. }) => (value, version),
+            Err(error) => {
+                tracing::error!(topic = name, %error, "reassignments left alone");
+                continue;
+            }
+        };
+        let payload::Reassignments { topic_id, partitions, throttle, throttled } = record;
+        match found.cluster.topics.get_mut(&name).filter(|topic| topic.id == topic_id) {
+            Some(topic) => {
+                let version = Some(version);
+                topic.reassigning = Reassigning { partitions, throttle, throttled, version };
+            }
+            // What cannot be read may come back; what is half removed takes its record with it.
+            None if found.cluster.unreadable.contains(&name) => {}
+            None if found.unfinished.contains(&name) => {}
+            None => found.stale_reassignments.push(name),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +252,7 @@ mod tests {
             beyond: vec![("a".to_owned(), 4)],
             stale_marks: vec!["b".to_owned()],
             stale_overrides: vec!["c".to_owned()],
+            stale_reassignments: vec!["d".to_owned()],
             ..Registered::default()
         };
         let writes = left.repairs();
@@ -221,6 +262,7 @@ mod tests {
             "/brokers/topics/a/partitions/4",
             "/admin/delete/b",
             "/config/topics/c",
+            "/admin/reassign/d",
         ];
         assert_eq!(paths, expected);
     }

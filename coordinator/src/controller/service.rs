@@ -16,7 +16,7 @@ use super::describe;
 use super::event::{Command, Event, Reply};
 use super::requests::RequestId;
 use super::state::Cluster;
-use super::{groups, logs, unknown_group};
+use super::{groups, logs, reassignment, unknown_group};
 use crate::registry::RegistryError;
 use crate::registry::configs::Kind;
 use crate::zk::{Live, names};
@@ -314,6 +314,35 @@ impl Admin for AdminService {
         let id = request.request_id.clone();
         let items = request.offsets.len();
         self.change(&id, items, |reply| Command::ResetOffsets(request, reply)).await
+    }
+
+    async fn alter_partition_reassignments(
+        &self,
+        request: Request<v1::AlterPartitionReassignmentsRequest>,
+    ) -> Result<Response<v1::AlterPartitionReassignmentsResponse>, Status> {
+        let request = request.into_inner();
+        let id = request.request_id.clone();
+        let items = request.partitions.len();
+        self.change(&id, items, |reply| Command::AlterReassignments(request, reply)).await
+    }
+
+    async fn list_partition_reassignments(
+        &self,
+        request: Request<v1::ListPartitionReassignmentsRequest>,
+    ) -> Result<Response<v1::ListPartitionReassignmentsResponse>, Status> {
+        let v1::ListPartitionReassignmentsRequest { topics, with_progress } = request.into_inner();
+        self.read(|active| async move {
+            let look = move |cluster: &Cluster| {
+                (reassignment::list(cluster, &topics), cluster.brokers.clone())
+            };
+            let (mut reassignments, brokers) = Self::look(&active, look).await?;
+            let unreachable = match with_progress {
+                true => reassignment::with_progress(&mut reassignments, &brokers).await,
+                false => Vec::new(),
+            };
+            Ok(v1::ListPartitionReassignmentsResponse { reassignments, unreachable })
+        })
+        .await
     }
 }
 

@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{BrokerId, LeaderEpoch, TopicId};
+use proto::{BrokerId, LeaderEpoch, Partition, TopicId};
 
 use super::requests::FinishedRequests;
 use crate::registry::configs::Kind;
-use crate::zk::payload::Broker;
+use crate::zk::payload::{Broker, Reassignment};
 
 /// The live brokers by id.
 pub(crate) type Brokers = BTreeMap<BrokerId, Broker>;
@@ -41,6 +41,33 @@ pub(crate) struct TopicState {
     pub(crate) partitions: Vec<PartitionState>,
     /// Version of the topic's node.
     pub(crate) version: i32,
+    /// Partitions whose replicas are being changed.
+    pub(crate) reassigning: Reassigning,
+}
+
+impl TopicState {
+    /// One of its partitions.
+    pub(crate) fn partition(&self, partition: Partition) -> Option<&PartitionState> {
+        self.partitions.get(usize::try_from(partition).ok()?)
+    }
+
+    /// One of its partitions, to change it.
+    pub(crate) fn partition_mut(&mut self, partition: Partition) -> Option<&mut PartitionState> {
+        self.partitions.get_mut(usize::try_from(partition).ok()?)
+    }
+}
+
+/// The reassignments of a topic that are accepted and not done, as their node has them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Reassigning {
+    /// What each partition is to have, and what it had.
+    pub(crate) partitions: BTreeMap<Partition, Reassignment>,
+    /// Bytes a second set as override of the brokers below; none: nothing was set.
+    pub(crate) throttle: Option<u64>,
+    /// Brokers with that override.
+    pub(crate) throttled: BTreeSet<BrokerId>,
+    /// Version of the node; none: it is not there.
+    pub(crate) version: Option<i32>,
 }
 
 /// One partition as its state node had it.
@@ -146,6 +173,18 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// The `min.insync.replicas` of a topic.
+    pub(crate) fn min_insync(&self, topic: &str) -> usize {
+        let overrides = self.configs.get(&(Kind::Topic, topic.to_owned()));
+        let own = overrides.and_then(|o| o.values.get("min.insync.replicas")?.parse().ok());
+        own.unwrap_or(1)
+    }
+
+    /// Whether a broker may become a leader.
+    pub(crate) fn may_lead(&self, id: BrokerId) -> bool {
+        self.brokers.contains_key(&id)
     }
 
     /// The live replicas of a topic, each once.

@@ -15,6 +15,11 @@ pub(crate) fn grow(topic: &str) -> String {
     format!("grow topic {topic}")
 }
 
+/// Partitions of a topic were given other replicas.
+pub(crate) fn reassign(topic: &str) -> String {
+    format!("reassign topic {topic}")
+}
+
 /// Overrides of a resource were altered.
 pub(crate) fn alter(kind: &str, name: &str) -> String {
     format!("alter {kind} {name}")

@@ -17,6 +17,7 @@ use super::fence::{CommitError, FencedWriter};
 use super::link::Links;
 use super::outbox::{Delta, Sender};
 use super::picture;
+use super::reassignment;
 use super::removals::Removals;
 use super::requests::RequestId;
 use super::state::{Cluster, Step};
@@ -47,9 +48,10 @@ pub(crate) struct Term {
     pub(super) writer: FencedWriter,
     pub(super) cluster: Cluster,
     pub(super) defaults: Defaults,
-    links: Links,
+    pub(super) links: Links,
     pub(super) waiting: WaitingDeletions,
     removals: Removals,
+    pub(super) looks: reassignment::Looks,
 }
 
 /// Decides on the picture that is passed in.
@@ -77,6 +79,7 @@ impl Term {
             links: Links::new(sender, events),
             waiting: WaitingDeletions::default(),
             removals: Removals::default(),
+            looks: reassignment::Looks::default(),
         }
     }
 
@@ -90,6 +93,9 @@ impl Term {
             read = self.read_everything() => if let Err(end) = read { return end },
         }
         self.finish_deletions();
+        if let Err(end) = self.advance_reassignments().await {
+            return end;
+        }
         loop {
             let next_answer = self.waiting.next_deadline();
             let event = tokio::select! {
@@ -97,6 +103,12 @@ impl Term {
                 () = &mut lease_over => return TermEnd::LeaseOver,
                 () = at(next_answer) => {
                     self.waiting.answer(&self.cluster, Instant::now());
+                    continue;
+                }
+                () = at(self.looks.next()) => {
+                    if let Err(end) = self.look_at_reassignments().await {
+                        return end;
+                    }
                     continue;
                 }
                 Some((name, result)) = self.removals.next() => {
@@ -137,7 +149,7 @@ impl Term {
             Event::Command(id, command) => self.command(&id, command).await?,
         }
         self.finish_deletions();
-        Ok(())
+        self.advance_reassignments().await
     }
 
     async fn command(&mut self, id: &RequestId, command: Command) -> Result<(), TermEnd> {
@@ -153,6 +165,10 @@ impl Term {
             }
             Command::AlterConfigs(kind, request, reply) => {
                 let response = self.alter_configs(id, kind, &request).await?;
+                self.answer_when_heard(reply, response);
+            }
+            Command::AlterReassignments(request, reply) => {
+                let response = self.alter_reassignments(id, &request).await?;
                 self.answer_when_heard(reply, response);
             }
             Command::DeleteGroup(request, reply) => {

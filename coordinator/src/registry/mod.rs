@@ -23,6 +23,7 @@ pub mod owners;
 pub mod partitions;
 pub mod plan;
 pub mod producer_ids;
+pub mod reassignments;
 pub mod topics;
 
 pub use error::RegistryError;

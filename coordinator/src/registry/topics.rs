@@ -48,7 +48,7 @@ pub async fn list(client: &Client) -> Result<BTreeMap<String, Versioned<Topic>>,
     Ok(names.into_iter().zip(found).filter_map(|(name, found)| Some((name, found?))).collect())
 }
 
-/// Removes a topic, its partitions' states, its overrides and its deletion mark. Idempotent:
+/// Removes a topic, its partitions' states, overrides, reassignments and deletion mark. Idempotent:
 /// goes on where an earlier attempt ended. From the first step on readers take it for absent.
 pub async fn remove(client: &Client, fence: EpochFence, name: &str) -> Result<(), FencedError> {
     let topic = paths::topic(name);
@@ -72,6 +72,7 @@ pub async fn remove(client: &Client, fence: EpochFence, name: &str) -> Result<()
             paths::stored_parent(name),
             topic.clone(),
             paths::config("topics", name),
+            paths::admin_reassign(name),
             paths::admin_delete(name),
         ];
         for path in ends {

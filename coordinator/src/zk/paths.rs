@@ -141,6 +141,11 @@ pub fn admin_delete(topic: &str) -> String {
     format!("{ADMIN_DELETE}/{topic}")
 }
 
+/// `/admin/reassign/<t>`
+pub fn admin_reassign(topic: &str) -> String {
+    format!("{ADMIN_REASSIGN}/{topic}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

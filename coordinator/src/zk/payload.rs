@@ -4,7 +4,7 @@
 //! change that an older reader would misread gets one. A value of a newer version is refused with
 //! an error that says so, never guessed at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{BrokerId, LeaderEpoch, Offset, Partition, TopicId};
 use serde::de::DeserializeOwned;
@@ -307,6 +307,30 @@ pub struct Deletion {
     pub accepted_ms: i64,
 }
 
+/// `/admin/reassign/<t>`: the partitions of a topic whose replicas are being changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reassignments {
+    /// The topic that is meant, whatever is created under its name later.
+    pub topic_id: TopicId,
+    /// What is not done yet.
+    pub partitions: BTreeMap<Partition, Reassignment>,
+    /// Bytes a second set as override of the brokers below; none: nothing was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<u64>,
+    /// Brokers with that override, which goes when the topic's last partition is done.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub throttled: BTreeSet<BrokerId>,
+}
+
+/// The reassignment of one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reassignment {
+    /// The replicas it is to have, preferred leader first.
+    pub target: Vec<BrokerId>,
+    /// The replicas it had before; the same as `target` while it is being taken back.
+    pub original: Vec<BrokerId>,
+}
+
 /// `/admin`: so that a retry of a finished request is answered by whoever is the controller then.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishedRequests {
@@ -344,6 +368,7 @@ payloads! {
     CommittedOffset: "committed offset";
     ProducerIds: "producer id block";
     Deletion: "topic deletion";
+    Reassignments: "reassignments of a topic";
     FinishedRequests: "record of finished requests";
 }
 

@@ -34,7 +34,10 @@ pub(crate) fn create_partitions(
     }
     let existing: Vec<Vec<BrokerId>> =
         topic.partitions.iter().map(|p| p.replicas.clone()).collect();
-    let factor = i32::try_from(existing.first().map_or(1, Vec::len)).unwrap_or(1);
+    // While replicas are exchanged there are more of them for a time.
+    let exchanged = topic.reassigning.partitions.get(&0).map(|r| r.target.len());
+    let factor = exchanged.or(existing.first().map(Vec::len));
+    let factor = i32::try_from(factor.unwrap_or(1)).unwrap_or(1);
     let added = placed(cluster, &existing, total - now, factor, topic.id)?;
     let mut grown = topic.clone();
     let mut writes = Vec::with_capacity(2 * added.len() + 1);

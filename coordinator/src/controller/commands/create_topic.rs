@@ -8,7 +8,7 @@ use super::{Defaults, PARTITIONS_MAX, check_topic_configs};
 use crate::controller::decision::{Decision, Refusal};
 use crate::controller::outbox::{Delta, topic_message};
 use crate::controller::placement::{Candidate, place};
-use crate::controller::state::{Cluster, Overrides, PartitionState, Step, TopicState};
+use crate::controller::state::{Cluster, Overrides, PartitionState, Reassigning, Step, TopicState};
 use crate::controller::subject;
 use crate::registry::configs::Kind;
 use crate::registry::fence::{Change, PART_BYTES};
@@ -40,6 +40,7 @@ pub(crate) fn create_topic(
         id: new.id,
         partitions: replicas.into_iter().map(first_state).collect(),
         version: 0,
+        reassigning: Reassigning::default(),
     };
     let overrides = Overrides {
         values: new.asked.configs.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
@@ -221,21 +222,29 @@ pub(super) fn partition_writes(
     controller_epoch: i32,
 ) -> Result<[Change; 2], Refusal> {
     let p = i32::try_from(p).unwrap_or(i32::MAX);
-    let value = payload::PartitionState {
-        leader: state.leader,
-        leader_epoch: state.leader_epoch,
-        isr: state.isr.clone(),
-        electable: Vec::new(),
-        controller_epoch,
-    };
+    let value = state_value(state, controller_epoch);
     Ok([
         Change::create(paths::partition(topic, p), Vec::new()),
         Change::create(paths::partition_state(topic, p), value.encode()?),
     ])
 }
 
+/// The value of a state's node.
+pub(crate) fn state_value(
+    state: &PartitionState,
+    controller_epoch: i32,
+) -> payload::PartitionState {
+    payload::PartitionState {
+        leader: state.leader,
+        leader_epoch: state.leader_epoch,
+        isr: state.isr.clone(),
+        electable: state.electable.clone(),
+        controller_epoch,
+    }
+}
+
 /// The value of a topic's node.
-pub(super) fn topic_value(topic: &TopicState) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn topic_value(topic: &TopicState) -> Result<Vec<u8>, Refusal> {
     let partitions = topic.partitions.iter().map(|p| p.replicas.clone()).collect();
     Ok(payload::Topic { topic_id: topic.id, partitions }.encode()?)
 }
