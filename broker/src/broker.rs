@@ -107,7 +107,9 @@ impl Broker {
         let identity = Identity::begin(&*disk, logs.usable_dirs(), config.id)?;
 
         let metrics = Arc::new(Metrics::default());
-        let partitions = Arc::new(PartitionSet::new(logs, Arc::clone(&metrics)));
+        let lag_time_max = config.replication.lag_time_max;
+        let partitions = PartitionSet::new(logs, Arc::clone(&metrics), lag_time_max);
+        let partitions = Arc::new(partitions);
         let metadata = Arc::new(MetadataCache::default());
         let (stop, stopping) = watch::channel(false);
         let pages = Arc::new(http::Pages {

@@ -74,6 +74,10 @@ metrics! {
     appends_slow: Counter, "ottla_appends_slow_total", "Writes that took longer than 5 ms.";
     requests: Counter, "ottla_requests_total", "Requests of any kind.";
     queued_bytes: Gauge, "ottla_queued_bytes", "Bytes of produce requests taken and not yet appended.";
+    produce_purgatory: Gauge, "ottla_produce_purgatory_size", "Produce requests that are appended and wait for replicas.";
+    isr_shrinks: Counter, "kafka_server_replicamanager_isrshrinks_total", "Times that a replica left the ISR of a partition led here.";
+    isr_expands: Counter, "kafka_server_replicamanager_isrexpands_total", "Times that a replica joined the ISR of a partition led here.";
+    isr_update_failures: Counter, "kafka_server_replicamanager_failedisrupdates_total", "Changes of an ISR that the registry refused or could not take.";
     connections: Gauge, "ottla_connections", "Open connections.";
     connections_accepted: Counter, "ottla_connections_accepted_total", "Connections accepted.";
     connections_refused: Counter, "ottla_connections_refused_total", "Connections closed at once because max.connections was reached.";

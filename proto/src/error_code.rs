@@ -56,6 +56,7 @@ error_codes! {
     LeaderNotAvailable = 5, RefreshMetadata, "the partition has no leader now";
     NotLeaderOrFollower = 6, RefreshMetadata, "this broker does not lead the partition";
     RequestTimedOut = 7, Backoff, "the request was not done within its time";
+    ReplicaNotAvailable = 9, RefreshMetadata, "the broker is no replica of the partition";
     MessageTooLarge = 10, Never, "a batch is larger than the topic's max.message.bytes";
     CoordinatorNotAvailable = 15, Backoff, "no controller is active";
     NotCoordinator = 16, RefreshMetadata, "this process is not the active controller";
@@ -86,6 +87,7 @@ error_codes! {
     FencedLeaderEpoch = 74, RefreshMetadata, "the leader epoch of the request is older than the broker's";
     UnknownLeaderEpoch = 75, RefreshMetadata, "the leader epoch of the request is newer than the broker's";
     UnsupportedCompressionType = 76, Never, "the batch's compression is not supported";
+    StaleBrokerEpoch = 77, Backoff, "another run of the broker is registered, or none";
     OffsetNotAvailable = 78, Backoff, "the new leader does not know the high watermark yet";
     NoReassignmentInProgress = 85, Never, "the replicas of the partition are not being changed";
     InvalidRecord = 87, Never, "a record of the batch is not valid";

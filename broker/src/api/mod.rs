@@ -18,6 +18,6 @@ pub use delete_records::{DeleteRecords, DeleteUpTo, RecordsDeleted};
 pub use fetch::{ColdRead, Fetched, Read, Reader};
 pub use list_offsets::{OffsetAt, OffsetFound};
 pub use metadata::{MetadataView, Wanted};
-pub use produce::{OnProduced, Produce, Produced};
+pub use produce::{OnProduced, Produce, Produced, timed_out};
 pub use refusal::Refusal;
 pub use service::Api;

@@ -1,6 +1,7 @@
 //! Produce: what a client sent is checked here and queued at its partition.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use proto::record::{
@@ -9,7 +10,7 @@ use proto::record::{
 use proto::{ErrorCode, LeaderEpoch, Offset, Partition as PartitionNumber};
 
 use super::{Api, Refusal};
-use crate::replication::{AppendJob, Partition, PartitionError};
+use crate::replication::{AppendJob, Partition, PartitionError, RequiredAcks};
 use crate::storage::{AppendError, Appended, SequenceError, TimestampError};
 
 /// Most batches in flight of one producer to a partition.
@@ -27,6 +28,10 @@ pub struct Produce<'a> {
     pub leader_epoch: LeaderEpoch,
     /// Batches of one producer in flight to the partition.
     pub max_in_flight: u32,
+    /// Who must have the records before the answer.
+    pub acks: RequiredAcks,
+    /// When the client gets an answer at the latest.
+    pub due: Instant,
     /// Whole record batches, in the chunks they came in.
     pub records: Vec<Bytes>,
     /// Dropped when the records are written or refused.
@@ -81,6 +86,8 @@ impl Api {
             headers,
             leader_epoch: request.leader_epoch,
             window: request.max_in_flight.clamp(1, WINDOW_MAX) as u16,
+            acks: request.acks,
+            due: request.due,
             hold: request.hold,
             done: Box::new(move |outcome| {
                 let outcome = answer(&answer_of, outcome);
@@ -219,6 +226,16 @@ fn answer(
     }
 }
 
+/// The refusal of a request that was appended and not acknowledged in time.
+pub fn timed_out(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+    Refusal::new(
+        ErrorCode::RequestTimedOut,
+        message,
+        "retry with the same sequence (an idempotent producer does); look at the broker's disk \
+         and, with acks=all, for replicas that lag",
+    )
+}
+
 /// The one map from what a partition says to what a client is told.
 pub(super) fn refusal(partition: &Partition, error: &PartitionError) -> Refusal {
     let name = partition.name();
@@ -234,6 +251,32 @@ pub(super) fn refusal(partition: &Partition, error: &PartitionError) -> Refusal 
             format!("partition {name}: {error}; this broker has not heard of it yet"),
             "retry after a moment",
         ),
+        PartitionError::NotEnoughReplicas { .. } => Refusal::new(
+            ErrorCode::NotEnoughReplicas,
+            format!("partition {name}: {error}"),
+            "retry; if it repeats, look for replicas that are down or lag (topics describe \
+             --under-replicated), or lower min.insync.replicas",
+        ),
+        PartitionError::NotEnoughReplicasAfterAppend { .. } => Refusal::new(
+            ErrorCode::NotEnoughReplicasAfterAppend,
+            format!("partition {name}: {error}"),
+            "retry with the same sequence (an idempotent producer does); look for replicas that \
+             are down or lag",
+        ),
+        PartitionError::TimedOut => timed_out(format!("partition {name}: {error}")),
+        PartitionError::TooManyWaiting { .. } => Refusal::new(
+            ErrorCode::ThrottlingQuotaExceeded,
+            format!("partition {name}: {error}"),
+            "retry after a moment; look for replicas that lag",
+        ),
+        PartitionError::NotReplica { .. } => Refusal::new(
+            ErrorCode::ReplicaNotAvailable,
+            format!("partition {name}: {error}"),
+            "retry after a moment: the leader may not have heard of a new replica yet",
+        ),
+        PartitionError::BeyondLogEnd { .. } => {
+            Refusal::new(ErrorCode::OffsetOutOfRange, format!("partition {name}: {error}"), "")
+        }
         PartitionError::Append(error) => append_refusal(error),
         PartitionError::Recode(error) => recode_refusal(error),
         PartitionError::Key(error) => Refusal::new(

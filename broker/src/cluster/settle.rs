@@ -16,7 +16,7 @@ use super::metadata::{ClusterImage, MetadataCache};
 use super::placement::{self, Action, Here};
 use crate::config::{TopicDefaults, log_config};
 use crate::metrics::Metrics;
-use crate::replication::PartitionSet;
+use crate::replication::{Leadership, PartitionSet};
 
 /// How many epochs are raised at once.
 const RAISES_AT_ONCE: usize = 256;
@@ -223,12 +223,13 @@ impl Settler {
         }
         let partitions = Arc::clone(&self.partitions);
         let unsettled = Arc::clone(&self.unsettled);
+        let (me, image) = (self.me, self.metadata.image());
         self.blocking(move || {
             for (name, id, epoch) in ready {
                 let Ok(partition) = partitions.find(&name.topic, id, name.partition) else {
                     continue;
                 };
-                match partition.lead(epoch) {
+                match partition.lead(me, &leadership(&image, &name, epoch, me)) {
                     Ok(()) => tracing::debug!(partition = %name, %epoch, "leading"),
                     Err(error) => {
                         tracing::error!(partition = %name, %epoch, %error, "cannot lead yet");
@@ -250,6 +251,25 @@ impl Settler {
     fn count_led(&self) {
         let led = self.partitions.all().iter().filter(|p| p.leading().is_some()).count();
         self.metrics.partitions_led.set(led as i64);
+    }
+}
+
+/// What the image says of a partition that is led here in `epoch`.
+fn leadership(
+    image: &ClusterImage,
+    name: &TopicPartition,
+    epoch: LeaderEpoch,
+    me: BrokerId,
+) -> Leadership {
+    let topic = image.topics.get(&name.topic);
+    match topic.and_then(|topic| topic.partition(name.partition)) {
+        Some(state) => Leadership {
+            epoch,
+            version: state.version,
+            replicas: state.replicas.clone(),
+            isr: state.isr.clone(),
+        },
+        None => Leadership { epoch, version: 0, replicas: vec![me], isr: vec![me] },
     }
 }
 

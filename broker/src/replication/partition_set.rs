@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use proto::{Partition as PartitionNumber, TopicId, TopicPartition};
 
-use super::Partition;
+use super::context::Context;
 use super::writer::DirectoryWriter;
+use super::{IsrListener, Partition};
 use crate::metrics::Metrics;
 use crate::storage::{Log, LogConfig, LogSet, LogSetError};
 
@@ -37,13 +39,26 @@ pub struct PartitionSet {
     topics: ArcSwap<HashMap<Arc<str>, Hosted>>,
     /// Held while the set changes; the writers of the directories.
     writers: Mutex<HashMap<PathBuf, Arc<DirectoryWriter>>>,
-    metrics: Arc<Metrics>,
+    context: Arc<Context>,
 }
 
 impl PartitionSet {
-    /// Over opened logs; nothing is served before [`PartitionSet::open`].
-    pub fn new(logs: LogSet, metrics: Arc<Metrics>) -> Self {
-        Self { logs, topics: ArcSwap::default(), writers: Mutex::default(), metrics }
+    /// Over opened logs; nothing is served before [`PartitionSet::open`]. Replicas may lag for
+    /// `lag_time_max` (`replica.lag.time.max.ms`).
+    pub fn new(logs: LogSet, metrics: Arc<Metrics>, lag_time_max: Duration) -> Self {
+        let context = Context { metrics, lag_time_max, isr_listener: OnceLock::new() };
+        Self {
+            logs,
+            topics: ArcSwap::default(),
+            writers: Mutex::default(),
+            context: Arc::new(context),
+        }
+    }
+
+    /// Who is told when a partition's ISR may have to change; set once, before any is led.
+    pub fn set_isr_listener(&self, listener: Arc<dyn IsrListener>) {
+        let set = self.context.isr_listener.set(listener);
+        debug_assert!(set.is_ok(), "the listener is set once");
     }
 
     /// The logs themselves.
@@ -90,7 +105,7 @@ impl PartitionSet {
         }
         let log = self.logs.create(name, id, config)?;
         let writer = self.writer_of(&log, &mut writers)?;
-        let partition = Partition::new(log, writer, Arc::clone(&self.metrics));
+        let partition = Partition::new(log, writer, Arc::clone(&self.context));
         self.insert(name, id, Arc::clone(&partition));
         Ok(partition)
     }
@@ -107,7 +122,7 @@ impl PartitionSet {
             return Ok(Arc::clone(writer));
         }
         let number = writers.len().to_string();
-        let writer = DirectoryWriter::start(&number, Arc::clone(&self.metrics))
+        let writer = DirectoryWriter::start(&number, Arc::clone(&self.context.metrics))
             .map_err(OpenPartitionError::Thread)?;
         writers.insert(directory, Arc::clone(&writer));
         Ok(writer)
@@ -138,7 +153,7 @@ impl PartitionSet {
         let mut writers = self.writers.lock();
         let log = self.logs.reopen(name)?;
         let writer = self.writer_of(&log, &mut writers)?;
-        self.insert(name, id, Partition::new(log, writer, Arc::clone(&self.metrics)));
+        self.insert(name, id, Partition::new(log, writer, Arc::clone(&self.context)));
         Ok(())
     }
 
@@ -173,7 +188,7 @@ impl PartitionSet {
         let mut topics = HashMap::clone(&self.topics.load());
         change(&mut topics);
         let count: usize = topics.values().map(|hosted| hosted.partitions.len()).sum();
-        self.metrics.partitions.set(count as i64);
+        self.context.metrics.partitions.set(count as i64);
         self.topics.store(Arc::new(topics));
     }
 }

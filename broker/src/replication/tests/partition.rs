@@ -53,7 +53,7 @@ fn what_is_queued_together_is_written_together() {
 fn another_epoch_is_fenced_and_a_partition_that_does_not_lead_refuses() {
     let rig = Rig::new();
     let partition = rig.lead("t", 0, LogConfig::default());
-    partition.lead(LeaderEpoch(3)).unwrap();
+    partition.lead(ME, &alone(3)).unwrap();
     let refused = |epoch| {
         let (job, outcome) = job(batch(1, 1, ProducerStamp::NONE), LeaderEpoch(epoch));
         partition.queue(job);
@@ -190,7 +190,7 @@ fn after_a_failed_flush_nothing_is_acknowledged_until_the_log_is_opened_anew() {
     rig.partitions.reopen(&name, id).unwrap();
     let partition = rig.partitions.find("t", id, 0).unwrap();
     assert!(rig.partitions.offline().is_empty() && partition.leading().is_none());
-    partition.lead(LeaderEpoch(1)).unwrap();
+    partition.lead(ME, &alone(1)).unwrap();
     let third = append(&partition, 1);
     eventually("the third flush", || third.lock().is_some());
     assert!(base_offset(&third) >= 1);

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::record::{BatchBuilder, ProducerStamp, check_chunks};
-use proto::{LeaderEpoch, TopicId, TopicPartition};
+use proto::{BrokerId, LeaderEpoch, TopicId, TopicPartition};
 use tempfile::TempDir;
 
 use crate::metrics::Metrics;
-use crate::replication::{AppendJob, Partition, PartitionError, PartitionSet, Wake};
+use crate::replication::{
+    AppendJob, Leadership, Partition, PartitionError, PartitionSet, RequiredAcks, Wake,
+};
 use crate::storage::disk::faulty::FaultyDisk;
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::{Appended, LogConfig, LogSet, LogSetConfig, SystemClock};
@@ -41,7 +44,7 @@ impl Rig {
         let config = LogSetConfig::new(vec![folder.to_owned()]);
         let (logs, _) = LogSet::open(config, disk, Arc::new(SystemClock::new())).unwrap();
         let metrics = Arc::new(Metrics::default());
-        let partitions = Arc::new(PartitionSet::new(logs, Arc::clone(&metrics)));
+        let partitions = Arc::new(PartitionSet::new(logs, Arc::clone(&metrics), LAG_MAX));
         Self { partitions, metrics, _dir: None }
     }
 
@@ -49,9 +52,25 @@ impl Rig {
     pub(crate) fn lead(&self, topic: &str, partition: i32, config: LogConfig) -> Arc<Partition> {
         let name = TopicPartition::new(topic, partition);
         let partition = self.partitions.open(&name, topic_id(topic), config).unwrap();
-        partition.lead(LeaderEpoch(0)).unwrap();
+        partition.lead(ME, &alone(0)).unwrap();
         partition
     }
+}
+
+/// The broker under test.
+pub(crate) const ME: BrokerId = BrokerId(1);
+/// `replica.lag.time.max.ms`.
+pub(crate) const LAG_MAX: Duration = Duration::from_secs(10);
+
+/// Leads in an epoch, without other replicas.
+pub(crate) fn alone(epoch: i32) -> Leadership {
+    led(epoch, 0, &[1], &[1])
+}
+
+/// Leads in an epoch.
+pub(crate) fn led(epoch: i32, version: i32, replicas: &[i32], isr: &[i32]) -> Leadership {
+    let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
+    Leadership { epoch: LeaderEpoch(epoch), version, replicas: ids(replicas), isr: ids(isr) }
 }
 
 /// The id of a test topic follows from its name.
@@ -85,6 +104,8 @@ pub(crate) fn job(batch: Bytes, leader_epoch: LeaderEpoch) -> (AppendJob, Outcom
         chunks,
         leader_epoch,
         window: 5,
+        acks: RequiredAcks::Leader,
+        due: Instant::now() + Duration::from_secs(60),
         hold: None,
         done: Box::new(move |result| *told.lock() = Some(result)),
     };
@@ -103,9 +124,9 @@ impl Wake for Rings {
 
 /// Waits for something another thread does, for at most ten seconds.
 pub(crate) fn eventually(what: &str, done: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while !done() {
         assert!(start.elapsed().as_secs() < 10, "{what} did not happen");
-        std::thread::park_timeout(std::time::Duration::from_millis(1));
+        std::thread::park_timeout(Duration::from_millis(1));
     }
 }

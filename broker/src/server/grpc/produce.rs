@@ -2,18 +2,19 @@
 //! acknowledgement, the time-out. And unary `Produce` itself.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
 use proto::grpc::{self, FrameError, Message};
-use proto::{ErrorCode, LeaderEpoch, v1};
+use proto::{LeaderEpoch, v1};
 use tonic::Status;
 
 use super::requests::Requests;
 use super::watch::StreamGuard;
 use super::{ResponseBody, Services, wire};
 use crate::api::{Produce, Produced, Refusal};
+use crate::replication::RequiredAcks;
 
 /// Batches in flight that a client which names no number is given, as Kafka clients have it.
 const MAX_IN_FLIGHT_DEFAULT: u32 = 5;
@@ -27,6 +28,7 @@ pub(super) fn decode(message: Message) -> Result<(v1::ProduceRequest, Vec<Bytes>
 pub(super) fn request(
     head: &v1::ProduceRequest,
     records: Vec<Bytes>,
+    due: Instant,
     hold: Option<Box<dyn Send>>,
 ) -> Produce<'_> {
     Produce {
@@ -38,6 +40,12 @@ pub(super) fn request(
             0 => MAX_IN_FLIGHT_DEFAULT,
             number => number,
         },
+        acks: match head.acks() {
+            v1::Acks::Leader => RequiredAcks::Leader,
+            v1::Acks::None => RequiredAcks::None,
+            v1::Acks::All => RequiredAcks::All,
+        },
+        due,
         records,
         hold,
     }
@@ -53,11 +61,9 @@ pub(super) fn timeout(head: &v1::ProduceRequest, services: &Services) -> Duratio
 
 /// The refusal of a request that was appended and not acknowledged in time.
 pub(super) fn timed_out() -> Refusal {
-    Refusal::new(
-        ErrorCode::RequestTimedOut,
-        "the records were not flushed to disk within the request's time; whether they will be is \
-         not known",
-        "retry with the same sequence (an idempotent producer does); look at the broker's disk",
+    crate::api::timed_out(
+        "the records were not flushed to disk, or not replicated, within the request's time; \
+         whether they will be is not known",
     )
 }
 
@@ -104,7 +110,8 @@ pub(super) async fn unary(
     let done = Box::new(move |outcome| {
         let _ = sender.send(outcome);
     });
-    let produce = request(&head, records, hold.map(|hold| Box::new(hold) as Box<dyn Send>));
+    let due = Instant::now() + wait;
+    let produce = request(&head, records, due, hold.map(|hold| Box::new(hold) as Box<dyn Send>));
     if let Some(partition) = services.api.produce(produce, done) {
         partition.drive();
     }

@@ -152,14 +152,14 @@ impl ProduceStream {
         hold: Option<Box<dyn Send>>,
     ) -> Option<Arc<Partition>> {
         let api = &self.services.api;
-        if head.acks() == v1::Acks::None {
-            return api.produce(produce::request(head, records, hold), Box::new(|_| ()));
-        }
         let due = Instant::now() + produce::timeout(head, &self.services);
+        if head.acks() == v1::Acks::None {
+            return api.produce(produce::request(head, records, due, hold), Box::new(|_| ()));
+        }
         let number = self.acks.expect(head.request_id, due);
         let acks = Arc::clone(&self.acks);
         let done = Box::new(move |outcome| acks.answer(number, outcome));
-        api.produce(produce::request(head, records, hold), done)
+        api.produce(produce::request(head, records, due, hold), done)
     }
 
     /// The acknowledgements there are, as one frame.

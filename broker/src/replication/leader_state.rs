@@ -1,0 +1,359 @@
+//! What a leader knows of its replicas, and what follows from it: high watermark, who joins and
+//! leaves the ISR, which requests are done. Pure but for the answers it hands back; the partition
+//! holds it under a lock and tells them afterwards.
+//!
+//! A member leaves the ISR when it has lagged for `replica.lag.time.max.ms`. A replica joins when
+//! its log's end has reached the high watermark and the start of the leader's epoch: what was
+//! committed before this leadership is below that.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::{BrokerId, LeaderEpoch, Offset};
+
+use super::acks::{Completed, Purgatory, Waiting};
+use super::isr::Isr;
+use super::replica::{Replica, ReplicaState};
+use super::{Leadership, PartitionError, high_watermark};
+use crate::metrics::Metrics;
+
+/// A change of the ISR that the leader wants written to the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IsrWish {
+    /// The epoch the leader leads in; in another one the wish is void.
+    pub epoch: LeaderEpoch,
+    /// Version of the state's node that the wish goes out from.
+    pub version: i32,
+    /// The whole ISR wanted.
+    pub isr: Vec<BrokerId>,
+    /// Who is to join, in the run that caught up; another run must not be let in.
+    pub joining: Vec<Replica>,
+}
+
+/// Where the log of the leader stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Positions {
+    /// Its end.
+    pub(super) log_end: Offset,
+    /// What counts of it for the high watermark: the end, or the flushed end.
+    pub(super) own_end: Offset,
+    /// As it is.
+    pub(super) high_watermark: Offset,
+    /// `min.insync.replicas` of the topic.
+    pub(super) min_insync: usize,
+}
+
+/// What a change led to.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Outcome {
+    /// The high watermark moved here.
+    pub(super) high_watermark: Option<Offset>,
+    /// Requests to be told.
+    pub(super) completed: Vec<Completed>,
+    /// Somebody may join the ISR: have [`LeaderState::wish`] asked.
+    pub(super) wishes: bool,
+}
+
+/// State of one leadership.
+pub(super) struct LeaderState {
+    me: BrokerId,
+    epoch: LeaderEpoch,
+    /// Where the log ended when the epoch began.
+    epoch_start: Offset,
+    replicas: Vec<BrokerId>,
+    isr: Isr,
+    /// Of the replicas that are not the leader.
+    followers: Vec<ReplicaState>,
+    /// The end of the leader's log that `followers` were compared with.
+    seen_end: Offset,
+    /// The listener was told that there is a wish.
+    wish_told: bool,
+    acks: Purgatory,
+    metrics: Arc<Metrics>,
+}
+
+impl LeaderState {
+    /// The leadership begins, with the log ending at `epoch_start`.
+    pub(super) fn new(
+        me: BrokerId,
+        leadership: &Leadership,
+        epoch_start: Offset,
+        now: Instant,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let mut state = Self {
+            me,
+            epoch: leadership.epoch,
+            epoch_start,
+            replicas: Vec::new(),
+            isr: Isr::new(leadership.version, leadership.isr.clone()),
+            followers: Vec::new(),
+            seen_end: epoch_start,
+            wish_told: false,
+            acks: Purgatory::new(Arc::clone(&metrics)),
+            metrics,
+        };
+        state.set_replicas(&leadership.replicas, now);
+        state
+    }
+
+    /// Goes on answering the requests of an earlier epoch in which the same broker led, without
+    /// having followed in between: their records are still where they were.
+    pub(super) fn inherit(&mut self, earlier: Self) {
+        self.acks = earlier.acks;
+    }
+
+    /// The epoch.
+    pub(super) fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    /// Where the log ended when the epoch began.
+    pub(super) fn epoch_start(&self) -> Offset {
+        self.epoch_start
+    }
+
+    /// Who stores the partition.
+    pub(super) fn replicas(&self) -> &[BrokerId] {
+        &self.replicas
+    }
+
+    /// The ISR.
+    pub(super) fn isr(&self) -> &Isr {
+        &self.isr
+    }
+
+    /// Where the followers are, as they told.
+    pub(super) fn followers(&self) -> &[ReplicaState] {
+        &self.followers
+    }
+
+    /// How many requests wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.acks.len()
+    }
+
+    fn set_replicas(&mut self, replicas: &[BrokerId], now: Instant) {
+        if self.replicas == replicas {
+            return;
+        }
+        self.replicas = replicas.to_vec();
+        let (me, isr) = (self.me, &self.isr);
+        // Members of the ISR that are no replicas any more still count until they leave it.
+        self.followers.retain(|f| replicas.contains(&f.id) || isr.is_maximal_member(f.id));
+        let all = replicas.iter().chain(isr.committed());
+        for &id in all.filter(|id| **id != me) {
+            if !self.followers.iter().any(|follower| follower.id == id) {
+                let caught_up = isr.is_maximal_member(id).then_some(now);
+                self.followers.push(ReplicaState::new(id, caught_up));
+            }
+        }
+    }
+
+    /// The controller tells of the same leader epoch: other replicas, or a newer state.
+    pub(super) fn adopt(
+        &mut self,
+        leadership: &Leadership,
+        at: Positions,
+        now: Instant,
+    ) -> Outcome {
+        let before = self.isr.committed().to_vec();
+        if leadership.version >= self.isr.version() {
+            self.set_replicas(&leadership.replicas, now);
+        }
+        if self.isr.adopt(leadership.version, &leadership.isr) {
+            self.isr_changed(&before, now);
+        }
+        self.moved(at, now)
+    }
+
+    /// The change under way has an end.
+    pub(super) fn settled(
+        &mut self,
+        version: i32,
+        isr: &[BrokerId],
+        at: Positions,
+        now: Instant,
+    ) -> Outcome {
+        let before = self.isr.committed().to_vec();
+        if self.isr.settled(version, isr) {
+            self.isr_changed(&before, now);
+        }
+        self.moved(at, now)
+    }
+
+    /// Who left begins anew; who came has its time from now on.
+    fn isr_changed(&mut self, before: &[BrokerId], now: Instant) {
+        let isr = &self.isr;
+        if isr.committed().iter().any(|id| !before.contains(id)) {
+            self.metrics.isr_expands.one();
+        }
+        if before.iter().any(|id| !isr.committed().contains(id)) {
+            self.metrics.isr_shrinks.one();
+        }
+        for follower in &mut self.followers {
+            let (was, is) = (before.contains(&follower.id), isr.is_maximal_member(follower.id));
+            if was && !is {
+                *follower = ReplicaState::new(follower.id, None);
+            } else if is && !was {
+                follower.joins(now);
+            }
+        }
+        for &id in isr.committed() {
+            if id != self.me && !self.followers.iter().any(|follower| follower.id == id) {
+                self.followers.push(ReplicaState::new(id, Some(now)));
+            }
+        }
+    }
+
+    /// A follower's log ends at `end`.
+    pub(super) fn told(
+        &mut self,
+        replica: &Replica,
+        end: Offset,
+        at: Positions,
+        now: Instant,
+    ) -> Result<Outcome, PartitionError> {
+        let broker = replica.broker_id;
+        self.check_replica(broker)?;
+        if end > at.log_end {
+            let log_end = at.log_end;
+            return Err(PartitionError::BeyondLogEnd { broker, told: end, log_end });
+        }
+        self.note_end(at, now);
+        if let Some(follower) = self.followers.iter_mut().find(|f| f.id == broker) {
+            follower.told(replica.incarnation, end, at.log_end, now);
+        }
+        Ok(self.moved(at, now))
+    }
+
+    /// Refuses who is no replica.
+    pub(super) fn check_replica(&self, broker: BrokerId) -> Result<(), PartitionError> {
+        match broker != self.me && self.replicas.contains(&broker) {
+            true => Ok(()),
+            false => Err(PartitionError::NotReplica { broker }),
+        }
+    }
+
+    /// A follower's stream is gone.
+    pub(super) fn detached(&mut self, replica: &Replica, at: Positions, now: Instant) -> Outcome {
+        let follower = self.followers.iter_mut().find(|f| f.id == replica.broker_id);
+        if let Some(follower) = follower {
+            follower.detached(replica.incarnation);
+        }
+        self.moved(at, now)
+    }
+
+    /// The leader's log has grown or was flushed, or time has passed.
+    pub(super) fn advance(&mut self, at: Positions, now: Instant) -> Outcome {
+        self.note_end(at, now);
+        self.moved(at, now)
+    }
+
+    fn note_end(&mut self, at: Positions, now: Instant) {
+        if at.log_end > self.seen_end {
+            self.followers.iter_mut().for_each(|f| f.leader_appended(self.seen_end, now));
+            self.seen_end = at.log_end;
+        }
+    }
+
+    /// How many replicas must be in sync: all of them where there are fewer than the topic wants.
+    pub(super) fn minimum(&self, min_insync: usize) -> usize {
+        min_insync.min(self.replicas.len()).max(1)
+    }
+
+    fn moved(&mut self, at: Positions, now: Instant) -> Outcome {
+        let mut outcome = Outcome::default();
+        let (in_sync, minimum) = (self.isr.committed().len(), self.minimum(at.min_insync));
+        let counted = self.followers.iter().filter(|follower| {
+            self.isr.is_maximal_member(follower.id)
+                || (self.replicas.contains(&follower.id) && follower.is_joining(now))
+        });
+        let ends = counted.map(ReplicaState::end);
+        let reached =
+            high_watermark::advance(at.high_watermark, in_sync, minimum, at.own_end, ends);
+        if reached > at.high_watermark {
+            outcome.high_watermark = Some(reached);
+            self.acks.reached(reached, &mut outcome.completed);
+        }
+        if in_sync < minimum {
+            let error = PartitionError::NotEnoughReplicasAfterAppend { in_sync, minimum };
+            self.acks.fail_all(&error, &mut outcome.completed);
+        }
+        if !self.wish_told && !self.isr.is_changing() && self.joining(reached).next().is_some() {
+            self.wish_told = true;
+            outcome.wishes = true;
+        }
+        outcome
+    }
+
+    /// Who may join the ISR.
+    fn joining(&self, high_watermark: Offset) -> impl Iterator<Item = &ReplicaState> {
+        let needed = high_watermark.max(self.epoch_start);
+        self.followers.iter().filter(move |follower| {
+            !self.isr.is_maximal_member(follower.id)
+                && self.replicas.contains(&follower.id)
+                && follower.end().is_some_and(|end| end >= needed)
+                && follower.run().is_some()
+        })
+    }
+
+    /// The change of the ISR that is wanted now, which is under way from here on: the high watermark
+    /// waits for old and new members until it is settled. `None`: none, or one is under way.
+    pub(super) fn wish(
+        &mut self,
+        at: Positions,
+        lag_max: Duration,
+        now: Instant,
+    ) -> Option<IsrWish> {
+        self.wish_told = false;
+        if self.isr.is_changing() {
+            return None;
+        }
+        let lags = |id: BrokerId| {
+            let follower = self.followers.iter().find(|follower| follower.id == id);
+            id != self.me && follower.is_none_or(|f| f.lags(at.log_end, now, lag_max))
+        };
+        let mut isr = self.isr.committed().to_vec();
+        isr.retain(|id| !lags(*id));
+        let joining: Vec<Replica> =
+            self.joining(at.high_watermark).filter_map(ReplicaState::run).collect();
+        isr.extend(joining.iter().map(|replica| replica.broker_id));
+        if isr == self.isr.committed() || isr.is_empty() {
+            return None;
+        }
+        self.isr.begin_change(isr.clone());
+        Some(IsrWish { epoch: self.epoch, version: self.isr.version(), isr, joining })
+    }
+
+    /// Requests with acks=all that were appended wait, or are done at once.
+    pub(super) fn wait(&mut self, requests: Vec<Waiting>, at: Positions, out: &mut Vec<Completed>) {
+        requests.into_iter().for_each(|request| self.acks.add(request));
+        self.acks.reached(at.high_watermark, out);
+        let (in_sync, minimum) = (self.isr.committed().len(), self.minimum(at.min_insync));
+        if in_sync < minimum {
+            let error = PartitionError::NotEnoughReplicasAfterAppend { in_sync, minimum };
+            self.acks.fail_all(&error, out);
+        }
+    }
+
+    /// Takes out the requests that are out of time.
+    pub(super) fn expire(&mut self, now: Instant, out: &mut Vec<Completed>) {
+        self.acks.expire(now, out);
+    }
+
+    /// Refuses a request with acks=all that could not be committed.
+    pub(super) fn check_minimum(&self, min_insync: usize) -> Result<(), PartitionError> {
+        let (in_sync, minimum) = (self.isr.committed().len(), self.minimum(min_insync));
+        match in_sync < minimum {
+            true => Err(PartitionError::NotEnoughReplicas { in_sync, minimum }),
+            false => Ok(()),
+        }
+    }
+
+    /// The leadership, or the log, is lost.
+    pub(super) fn fail(&mut self, error: &PartitionError, out: &mut Vec<Completed>) {
+        self.acks.fail_all(error, out);
+    }
+}
