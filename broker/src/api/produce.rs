@@ -342,5 +342,9 @@ fn append_refusal(error: &AppendError) -> Refusal {
         AppendError::Sequence(SequenceError::Fenced { .. }) => {
             Refusal::new(ErrorCode::InvalidProducerEpoch, text, "stop this instance")
         }
+        // Of followers' appends alone.
+        AppendError::NotNext { .. } | AppendError::OlderEpoch { .. } => {
+            Refusal::new(ErrorCode::UnknownServerError, text, "")
+        }
     }
 }

@@ -15,8 +15,8 @@ use std::sync::atomic::Ordering;
 
 use proto::Offset;
 
-use super::error::{DeleteRecordsError, FlushError};
-use super::log::Log;
+use super::error::{DeleteRecordsError, FlushError, LogError};
+use super::log::{Log, Writer};
 use super::log_dir::LogDir;
 use super::log_set::LogSet;
 
@@ -86,9 +86,7 @@ impl Log {
             let mut writer = self.writer.lock();
             // A truncation may have come between.
             let wanted = self.wanted_start(DeleteUpTo::Offset(wanted))?;
-            let moved = self.log_start.fetch_max(wanted.0, Ordering::AcqRel) < wanted.0;
-            writer.epochs_dirty |= moved && writer.epochs.cut_start(wanted);
-            moved
+            self.move_start(&mut writer, wanted)
         };
         let log_start = self.log_start();
         if moved {
@@ -97,6 +95,41 @@ impl Log {
             self.tell(|listener| listener.log_start_advanced(log_start));
         }
         Ok(log_start)
+    }
+
+    /// Moves a follower's log start to its leader's, as far as this log reaches; never back. All
+    /// below is committed, so that the high watermark goes along. It is written down with the next
+    /// checkpoint, and the bytes go with the next retention round, whatever the policy.
+    pub fn advance_log_start(&self, offset: Offset) -> Result<(), LogError> {
+        self.check_online()?;
+        let wanted = offset.min(self.log_end());
+        if wanted <= self.log_start() {
+            return Ok(());
+        }
+        if wanted > self.flushed() {
+            self.flush().map_err(|FlushError(offline)| offline)?;
+        }
+        let moved = {
+            let mut writer = self.writer.lock();
+            // A truncation may have come between.
+            let wanted = wanted.min(self.log_end());
+            self.high_watermark.fetch_max(wanted.0, Ordering::AcqRel);
+            self.move_start(&mut writer, wanted)
+        };
+        if moved {
+            let log_start = self.log_start();
+            self.tell(|listener| listener.log_start_advanced(log_start));
+        }
+        Ok(())
+    }
+
+    /// True when that moved it. All below the new start is flushed.
+    fn move_start(&self, writer: &mut Writer, wanted: Offset) -> bool {
+        let moved = self.log_start.fetch_max(wanted.0, Ordering::AcqRel) < wanted.0;
+        if moved {
+            self.cut_epochs_start(writer, wanted);
+        }
+        moved
     }
 
     fn wanted_start(&self, upto: DeleteUpTo) -> Result<Offset, DeleteRecordsError> {

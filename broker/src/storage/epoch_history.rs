@@ -64,6 +64,13 @@ impl EpochHistory {
         changed
     }
 
+    /// Forgets all. True when that changed something.
+    pub(super) fn clear(&mut self) -> bool {
+        let changed = !self.entries.is_empty();
+        self.entries.clear();
+        changed
+    }
+
     /// Forgets epochs that ended at or before the new log start; the one there begins with it.
     pub(super) fn cut_start(&mut self, log_start: Offset) -> bool {
         let ended = self.entries.partition_point(|&(_, start)| start <= log_start);

@@ -5,7 +5,9 @@ use std::io;
 use std::path::PathBuf;
 
 use proto::record::BatchError;
-use proto::{Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition};
+use proto::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition};
+
+use super::disk;
 
 /// Why a log takes no more part: it stays so until it is opened anew.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +85,44 @@ pub enum AppendError {
     /// The producer may not append this batch now.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// A fetched batch does not begin where the log ends.
+    #[error(
+        "a fetched batch begins at offset {found}, the log of partition {partition} ends at \
+         {log_end}; fetch from the log end"
+    )]
+    NotNext {
+        /// Which.
+        partition: TopicPartition,
+        /// The offset of the next record.
+        log_end: Offset,
+        /// The batch's.
+        found: Offset,
+    },
+    /// A fetched batch is of an older leader epoch than the one before it: the two logs part
+    /// somewhere below.
+    #[error(
+        "a fetched batch is of leader epoch {found}, the log of partition {partition} ends in \
+         {latest}; compare the epochs with the leader's and cut the log back first"
+    )]
+    OlderEpoch {
+        /// Which.
+        partition: TopicPartition,
+        /// Of the last batch.
+        latest: LeaderEpoch,
+        /// The fetched batch's.
+        found: LeaderEpoch,
+    },
+}
+
+impl AppendError {
+    /// What a disk's answer means that passes by itself; `None` for any other.
+    pub(super) fn passing(partition: &TopicPartition, error: &io::Error) -> Option<Self> {
+        let partition = partition.clone();
+        if disk::is_out_of_files(error) {
+            return Some(Self::OutOfFiles { partition });
+        }
+        disk::is_full(error).then_some(Self::DiskFull { partition })
+    }
 }
 
 /// Why a producer's sequence is not the next one.

@@ -1,23 +1,24 @@
 //! One partition's log: positions, segments, and who may do what with them.
 //!
-//! The work is in the files beside this one, each an `impl Log`: `append`, `read`, `time_lookup`,
-//! `flush`, `roll`, `truncation`, `retention`; `recovery` makes a log from a folder. Synchronous
+//! The work is in the files beside this one, each an `impl Log`: `append`, `append_fetched`, `read`,
+//! `time_lookup`, `epochs`, `flush`, `roll`, `truncation`, `retention`; `recovery` makes a log from a folder. Synchronous
 //! code, knows no tokio, no sockets and no leader.
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use proto::{LeaderEpoch, Offset, TopicId, TopicPartition};
+use proto::{Offset, TopicId, TopicPartition};
 
 use super::compaction::CompactionState;
 use super::config::LogConfig;
 use super::context::Context;
 use super::damage::{self, DamagedRange};
-use super::epoch_history::{self, EpochHistory};
+use super::epoch_history::EpochHistory;
+use super::epochs::Unsaved;
 use super::error::{LogError, Offline};
 use super::flush::FlushState;
 use super::log_dir::LogDir;
@@ -44,9 +45,6 @@ pub trait LogListener: Send + Sync {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) producers: ProducerState,
-    pub(super) epochs: EpochHistory,
-    /// The history differs from its file.
-    pub(super) epochs_dirty: bool,
     /// Up to where write-back of the active segment was started.
     pub(super) written_back: u64,
 }
@@ -74,8 +72,14 @@ pub struct Log {
     pub(super) flushed: AtomicI64,
     pub(super) high_watermark: AtomicI64,
     pub(super) writer: Mutex<Writer>,
+    /// Changed by `Log::change_epochs` alone; read without a lock.
+    pub(super) epochs: ArcSwap<EpochHistory>,
+    /// What of `epochs` its file does not have.
+    pub(super) epochs_unsaved: Unsaved,
+    /// See [`Log::producer_window`].
+    pub(super) producer_window: AtomicU16,
     /// Held over a write of the epoch file.
-    epochs_file: Mutex<()>,
+    pub(super) epochs_file: Mutex<()>,
     pub(super) flush: FlushState,
     pub(super) compaction: CompactionState,
     pub(super) damage: ArcSwap<Vec<DamagedRange>>,
@@ -98,6 +102,9 @@ pub(super) struct LogParts {
     pub(super) flushed: Offset,
     pub(super) high_watermark: Offset,
     pub(super) writer: Writer,
+    pub(super) epochs: EpochHistory,
+    /// They differ from their file.
+    pub(super) epochs_unsaved: bool,
     pub(super) damage: Vec<DamagedRange>,
     pub(super) opened_clean: bool,
 }
@@ -133,7 +140,10 @@ impl Log {
             log_end: AtomicI64::new(parts.log_end.0),
             flushed: AtomicI64::new(parts.flushed.min(parts.log_end).0),
             high_watermark: AtomicI64::new(high_watermark.0),
+            producer_window: AtomicU16::new(parts.writer.producers.deepest_window()),
             writer: Mutex::new(parts.writer),
+            epochs: ArcSwap::from_pointee(parts.epochs),
+            epochs_unsaved: Unsaved::new(parts.epochs_unsaved),
             epochs_file: Mutex::new(()),
             flush: FlushState::default(),
             compaction: CompactionState::default(),
@@ -189,45 +199,10 @@ impl Log {
         self.high_watermark.store(offset.0, Ordering::Release);
     }
 
-    /// The newest leader epoch that appended here.
-    pub fn latest_epoch(&self) -> LeaderEpoch {
-        self.writer.lock().epochs.latest().unwrap_or(LeaderEpoch::UNKNOWN)
-    }
-
-    /// The newest epoch at or before `epoch`, and the offset after its last record.
-    pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        let writer = self.writer.lock();
-        writer.epochs.end_of(epoch, self.log_end())
-    }
-
-    /// Notes durably that `epoch` begins at the log end; called by who begins to lead in it.
-    pub fn begin_epoch(&self, epoch: LeaderEpoch) -> Result<(), LogError> {
-        self.check_online()?;
-        let mut writer = self.writer.lock();
-        writer.epochs_dirty |= writer.epochs.assign(epoch, self.log_end());
-        drop(writer);
-        self.save_epochs()
-    }
-
-    /// Writes the epoch history down if it changed. When that fails it is tried again with the
-    /// next checkpoint; recovery also finds epochs in the batches. Callers do not hold the writer
-    /// lock: appends go on meanwhile.
-    pub(super) fn save_epochs(&self) -> Result<(), LogError> {
-        let _file = self.epochs_file.lock();
-        let text = {
-            let mut writer = self.writer.lock();
-            if !std::mem::take(&mut writer.epochs_dirty) {
-                return Ok(());
-            }
-            writer.epochs.encode()
-        };
-        let path = self.folder.read().join(epoch_history::FILE_NAME);
-        let written = super::disk::replace_file(&*self.context.disk, &path, text.as_bytes());
-        written.map_err(|cause| {
-            self.writer.lock().epochs_dirty = true;
-            tracing::warn!(partition = %self.partition, %cause, "leader epochs not written");
-            self.io_error("writing the leader epochs", cause)
-        })
+    /// How many batches the deepest producer keeps in flight, as far as producers, or the leader
+    /// that this log follows, declared it. What followers append with.
+    pub fn producer_window(&self) -> u16 {
+        self.producer_window.load(Ordering::Relaxed)
     }
 
     /// The settings in force.

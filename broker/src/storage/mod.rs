@@ -12,6 +12,7 @@
 //! Read on: [`log`](Log) (the positions and their order), `append`, `read`, `flush`, `recovery`.
 
 mod append;
+mod append_fetched;
 mod byte_reader;
 mod checked_text;
 mod clock;
@@ -26,6 +27,7 @@ pub mod disk;
 pub mod dump;
 mod enter;
 mod epoch_history;
+mod epochs;
 mod error;
 mod flush;
 mod header_walk;
@@ -61,6 +63,7 @@ mod truncation;
 mod validate;
 mod verify;
 mod wait;
+mod write_group;
 
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ use proto::record::crc32c;
 use proto::{Offset, ProducerId};
 
 use super::byte_reader::ByteReader;
-use super::producer_state::{Producer, ProducerBatch, ProducerState, WINDOW_DEFAULT};
+use super::producer_state::{Producer, ProducerBatch, ProducerState};
 
 const VERSION: i16 = 1;
 const CRC_END: usize = 6;
@@ -82,7 +82,7 @@ pub(super) fn decode(bytes: &[u8], now_ms: i64) -> Option<Vec<(ProducerId, Produ
             timestamp,
         };
         let batches = VecDeque::from([batch]);
-        all.push((id, Producer { epoch, window: WINDOW_DEFAULT, batches, last_used_ms: now_ms }));
+        all.push((id, Producer { epoch, window: None, batches, last_used_ms: now_ms }));
     }
     Some(all)
 }

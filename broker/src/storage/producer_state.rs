@@ -46,8 +46,9 @@ impl ProducerBatch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Producer {
     pub(super) epoch: ProducerEpoch,
-    /// How many batches are kept.
-    pub(super) window: u16,
+    /// How many batches are kept: what the producer declared, or `None` where nobody knows (all
+    /// that is left of it is the log) and as many are kept as ever are.
+    pub(super) window: Option<u16>,
     pub(super) batches: VecDeque<ProducerBatch>,
     /// When it last appended, by the broker's clock.
     pub(super) last_used_ms: i64,
@@ -102,7 +103,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 enum Undo {
     Created(ProducerId),
-    Pushed { id: ProducerId, window: u16, last_used_ms: i64 },
+    Pushed { id: ProducerId, window: Option<u16>, last_used_ms: i64 },
     Replaced(ProducerId, Producer),
 }
 
@@ -115,6 +116,8 @@ enum Undo {
 pub(super) struct ProducerState {
     producers: HashMap<ProducerId, Producer>,
     journal: Vec<Undo>,
+    /// The deepest window declared since all were forgotten.
+    deepest_window: u16,
     /// What `budget` counts for this log.
     charged: u64,
     budget: Arc<ProducerBudget>,
@@ -123,7 +126,13 @@ pub(super) struct ProducerState {
 impl ProducerState {
     /// Nobody known yet.
     pub(super) fn new(budget: Arc<ProducerBudget>) -> Self {
-        Self { producers: HashMap::new(), journal: Vec::new(), charged: 0, budget }
+        Self {
+            producers: HashMap::new(),
+            journal: Vec::new(),
+            deepest_window: WINDOW_DEFAULT,
+            charged: 0,
+            budget,
+        }
     }
 
     /// Judges a batch. Batches without a producer id are always fresh.
@@ -175,12 +184,14 @@ impl ProducerState {
         Err(SequenceError::OutOfOrder { producer_id, expected, found })
     }
 
-    /// Remembers a batch that got its offset. `window` is how many the producer keeps in flight.
-    pub(super) fn push(&mut self, header: &BatchHeader, window: u16, now_ms: i64) {
+    /// Remembers a batch that got its offset. `window` is how many the producer keeps in flight;
+    /// `None`: what it declared before, if it did.
+    pub(super) fn push(&mut self, header: &BatchHeader, window: Option<u16>, now_ms: i64) {
         if !header.is_idempotent() {
             return;
         }
-        let window = window.clamp(WINDOW_DEFAULT, WINDOW_MAX);
+        let window = window.map(|window| window.clamp(WINDOW_DEFAULT, WINDOW_MAX));
+        self.deepest_window = self.deepest_window.max(window.unwrap_or(0));
         let id = header.producer_id;
         let batch = ProducerBatch {
             base_sequence: header.base_sequence,
@@ -200,12 +211,13 @@ impl ProducerState {
             {
                 let last_used_ms = producer.last_used_ms;
                 self.journal.push(Undo::Pushed { id, window: producer.window, last_used_ms });
-                producer.window = window;
+                producer.window = window.or(producer.window);
                 producer.last_used_ms = now_ms;
                 producer.batches.push_back(batch);
             }
             Some(producer) => {
-                self.journal.push(Undo::Replaced(id, std::mem::replace(producer, fresh())));
+                let fresh = Producer { window: window.or(producer.window), ..fresh() };
+                self.journal.push(Undo::Replaced(id, std::mem::replace(producer, fresh)));
             }
             None => {
                 self.journal.push(Undo::Created(id));
@@ -263,6 +275,7 @@ impl ProducerState {
     /// Takes over a producer as a file remembers it.
     pub(super) fn restore(&mut self, id: ProducerId, producer: Producer) {
         self.charge(producer.bytes());
+        self.deepest_window = self.deepest_window.max(producer.window.unwrap_or(0));
         if let Some(old) = self.producers.insert(id, producer) {
             self.release(old.bytes());
         }
@@ -285,6 +298,7 @@ impl ProducerState {
     pub(super) fn clear(&mut self) {
         self.producers.clear();
         self.journal.clear();
+        self.deepest_window = WINDOW_DEFAULT;
         self.release(self.charged);
     }
 
@@ -293,6 +307,11 @@ impl ProducerState {
         let mut all: Vec<_> = self.producers.iter().map(|(&id, producer)| (id, producer)).collect();
         all.sort_unstable_by_key(|&(id, _)| id);
         all
+    }
+
+    /// The deepest window that a producer declared.
+    pub(super) fn deepest_window(&self) -> u16 {
+        self.deepest_window
     }
 
     /// Whether anything is remembered of a producer.
@@ -307,7 +326,8 @@ impl ProducerState {
 
     fn trim(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.get_mut(&id) else { return };
-        let excess = producer.batches.len().saturating_sub(producer.window.into());
+        let excess =
+            producer.batches.len().saturating_sub(producer.window.unwrap_or(WINDOW_MAX).into());
         producer.batches.drain(..excess);
         self.release(excess as u64 * BATCH_BYTES);
     }

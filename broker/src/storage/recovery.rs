@@ -280,6 +280,8 @@ impl Opening<'_> {
         let from = if epochs_known { self.recovery_point(bases) } else { first };
         let (list, damaged, epochs) = (&self.list, &self.report.damaged, &mut self.epochs);
         if !self.source.clean || !epochs_known {
+            // What began here and left no record may have given way to an older leader's batches.
+            epochs.cut_end(from);
             replay::each_header(list, damaged, from, |header| {
                 epochs.assign(header.leader_epoch, header.base_offset);
             })?;
@@ -289,12 +291,7 @@ impl Opening<'_> {
         let folder = &self.source.folder;
         replay::load_producers(self.context, folder, list, damaged, log_end, &mut producers)?;
         let written_back = self.list.last().map_or(0, |last| last.tip().size);
-        let writer = Writer {
-            producers,
-            epochs_dirty: self.epochs != before,
-            epochs: std::mem::take(&mut self.epochs),
-            written_back,
-        };
+        let writer = Writer { producers, written_back };
         Ok(LogParts {
             partition: self.source.partition.clone(),
             topic_id: self.source.topic_id,
@@ -306,6 +303,8 @@ impl Opening<'_> {
             flushed: log_end,
             high_watermark: self.source.positions.map_or(log_start, |p| p.high_watermark),
             writer,
+            epochs_unsaved: self.epochs != before,
+            epochs: std::mem::take(&mut self.epochs),
             damage: self.report.damaged.clone(),
             opened_clean: self.source.clean && self.report.scanned_bytes == 0,
         })

@@ -13,7 +13,7 @@ use super::damage::{self, DamagedRange};
 use super::disk;
 use super::header_walk::{HeaderWalk, WalkError};
 use super::producer_snapshot;
-use super::producer_state::{ProducerState, WINDOW_MAX};
+use super::producer_state::ProducerState;
 use super::segment::{Segment, file_name, parse_file_name};
 use super::sequence_window;
 use super::wait::Wait;
@@ -75,7 +75,7 @@ pub(super) fn load_producers(
         all.into_iter().for_each(|(id, producer)| producers.restore(id, producer));
     }
     each_header(list, damage, from, |header| {
-        producers.push(header, WINDOW_MAX, now_ms);
+        producers.push(header, None, now_ms);
         producers.commit();
     })?;
     // Who wrote only before the log start is in the snapshots alone.

@@ -204,7 +204,7 @@ impl Log {
         self.segments.replace(kept.to_vec());
         let first = kept.first().map_or(self.log_end(), |first| first.base_offset);
         self.log_start.fetch_max(first.0, Ordering::AcqRel);
-        writer.epochs_dirty |= writer.epochs.cut_start(self.log_start());
+        self.cut_epochs_start(&mut writer, self.log_start());
         (removed, reasons)
     }
 

@@ -8,7 +8,7 @@
 //! | 8 | 2 | version: 1 |
 //! | 10 | 4 | producers |
 //!
-//! for each producer: id (8), epoch (2), window (2), last used in ms (8), batches (4); for each
+//! for each producer: id (8), epoch (2), window (2; 0 where it declared none), last used in ms (8), batches (4); for each
 //! batch, oldest first: base sequence (4), last sequence (4), base offset (8), timestamp (8).
 
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ pub(super) fn encode(producers: &ProducerState) -> Vec<u8> {
     for (id, producer) in all {
         bytes.extend_from_slice(&id.to_be_bytes());
         bytes.extend_from_slice(&producer.epoch.to_be_bytes());
-        bytes.extend_from_slice(&producer.window.to_be_bytes());
+        bytes.extend_from_slice(&producer.window.unwrap_or(0).to_be_bytes());
         bytes.extend_from_slice(&producer.last_used_ms.to_be_bytes());
         bytes.extend_from_slice(&(producer.batches.len() as u32).to_be_bytes());
         for batch in &producer.batches {
@@ -78,7 +78,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<(ProducerId, Producer)>> {
                 timestamp: batch_bytes.i64()?,
             });
         }
-        let window = window.clamp(WINDOW_DEFAULT, WINDOW_MAX);
+        let window = (window > 0).then(|| window.clamp(WINDOW_DEFAULT, WINDOW_MAX));
         all.push((id, Producer { epoch, window, batches: list, last_used_ms }));
     }
     reader.rest().is_empty().then_some(all)

@@ -397,7 +397,8 @@ impl Log {
     pub(super) fn positions(&self) -> Positions {
         // The recovery point last: the log start never passes it.
         let (log_start, high_watermark) = (self.log_start(), self.high_watermark());
-        let recovery_point = self.flushed().max(log_start);
+        // Behind it recovery reads the batches' epochs, too.
+        let recovery_point = self.flushed().min(self.epochs_saved_below()).max(log_start);
         Positions { topic_id: self.topic_id, log_start, recovery_point, high_watermark }
     }
 
@@ -410,7 +411,7 @@ impl Log {
 
     /// Flushes, writes the producers down and ends the log. True when all of it was written.
     fn close(&self) -> bool {
-        let flushed = self.flush().is_ok();
+        let flushed = self.flush().is_ok() && self.save_epochs().is_ok();
         let log_end = self.log_end();
         if flushed && self.is_untouched() {
             self.end("the broker is stopping");

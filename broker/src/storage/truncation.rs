@@ -1,4 +1,4 @@
-//! Cutting a log back to an offset.
+//! Cutting a log back to an offset, or beginning it anew at one.
 
 use std::io;
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use proto::Offset;
 
 use super::damage;
 use super::disk::{Disk, DiskFile, OpenMode, read_fully, write_fully};
+use super::epoch_history::EpochHistory;
 use super::error::LogError;
 use super::header_walk::WalkError;
 use super::log::{Log, Writer};
 use super::replay;
-use super::segment::{Segment, Tip, file_name};
+use super::segment::{Segment, Tip, file_name, parse_file_name};
 use super::segments::position_of;
 use super::verify;
 use super::wait::Wait;
@@ -48,6 +49,75 @@ impl Log {
         Ok(log_end)
     }
 
+    /// Drops everything and begins anew at `offset`, which may be behind the log end: the log of a
+    /// follower whose leader has no longer what comes next here. High watermark, log start and log
+    /// end are `offset` then; epochs and producers are those of the records to come, none yet.
+    ///
+    /// After return it is on stable storage. A crash meanwhile leaves what was before, or a part of
+    /// it from the log start on, or the new beginning. Excludes appends and flushes; an error takes
+    /// the log offline.
+    pub fn restart_at(&self, offset: Offset) -> Result<(), LogError> {
+        self.check_online()?;
+        let result = {
+            let _replacing = self.compaction.replacing.lock();
+            let _running = self.flush.running.lock();
+            let mut writer = self.writer.lock();
+            self.restart_locked(&mut writer, offset)
+        };
+        if let Err(cause) = &result {
+            self.fail(&format!("beginning anew at {offset} failed: {cause}"));
+        }
+        result.map_err(|cause| self.io_error("beginning anew", cause))?;
+        // A file that still has epochs of before is set right by recovery.
+        let _ = self.save_epochs();
+        self.forget_damage(|_| false);
+        tracing::info!(partition = %self.partition, log_end = offset.0, "log begins anew");
+        Ok(())
+    }
+
+    fn restart_locked(&self, writer: &mut Writer, offset: Offset) -> io::Result<()> {
+        let (disk, folder) = (&*self.context.disk, self.folder());
+        let list = Arc::clone(&self.segments.load());
+        // As in a cut: nothing that goes is to be missed by the next start.
+        let first = list.first().map_or(offset, |first| first.base_offset);
+        self.move_back_to(first.min(offset))?;
+        for segment in list.iter().rev() {
+            segment.retire();
+            self.remove_files(std::slice::from_ref(segment))?;
+        }
+        self.flush.closing.lock().clear();
+        for entry in disk.list(&folder)? {
+            if let Some((_, "snapshot" | "window")) = parse_file_name(&entry.name) {
+                disk.remove_file(&folder.join(&entry.name))?;
+            }
+        }
+        disk.sync_dir(&folder)?;
+        let segment = Segment::create(&self.context, &folder, offset)?;
+        segment.sync(&self.context, &folder)?;
+        segment.resume(Tip { end_offset: offset, size: 0 }, None, self.context.clock.now_ms());
+        self.segments.replace(vec![Arc::new(segment)]);
+        writer.written_back = 0;
+        writer.producers.clear();
+        self.change_epochs(writer, first.min(offset), EpochHistory::clear);
+        self.log_end.store(offset.0, Ordering::Release);
+        self.high_watermark.store(offset.0, Ordering::Release);
+        self.flushed.store(offset.0, Ordering::Release);
+        self.log_start.store(offset.0, Ordering::Release);
+        self.dir.write_checkpoint(disk)
+    }
+
+    /// Takes log start, flushed end and high watermark back to where the log is going to end, and
+    /// writes that down first: a recovery point above the cut would make the next start take what
+    /// was cut for damage.
+    fn move_back_to(&self, log_end: Offset) -> io::Result<()> {
+        self.flushed.fetch_min(log_end.0, Ordering::AcqRel);
+        self.log_start.fetch_min(log_end.0, Ordering::AcqRel);
+        self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
+        let disk = &*self.context.disk;
+        self.dir.write_checkpoint(disk)?;
+        self.dir.cleaned.lower(disk, &self.dir.path, &self.partition, log_end)
+    }
+
     fn truncate_locked(&self, writer: &mut Writer, offset: Offset) -> io::Result<Offset> {
         let list = Arc::clone(&self.segments.load());
         let at = position_of(&list, offset);
@@ -58,21 +128,14 @@ impl Log {
         };
         let cut = self.cut_at(first, offset)?;
         let log_end = cut.end_offset;
-        // Written down first: a recovery point above the cut would make the next start take what
-        // was cut for damage.
-        self.flushed.fetch_min(log_end.0, Ordering::AcqRel);
-        self.log_start.fetch_min(log_end.0, Ordering::AcqRel);
-        self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
-        let disk = &*self.context.disk;
-        self.dir.write_checkpoint(disk)?;
-        self.dir.cleaned.lower(disk, &self.dir.path, &self.partition, log_end)?;
+        self.move_back_to(log_end)?;
         let segment = self.cut_segment(first, &gone[1..], cut)?;
         kept.push(Arc::new(segment));
         self.log_end.store(log_end.0, Ordering::Release);
         writer.written_back = kept.last().map_or(0, |last| last.tip().size);
         self.segments.replace(kept.clone());
         self.flush.closing.lock().retain(|closing| closing.end_offset <= log_end);
-        writer.epochs_dirty |= writer.epochs.cut_end(log_end);
+        self.change_epochs(writer, log_end, |epochs| epochs.cut_end(log_end));
         let (context, folder) = (&self.context, self.folder());
         let damaged = self.damage.load();
         replay::load_producers(context, &folder, &kept, &damaged, log_end, &mut writer.producers)

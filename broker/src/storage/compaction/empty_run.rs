@@ -12,7 +12,7 @@ const NONE: i64 = -1;
 /// Offsets that follow each other, all appended by one leader: an epoch's first offset is found in
 /// the batches as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct EmptyRun {
+pub(in crate::storage) struct EmptyRun {
     base_offset: Offset,
     /// Exclusive.
     end: Offset,
@@ -29,6 +29,18 @@ impl EmptyRun {
         }
     }
 
+    /// Of a batch that is such a run already.
+    pub(in crate::storage) fn of_empty(header: &BatchHeader) -> Option<Self> {
+        let run = Self::of(header);
+        (run.header() == *header).then_some(run)
+    }
+
+    /// What of it lies at and behind an offset in it.
+    pub(in crate::storage) fn from(self, base_offset: Offset) -> Self {
+        debug_assert!(self.base_offset <= base_offset && base_offset < self.end);
+        Self { base_offset, ..self }
+    }
+
     /// Takes the offsets of the next batch in, if one empty batch can stand for both.
     pub(super) fn extend(&mut self, next: Self) -> bool {
         let joins = next.base_offset == self.end
@@ -41,7 +53,7 @@ impl EmptyRun {
     }
 
     /// The batch.
-    pub(super) fn header(&self) -> BatchHeader {
+    pub(in crate::storage) fn header(&self) -> BatchHeader {
         let mut header = BatchHeader {
             base_offset: self.base_offset,
             batch_length: 0,

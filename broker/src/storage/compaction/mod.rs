@@ -38,6 +38,7 @@ pub use usage::CleanerUsage;
 
 pub(super) use cleaner_checkpoint::CleanerCheckpoint;
 pub(super) use cleaning::Cleaning;
+pub(super) use empty_run::EmptyRun;
 pub(super) use pool::{run, run_due};
 pub(super) use state::CompactionState;
 pub(super) use swap::recover;

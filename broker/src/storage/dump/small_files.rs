@@ -146,7 +146,7 @@ fn window(dumper: &mut Dumper<'_>, bytes: &[u8]) -> Result<bool, DumpError> {
             dumper.entry(&[
                 ("producerId", Value::Int(id)),
                 ("producerEpoch", Value::Int(producer.epoch.into())),
-                ("window", Value::Int(producer.window.into())),
+                ("window", Value::Int(producer.window.unwrap_or(0).into())),
                 ("lastUsedMs", Value::Int(producer.last_used_ms)),
                 ("firstSequence", Value::Int(batch.base_sequence.into())),
                 ("lastSequence", Value::Int(batch.last_sequence.into())),

@@ -62,7 +62,7 @@ proptest! {
     fn damaged_producer_files_are_refused(at in 0usize..2000, flip in 1u8..) {
         let mut state = ProducerState::new(ProducerBudget::new(1 << 20));
         for i in 0..40 {
-            state.push(&header(i % 7, 3, (i / 7) as i32 * 2, i * 2), 8, START_MS);
+            state.push(&header(i % 7, 3, (i / 7) as i32 * 2, i * 2), Some(8), START_MS);
         }
         state.commit();
         let mut snapshot = producer_snapshot::encode(&state);
@@ -111,7 +111,7 @@ proptest! {
 #[test]
 fn a_snapshot_has_kafkas_bytes() {
     let mut state = ProducerState::new(ProducerBudget::new(1 << 20));
-    state.push(&header(0x1122, 3, 10, 100), 5, START_MS);
+    state.push(&header(0x1122, 3, 10, 100), Some(5), START_MS);
     state.commit();
     let bytes = producer_snapshot::encode(&state);
     // Laid out by hand from Kafka's ProducerStateManager: id, epoch, last sequence, last offset,
@@ -134,12 +134,12 @@ fn over_the_budget_the_oldest_producers_expire_first_and_the_writers_window_shri
     let budget = ProducerBudget::new(4000);
     let mut state = ProducerState::new(budget.clone());
     for id in 0..10 {
-        state.push(&header(id, 0, 0, id * 2), 1024, START_MS + id);
+        state.push(&header(id, 0, 0, id * 2), Some(1024), START_MS + id);
         state.commit();
     }
     assert_eq!(state.len(), 10);
     for i in 0..2000 {
-        state.push(&header(99, 0, i * 2, 100 + i64::from(i) * 2), 1024, START_MS + 100);
+        state.push(&header(99, 0, i * 2, 100 + i64::from(i) * 2), Some(1024), START_MS + 100);
         state.commit();
         assert!(budget.used() <= 4000);
     }
@@ -153,13 +153,13 @@ fn sequences_wrap_and_epochs_begin_at_zero() {
     use crate::storage::producer_state::Verdict;
     let mut state = ProducerState::new(ProducerBudget::new(1 << 20));
     assert!(state.check(&header(1, 0, 7, 0)).is_err(), "unknown producers begin at 0");
-    state.push(&header(1, 0, i32::MAX - 3, 0), 5, 0);
-    state.push(&header(1, 0, i32::MAX - 1, 2), 5, 0);
+    state.push(&header(1, 0, i32::MAX - 3, 0), Some(5), 0);
+    state.push(&header(1, 0, i32::MAX - 1, 2), Some(5), 0);
     assert_eq!(state.check(&header(1, 0, 0, 4)), Ok(Verdict::Fresh));
-    state.push(&header(1, 0, i32::MAX, 4), 5, 0);
+    state.push(&header(1, 0, i32::MAX, 4), Some(5), 0);
     state.rollback();
     assert!(!state.knows(1), "nothing was committed");
-    state.push(&header(1, 0, i32::MAX, 4), 5, 0);
+    state.push(&header(1, 0, i32::MAX, 4), Some(5), 0);
     state.commit();
     assert_eq!(state.check(&header(1, 0, 1, 6)), Ok(Verdict::Fresh));
     assert!(matches!(state.check(&header(1, 0, i32::MAX, 6)), Ok(Verdict::Duplicate(_))));

@@ -1,5 +1,6 @@
 //! Tests of the storage layer as a whole, on the real disk and on one that breaks.
 
+mod append_fetched;
 mod basics;
 mod compaction;
 mod damage;
