@@ -144,8 +144,9 @@ async fn known(broker: &Running, topic: &str, is_fine: impl Fn(&v1::Topic) -> bo
     let mut answers = client.watch_metadata(request).await.unwrap().into_inner();
     let waiting = async {
         loop {
-            let mut answer = answers.message().await.unwrap().unwrap();
-            let topic = answer.topics.remove(0);
+            let answer = answers.message().await.unwrap().unwrap();
+            // None where only the brokers changed.
+            let Some(topic) = answer.topics.into_iter().next() else { continue };
             if topic.error.is_none() && is_fine(&topic) {
                 return topic;
             }

@@ -17,6 +17,7 @@ pub enum Wanted {
 }
 
 /// An answer.
+#[derive(Clone)]
 pub struct MetadataView {
     /// Brokers, cluster id, controller: of this image.
     pub image: Arc<ClusterImage>,

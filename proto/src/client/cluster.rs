@@ -1,19 +1,20 @@
-//! The cluster as a client sees it: metadata that is renewed when it proves wrong, and one
-//! connection a broker.
+//! The cluster as a client sees it: metadata that is pushed by a broker and asked for anew when it
+//! proves wrong, and one connection a broker.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tonic::Code;
+use tokio::task::AbortHandle;
 
 use super::connection::Connection;
 use super::error::ClientError;
 use super::metadata::{Metadata, TopicMetadata};
 use super::pool::Pool;
 use super::socket::SocketOptions;
-use crate::grpc::MESSAGE_LEN_MAX;
-use crate::v1::log_client::LogClient;
+use super::watching;
 use crate::{BrokerId, v1};
 
 /// How a client finds and asks the cluster.
@@ -31,6 +32,12 @@ pub struct ClusterOptions {
     pub reconnect_backoff_max: Duration,
     /// Asks brokers to create topics that are missing, where they allow it; default false.
     pub allow_auto_create: bool,
+    /// A broker that has not answered for so long is no longer waited for alone: the next one is asked
+    /// beside it; default 100 ms.
+    pub stagger: Duration,
+    /// How often a broker that pushes metadata gives a sign of life where nothing changes; after three
+    /// missing ones another broker is asked to push; default 1 s.
+    pub watch_keep_alive: Duration,
 }
 
 impl ClusterOptions {
@@ -43,6 +50,8 @@ impl ClusterOptions {
             reconnect_backoff: Duration::from_millis(50),
             reconnect_backoff_max: Duration::from_secs(1),
             allow_auto_create: false,
+            stagger: Duration::from_millis(100),
+            watch_keep_alive: Duration::from_secs(1),
         }
     }
 }
@@ -50,22 +59,49 @@ impl ClusterOptions {
 /// The cluster; cheap to clone, all clones share metadata and connections.
 #[derive(Clone)]
 pub struct Cluster {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    options: ClusterOptions,
-    pool: Pool,
+pub(super) struct Inner {
+    pub(super) options: ClusterOptions,
+    pub(super) pool: Pool,
     metadata: watch::Sender<Arc<Metadata>>,
     /// One refresh at a time; who waited for it is often served by it.
-    refreshing: tokio::sync::Mutex<()>,
+    pub(super) refreshing: tokio::sync::Mutex<()>,
+    /// The topics whose changes are to be pushed.
+    watched: watch::Sender<BTreeSet<String>>,
+    watching: Mutex<Option<AbortHandle>>,
+    pub(super) counts: Counts,
 }
 
-/// What a refresh asks for.
-#[derive(Clone, Copy)]
-enum Wanted<'a> {
-    Topics(&'a [&'a str]),
-    AllTopics,
+/// What [`ClusterStats`] tells.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) refreshes: AtomicU64,
+    pub(super) pushes: AtomicU64,
+    pub(super) streams: AtomicU64,
+    leader_changes: AtomicU64,
+}
+
+/// How a client came to know what it knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClusterStats {
+    /// Answers that were asked for.
+    pub refreshes: u64,
+    /// Answers that brokers pushed; the first of each stream, and each change.
+    pub pushes: u64,
+    /// Streams of pushed metadata that were opened, one after another.
+    pub streams: u64,
+    /// Partitions that were seen to have a newer leader epoch than before.
+    pub leader_changes: u64,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(task) = self.watching.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
 }
 
 impl Cluster {
@@ -77,13 +113,49 @@ impl Cluster {
             options.reconnect_backoff_max,
         );
         let metadata = watch::Sender::new(Arc::default());
-        let refreshing = tokio::sync::Mutex::default();
-        Self { inner: Arc::new(Inner { options, pool, metadata, refreshing }) }
+        Self {
+            inner: Arc::new(Inner {
+                options,
+                pool,
+                metadata,
+                refreshing: tokio::sync::Mutex::default(),
+                watched: watch::Sender::new(BTreeSet::new()),
+                watching: Mutex::new(None),
+                counts: Counts::default(),
+            }),
+        }
     }
 
     /// What is known now.
     pub fn metadata(&self) -> Arc<Metadata> {
         Arc::clone(&self.inner.metadata.borrow())
+    }
+
+    /// Names the topics whose changes brokers are to push, instead of those named before; for the life
+    /// of the cluster and from within its runtime. What is pushed is told as any change is: see
+    /// [`Cluster::subscribe`]. Where no broker pushes, refreshing is all there is.
+    pub fn watch(&self, topics: BTreeSet<String>) {
+        self.inner.watched.send_if_modified(|watched| {
+            let changes = *watched != topics;
+            *watched = topics;
+            changes
+        });
+        let mut watching = self.inner.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        watching.get_or_insert_with(|| {
+            let task = watching::run(Arc::downgrade(&self.inner), self.inner.watched.subscribe());
+            tokio::spawn(task).abort_handle()
+        });
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> ClusterStats {
+        let counts = &self.inner.counts;
+        ClusterStats {
+            refreshes: counts.refreshes.load(Ordering::Relaxed),
+            pushes: counts.pushes.load(Ordering::Relaxed),
+            streams: counts.streams.load(Ordering::Relaxed),
+            leader_changes: counts.leader_changes.load(Ordering::Relaxed),
+        }
     }
 
     /// Tells each change of what is known.
@@ -100,18 +172,6 @@ impl Cluster {
         Ok(self.refresh(&[name]).await?.topic(name).cloned())
     }
 
-    /// Asks a broker for its view of these topics (none: of the brokers only) and of the live
-    /// brokers. To be called at once when an answer shows that what is known is wrong. Calls that
-    /// come together are served by one request; an answer asked for before the call never counts.
-    pub async fn refresh(&self, topics: &[&str]) -> Result<Arc<Metadata>, ClientError> {
-        self.refresh_wanted(Wanted::Topics(topics)).await
-    }
-
-    /// The same for all topics of the cluster; those that are gone are forgotten.
-    pub async fn refresh_all(&self) -> Result<Arc<Metadata>, ClientError> {
-        self.refresh_wanted(Wanted::AllTopics).await
-    }
-
     /// The connection to a broker; asks for metadata once if the broker is not known. After failures
     /// it waits for the backoff, then makes one attempt.
     pub async fn connection(&self, broker: BrokerId) -> Result<Connection, ClientError> {
@@ -124,19 +184,6 @@ impl Cluster {
         self.inner.pool.connect(&address).await
     }
 
-    /// A connection to whichever broker can be reached: open ones first, then the brokers known,
-    /// then the bootstrap addresses. For administration and group work, which any broker forwards.
-    pub async fn any_connection(&self) -> Result<Connection, ClientError> {
-        let mut tried = Vec::new();
-        for address in self.candidates() {
-            match self.inner.pool.connect(&address).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => tried.push(error),
-            }
-        }
-        Err(no_broker(tried))
-    }
-
     /// To be told when a connection is of no use (requests on it time out): it is closed at once, all
     /// that is on it fails, and the next call makes a new one. A connection that closed itself
     /// needs no telling.
@@ -144,96 +191,37 @@ impl Cluster {
         self.inner.pool.broken(connection);
     }
 
+    /// To be told when a broker is silent, or its connection was lost: for a while others are asked first
+    /// for what any broker can answer.
+    pub fn suspect(&self, broker: BrokerId) {
+        if let Some(address) = self.address(broker) {
+            self.inner.pool.suspect(&address);
+        }
+    }
+
     fn address(&self, broker: BrokerId) -> Option<String> {
         Some(self.inner.metadata.borrow().brokers.get(&broker)?.address.clone())
     }
 
-    /// Every address known once, the best first: open, then not backing off, the rest last; brokers
-    /// in random order so that clients spread.
-    fn candidates(&self) -> Vec<String> {
-        let pool = &self.inner.pool;
-        let mut brokers: Vec<String> =
-            self.metadata().brokers.values().map(|node| node.address.clone()).collect();
-        fastrand::shuffle(&mut brokers);
-        let bootstrap = self.inner.options.bootstrap.iter().cloned();
-        let mut addresses: Vec<String> = Vec::new();
-        for address in pool.open_addresses().into_iter().chain(brokers).chain(bootstrap) {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        addresses
-            .sort_by_key(|address| pool.open(address).is_none() && pool.is_backing_off(address));
-        addresses
-    }
-
-    async fn refresh_wanted(&self, wanted: Wanted<'_>) -> Result<Arc<Metadata>, ClientError> {
-        let since = Instant::now();
-        let _refreshing = self.inner.refreshing.lock().await;
-        if let Wanted::Topics(topics) = wanted
-            && !topics.is_empty()
-            && self.inner.metadata.borrow().is_fresh(topics, since)
-        {
-            return Ok(self.metadata());
-        }
-        let mut tried = Vec::new();
-        for address in self.candidates() {
-            match self.ask(&address, wanted).await {
-                Ok(metadata) => return Ok(metadata),
-                Err(error) => {
-                    tracing::debug!(%address, %error, "a broker gave no metadata");
-                    tried.push(error);
-                }
-            }
-        }
-        Err(no_broker(tried))
-    }
-
-    /// Asks one broker and puts its answer in place.
-    async fn ask(&self, address: &str, wanted: Wanted<'_>) -> Result<Arc<Metadata>, ClientError> {
-        let pool = &self.inner.pool;
-        let connection = pool.connect(address).await?;
-        let (topics, all_topics) = match wanted {
-            Wanted::Topics(names) => (names.iter().map(|&name| name.to_owned()).collect(), false),
-            Wanted::AllTopics => (Vec::new(), true),
-        };
-        let asked = Instant::now();
-        let mut client =
-            LogClient::new(connection.clone()).max_decoding_message_size(MESSAGE_LEN_MAX);
-        let allow_auto_create = self.inner.options.allow_auto_create;
-        let call = client.metadata(v1::MetadataRequest { topics, all_topics, allow_auto_create });
-        let after = self.inner.options.request_timeout;
-        let answer = match tokio::time::timeout(after, call).await {
-            Ok(Ok(answer)) => answer.into_inner(),
-            Ok(Err(status)) => {
-                if status.code() == Code::Unavailable {
-                    pool.broken(&connection);
-                }
-                return Err(ClientError::Refused { address: address.into(), status });
-            }
-            Err(_) => {
-                pool.broken(&connection);
-                let what = "a metadata request";
-                return Err(ClientError::TimedOut { address: address.into(), what, after });
-            }
-        };
-        let merged = Arc::new(self.metadata().merged(answer, asked, all_topics));
-        self.inner.metadata.send_replace(Arc::clone(&merged));
-        let bootstrap = &self.inner.options.bootstrap;
-        pool.retain(|address| {
-            bootstrap.iter().any(|known| known == address)
-                || merged.brokers.values().any(|node| node.address == address)
+    /// Puts an answer in place, as far as it is not older than what is known.
+    pub(super) fn apply(&self, answer: v1::MetadataResponse, asked: Instant, all: bool) {
+        let inner = &self.inner;
+        let mut came = Vec::new();
+        inner.metadata.send_if_modified(|known| {
+            let (merged, difference) = known.merged(answer, asked, all);
+            inner.counts.leader_changes.fetch_add(difference.leaders, Ordering::Relaxed);
+            let new =
+                merged.brokers.iter().filter(|(id, node)| known.brokers.get(id) != Some(node));
+            came = new.map(|(_, node)| node.address.clone()).collect();
+            *known = Arc::new(merged);
+            difference.any
         });
-        Ok(merged)
-    }
-}
-
-fn no_broker(tried: Vec<ClientError>) -> ClientError {
-    // One cause is best told as itself, and a wrong address is no matter of time.
-    match tried.len() {
-        0 => ClientError::NoBroker { tried: vec!["no bootstrap server is configured".into()] },
-        1 => tried.into_iter().next().unwrap_or(ClientError::NoBroker { tried: Vec::new() }),
-        _ => ClientError::NoBroker { tried: tried.iter().map(ToString::to_string).collect() },
+        came.iter().for_each(|address| inner.pool.came(address));
+        let metadata = self.metadata();
+        inner.pool.retain(|address| {
+            inner.options.bootstrap.iter().any(|known| known == address)
+                || metadata.brokers.values().any(|node| node.address == address)
+        });
     }
 }
 

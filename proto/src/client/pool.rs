@@ -4,12 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::connection::Connection;
 use super::error::ClientError;
 use super::socket::SocketOptions;
+
+/// How long a broker that was silent or slower than others is asked last.
+const SUSPECT_FOR: Duration = Duration::from_secs(10);
 
 /// The connections of one client.
 pub(super) struct Pool {
@@ -21,6 +25,8 @@ pub(super) struct Pool {
 /// One address. Who connects holds `connecting`; `state` is locked for moments only.
 struct Slot {
     connecting: tokio::sync::Mutex<()>,
+    /// Who waits for the backoff need not wait any more.
+    came: Notify,
     state: Mutex<SlotState>,
 }
 
@@ -29,6 +35,8 @@ struct SlotState {
     backoff: Backoff,
     /// No attempt before this.
     not_before: Option<Instant>,
+    /// Others are asked first until then, or until it answers.
+    suspect_until: Option<Instant>,
 }
 
 impl Pool {
@@ -36,16 +44,38 @@ impl Pool {
         Self { socket, backoff: Backoff::new(initial, max), slots: Mutex::default() }
     }
 
-    /// The open connection to `address`, if there is one.
-    pub(super) fn open(&self, address: &str) -> Option<Connection> {
-        lock(&self.slots).get(address)?.open()
+    /// Whether others are to be asked first: it was silent or slow, or an attempt now would have to
+    /// wait for its backoff.
+    pub(super) fn is_last_resort(&self, address: &str) -> bool {
+        let now = Instant::now();
+        let Some(slot) = lock(&self.slots).get(address).map(Arc::clone) else { return false };
+        let is_open = slot.open().is_some();
+        let state = lock(&slot.state);
+        state.suspect_until.is_some_and(|until| until > now)
+            || (!is_open && state.not_before.is_some_and(|time| time > now))
     }
 
-    /// Whether an attempt now would first have to wait for its backoff.
-    pub(super) fn is_backing_off(&self, address: &str) -> bool {
-        let slots = lock(&self.slots);
-        let not_before = slots.get(address).and_then(|slot| lock(&slot.state).not_before);
-        not_before.is_some_and(|time| time > Instant::now())
+    /// A broker was silent, or others were faster: they are asked first for a while.
+    pub(super) fn suspect(&self, address: &str) {
+        lock(&self.slot(address).state).suspect_until = Some(Instant::now() + SUSPECT_FOR);
+    }
+
+    /// It answered in time.
+    pub(super) fn clear(&self, address: &str) {
+        lock(&self.slot(address).state).suspect_until = None;
+    }
+
+    /// The broker there has just come: what failed before it came need not be waited for.
+    pub(super) fn came(&self, address: &str) {
+        let Some(slot) = lock(&self.slots).get(address).map(Arc::clone) else { return };
+        if slot.open().is_some() {
+            return;
+        }
+        let mut state = lock(&slot.state);
+        (state.not_before, state.suspect_until) = (None, None);
+        state.backoff.reset();
+        drop(state);
+        slot.came.notify_one();
     }
 
     /// The connection to `address`: the open one, or a new one. After failures, waits until the next
@@ -56,9 +86,13 @@ impl Pool {
         if let Some(open) = slot.open() {
             return Ok(open);
         }
-        let not_before = lock(&slot.state).not_before;
-        if let Some(time) = not_before {
-            tokio::time::sleep_until(time).await;
+        loop {
+            let not_before = lock(&slot.state).not_before;
+            let Some(time) = not_before.filter(|time| *time > Instant::now()) else { break };
+            tokio::select! {
+                () = tokio::time::sleep_until(time) => {}
+                () = slot.came.notified() => {}
+            }
         }
         let connected = Connection::connect(address, &self.socket).await;
         let mut state = lock(&slot.state);
@@ -98,9 +132,17 @@ impl Pool {
     fn slot(&self, address: &str) -> Arc<Slot> {
         let mut slots = lock(&self.slots);
         let slot = slots.entry(address.to_owned()).or_insert_with(|| {
-            let state =
-                SlotState { connection: None, backoff: self.backoff.clone(), not_before: None };
-            Arc::new(Slot { connecting: tokio::sync::Mutex::new(()), state: Mutex::new(state) })
+            let state = SlotState {
+                connection: None,
+                backoff: self.backoff.clone(),
+                not_before: None,
+                suspect_until: None,
+            };
+            Arc::new(Slot {
+                connecting: tokio::sync::Mutex::new(()),
+                came: Notify::new(),
+                state: Mutex::new(state),
+            })
         });
         Arc::clone(slot)
     }

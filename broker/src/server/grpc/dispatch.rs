@@ -11,7 +11,8 @@ use super::produce_stream::ProduceStream;
 use super::requests::Requests;
 use super::watch::StreamGuard;
 use super::{
-    ResponseBody, Services, admin_proxy, broker_control, describe_logs, log_service, produce, wire,
+    ResponseBody, Services, admin_proxy, broker_control, describe_logs, log_service, metadata,
+    produce, wire,
 };
 
 const LOG: &str = "/ottla.v1.Log/";
@@ -62,8 +63,8 @@ async fn log(
         "Produce" => produce::unary(body, services, guard).await,
         "ListOffsets" => log_service::list_offsets(&services, body, guard).await,
         "DeleteRecords" => log_service::delete_records(&services, body, guard).await,
-        "Metadata" => log_service::metadata(&services, body, guard).await,
-        "WatchMetadata" => log_service::watch_metadata(services, body, guard).await,
+        "Metadata" => metadata::metadata(&services, body, guard).await,
+        "WatchMetadata" => metadata::watch_metadata(services, body, guard).await,
         "InitProducerId" => log_service::init_producer_id(&services, body, guard).await,
         other => Err(unknown(other)),
     }

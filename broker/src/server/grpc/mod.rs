@@ -20,6 +20,7 @@ mod fetch;
 mod fetch_session;
 mod listener;
 mod log_service;
+mod metadata;
 mod outbox;
 mod produce;
 mod produce_stream;

@@ -44,7 +44,7 @@ async fn two_brokers() -> (TestServer, TestServer, Arc<Behaviour>, Cluster) {
         brokers: vec![one.node(1), two.node(2)],
         topics: vec![topic("logs", &[1, 2, -1])],
         zookeeper: "zk:2181/ottla".into(),
-        controller: String::new(),
+        ..Default::default()
     };
     let cluster = cluster(&[&one]);
     (one, two, behaviour, cluster)

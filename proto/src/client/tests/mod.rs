@@ -3,6 +3,7 @@
 mod cluster;
 mod connection;
 mod server;
+mod watching;
 
 use std::time::Duration;
 

@@ -4,9 +4,10 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -16,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::grpc::{Assembler, MESSAGE_LEN_MAX, encode_message, split_payload};
@@ -32,6 +33,22 @@ pub(super) struct Behaviour {
     pub(super) broken_streams: AtomicUsize,
     /// Metadata requests wait for this lock.
     pub(super) stall: tokio::sync::Mutex<()>,
+    /// What each metadata stream asked for.
+    pub(super) watches: Mutex<Vec<v1::MetadataRequest>>,
+    /// Streams push the metadata anew after each change of this.
+    pub(super) pushed: watch::Sender<u64>,
+    /// Streams give no sign of life and push nothing.
+    pub(super) mute: AtomicBool,
+    /// Streams are refused.
+    pub(super) pushes_nothing: AtomicBool,
+}
+
+impl Behaviour {
+    /// Changes the metadata and pushes them.
+    pub(super) fn push(&self, change: impl FnOnce(&mut v1::MetadataResponse)) {
+        change(&mut self.metadata.lock().unwrap());
+        self.pushed.send_modify(|pushes| *pushes += 1);
+    }
 }
 
 pub(super) struct TestServer {
@@ -128,6 +145,12 @@ async fn handle(request: Request<Incoming>, behaviour: Arc<Behaviour>) -> Respon
             frames.send(Frame::data(answer)).await.unwrap();
             frames.send(trailers("0")).await.unwrap();
         }
+        "/ottla.v1.Log/WatchMetadata" if behaviour.pushes_nothing.load(Ordering::SeqCst) => {
+            response.headers_mut().insert("grpc-status", HeaderValue::from_static("12"));
+        }
+        "/ottla.v1.Log/WatchMetadata" => {
+            tokio::spawn(push_metadata(request.into_body(), frames, behaviour));
+        }
         "/ottla.v1.Log/ProduceStream" => {
             tokio::spawn(acknowledge(request.into_body(), frames, behaviour));
         }
@@ -181,4 +204,34 @@ async fn acknowledge(
         }
     }
     let _ = frames.send(trailers("0")).await;
+}
+
+/// A stream of metadata: at once, after each push, and signs of life as asked for.
+async fn push_metadata(
+    body: Incoming,
+    frames: mpsc::Sender<Frame<Bytes>>,
+    behaviour: Arc<Behaviour>,
+) {
+    let mut assembler = Assembler::new(MESSAGE_LEN_MAX);
+    assembler.push(body.collect().await.unwrap().to_bytes());
+    let request: v1::MetadataRequest = assembler.pop().unwrap().unwrap().decode().unwrap();
+    let keep_alive = Duration::from_millis(request.keep_alive_ms.into());
+    behaviour.watches.lock().unwrap().push(request);
+    let mut pushed = behaviour.pushed.subscribe();
+    let mut answer = behaviour.metadata.lock().unwrap().clone();
+    loop {
+        if !behaviour.mute.load(Ordering::SeqCst) {
+            let frame = Frame::data(encode_message(&answer).unwrap());
+            if frames.send(frame).await.is_err() {
+                return;
+            }
+        }
+        answer = tokio::select! {
+            _ = pushed.changed() => behaviour.metadata.lock().unwrap().clone(),
+            () = tokio::time::sleep(keep_alive) => {
+                v1::MetadataResponse { unchanged: true, ..Default::default() }
+            }
+            () = frames.closed() => return,
+        };
+    }
 }

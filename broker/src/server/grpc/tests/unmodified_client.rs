@@ -1,5 +1,8 @@
 //! tonic's own transport and generated code: what is framed by hand here is plain gRPC there.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use proto::record::{Batches, ProducerStamp};
 use proto::v1;
 use proto::v1::log_client::LogClient;
@@ -7,6 +10,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::rig::{Server, batch, handle, produce};
+use crate::cluster::metadata::ClusterImage;
 use crate::storage::LogConfig;
 
 async fn client(server: &Server) -> LogClient<Channel> {
@@ -150,6 +154,62 @@ async fn a_metadata_stream_answers_at_once_and_after_each_change() {
     server.topic("later", 3, &LogConfig::default());
     let second = answers.message().await.unwrap().unwrap();
     assert_eq!(second.topics[0].partitions.len(), 3);
+}
+
+#[tokio::test]
+async fn a_metadata_stream_tells_what_has_changed_and_signs_of_life() {
+    let server = Server::start(&[]).await;
+    for name in ["a", "b", "c"] {
+        server.topic(name, 1, &LogConfig::default());
+    }
+    let mut client = client(&server).await;
+    let all = v1::MetadataRequest { all_topics: true, ..Default::default() };
+    let mut of_all = client.watch_metadata(all).await.unwrap().into_inner();
+    let topics = vec!["c".into(), "a".into(), "none".into()];
+    let named = v1::MetadataRequest { topics, keep_alive_ms: 1, ..Default::default() };
+    let mut of_named = client.watch_metadata(named).await.unwrap().into_inner();
+    assert_eq!(names(&mut of_all).await, ["a", "b", "c"]);
+    assert_eq!(names(&mut of_named).await, ["c", "a", "none"]);
+    // A leader and an epoch change, a topic comes, another goes: each is told, and nothing else.
+    let raise = |image: &mut ClusterImage| {
+        let topic = image.topics.get_mut("a").unwrap();
+        Arc::make_mut(topic).partitions[0].leader_epoch = proto::LeaderEpoch(7);
+    };
+    server.metadata.update(raise);
+    assert_eq!(names(&mut of_named).await, ["a"]);
+    assert_eq!(names(&mut of_all).await, ["a"]);
+    server.topic("bb", 1, &LogConfig::default());
+    assert_eq!(names(&mut of_all).await, ["bb"]);
+    server.metadata.update(|image| drop(image.topics.remove("b")));
+    let answer = of_all.message().await.unwrap().unwrap();
+    assert_eq!((answer.topics.len(), answer.topics[0].name.as_str()), (1, "b"));
+    assert_eq!(answer.topics[0].error.as_ref().map(|error| error.code), Some(3));
+    // The brokers changed, and with them who can lead.
+    server.metadata.update(|image| image.brokers = Arc::default());
+    let answer = of_all.message().await.unwrap().unwrap();
+    assert!(answer.brokers.is_empty() && answer.topics.len() == 3);
+    assert!(answer.topics.iter().all(|topic| topic.partitions[0].leader == -1));
+    // What concerned others was no answer to the one, who hears that the stream lives all the same.
+    let answer = of_named.message().await.unwrap().unwrap();
+    assert!(answer.topics.len() == 2 && answer.brokers.is_empty());
+    for _ in 0..2 {
+        let answer = of_named.message().await.unwrap().unwrap();
+        assert_eq!(answer, v1::MetadataResponse { unchanged: true, ..Default::default() });
+    }
+    // Nobody asked for signs of life here.
+    let more = tokio::time::timeout(Duration::from_millis(300), of_all.message()).await;
+    assert!(more.is_err());
+}
+
+/// Of the next answer that is not only a sign of life.
+async fn names(answers: &mut tonic::Streaming<v1::MetadataResponse>) -> Vec<String> {
+    loop {
+        let answer = answers.message().await.unwrap().unwrap();
+        if !answer.unchanged {
+            assert!(!answer.brokers.is_empty());
+            return answer.topics.into_iter().map(|topic| topic.name).collect();
+        }
+    }
 }
 
 #[tokio::test]
