@@ -41,6 +41,12 @@ impl Admin {
         Self { target: target.clone(), began, deadline, failed: 0, client: None }
     }
 
+    /// Gives the calls that follow as much time as the first one had.
+    pub(crate) fn again(&mut self) {
+        self.began = Instant::now();
+        self.deadline = self.began + Duration::from_millis(self.target.timeout_ms);
+    }
+
     /// Makes a call, again while it may succeed later and time is left. The request is cloned with
     /// its id, so that a call that was done is not done twice.
     pub(crate) async fn call<Q: Clone, R, F>(

@@ -4,11 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::reassign::args::{Pace, ReassignArgs};
+
 const AFTER_HELP: &str = "\
 Examples:
   coordinator topics --create --topic app-logs --partitions 4
   coordinator topics --describe
+  coordinator topics --describe --under-replicated
   coordinator groups --describe --group indexers
+  coordinator reassign --list
+  coordinator brokers --drain 3 --wait
   coordinator run --zookeeper zk1:2181,zk2:2181,zk3:2181/ottla --listen 0.0.0.0:9097 --advertise host:9097
 
 Both spellings work: `topics --list` and `topics list`.
@@ -27,6 +32,18 @@ begins at the offset from the answer on, also after a crash; the disk space foll
 broker's next look for old segments, by whole segments. Consumers that stood before the offset are
 told that their position is out of range. Topics that are only compacted refuse: write tombstones.
 Exit codes: 0 all done, 1 refused for at least one partition, 2 wrong usage, 3 nobody answers.";
+
+const BROKERS_HELP: &str = "\
+Examples:
+  coordinator brokers --list
+  coordinator brokers --drain 3 --throttle 50000000 --wait
+  coordinator brokers --undrain 3
+
+--drain moves every replica off a broker, to live brokers in other racks first, then where there is
+least. Nothing is unavailable meanwhile. It is refused, and nothing moved, where the brokers that are
+left are too few for a topic's replicas. New topics may still be placed on the broker until it is
+stopped: drain again right before that. Without --wait it goes on by itself; `reassign --list` shows
+how far it is, --undrain takes back what is not done yet. Both spellings work: `brokers drain 3`.";
 
 /// Heading of the options that every subcommand of the tool has.
 const COMMON: &str = "Cluster and output";
@@ -47,8 +64,12 @@ pub(crate) enum Command {
     Registry(RegistryArgs),
     /// List, create, describe, grow and delete topics
     Topics(TopicsArgs),
-    /// List the live brokers
+    /// List the live brokers; drain one
+    #[command(after_help = BROKERS_HELP)]
     Brokers(BrokersArgs),
+    /// Give partitions other replicas: more, fewer, elsewhere
+    #[command(after_help = super::reassign::args::HELP)]
+    Reassign(ReassignArgs),
     /// List and describe consumer groups, reset their offsets, delete them
     Groups(GroupsArgs),
     /// Describe and alter configuration overrides
@@ -213,12 +234,29 @@ pub(crate) struct CreateTopics {
 pub(crate) struct DescribeTopics {
     #[command(flatten)]
     pub(crate) names: TopicNames,
-    /// Only partitions without a live leader
-    #[arg(long)]
-    pub(crate) unavailable_partitions: bool,
+    #[command(flatten)]
+    pub(crate) only: OnlyPartitions,
     /// Only topics with overrides, without their partitions
     #[arg(long)]
     pub(crate) topics_with_overrides: bool,
+}
+
+/// Which partitions are described.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[group(multiple = false)]
+pub(crate) struct OnlyPartitions {
+    /// Only partitions without a live leader
+    #[arg(long, visible_alias = "unavailable")]
+    pub(crate) unavailable_partitions: bool,
+    /// Only partitions with fewer replicas in sync than they have
+    #[arg(long, visible_alias = "under-replicated")]
+    pub(crate) under_replicated_partitions: bool,
+    /// Only partitions with fewer replicas in sync than min.insync.replicas: acks=all is refused
+    #[arg(long, visible_alias = "under-min-isr")]
+    pub(crate) under_min_isr_partitions: bool,
+    /// Only partitions with as many replicas in sync as min.insync.replicas: none may fail
+    #[arg(long, visible_alias = "at-min-isr")]
+    pub(crate) at_min_isr_partitions: bool,
 }
 
 #[derive(Debug, Args)]
@@ -272,6 +310,29 @@ pub(crate) enum BrokersAction {
     List,
     /// The same, and the cluster's id and controller
     Describe,
+    /// Move every replica off a broker, so that it can be taken away
+    Drain(Drain),
+    /// Take back what of a drain is not done yet
+    Undrain(Undrain),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// The broker
+    #[arg(value_name = "ID")]
+    pub(crate) broker: i32,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Undrain {
+    /// The broker
+    #[arg(value_name = "ID")]
+    pub(crate) broker: i32,
+    /// Wait until the partitions have the replicas they had
+    #[arg(long)]
+    pub(crate) wait: bool,
 }
 
 #[derive(Debug, Args)]

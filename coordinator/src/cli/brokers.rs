@@ -6,11 +6,20 @@ use serde_json::{Value, json};
 use super::admin::Admin;
 use super::args::{BrokersAction, BrokersArgs, Format};
 use super::failure::Failure;
-use super::output;
+use super::{drain, output};
 
 /// Carries out the subcommand.
 pub(crate) async fn run(args: BrokersArgs) -> Result<(), Failure> {
     let mut admin = Admin::new(&args.target);
+    match &args.action {
+        Some(BrokersAction::Drain(action)) => {
+            return drain::drain(&mut admin, args.target.format, action).await;
+        }
+        Some(BrokersAction::Undrain(action)) => {
+            return drain::undrain(&mut admin, args.target.format, action).await;
+        }
+        Some(BrokersAction::List | BrokersAction::Describe) | None => {}
+    }
     let cluster = describe_cluster(&mut admin).await?;
     match args.target.format {
         Format::Json => output::json(&cluster_json(&cluster)),

@@ -9,7 +9,7 @@ use proto::{TopicId, v1};
 use serde_json::{Value, json};
 
 use super::admin::Admin;
-use super::args::{DescribeTopics, Format};
+use super::args::{DescribeTopics, Format, OnlyPartitions};
 use super::failure::Failure;
 use super::output;
 
@@ -35,16 +35,15 @@ pub(crate) async fn run(
         if describe.topics_with_overrides && described.configs.is_empty() {
             continue;
         }
-        let shown: Vec<&v1::Partition> = topic
-            .partitions
-            .iter()
-            .filter(|p| !describe.unavailable_partitions || p.leader < 0)
-            .collect();
-        if describe.unavailable_partitions && shown.is_empty() {
+        let min_insync = usize::try_from(described.min_insync_replicas).unwrap_or(0);
+        let shown: Vec<&v1::Partition> =
+            topic.partitions.iter().filter(|p| is_shown(describe.only, p, min_insync)).collect();
+        let all = shown.len() == topic.partitions.len() && !is_filter(describe.only);
+        if !all && shown.is_empty() {
             continue;
         }
         documents.push(topic_json(topic, described, &shown, &response.unreachable));
-        if !describe.unavailable_partitions {
+        if all {
             text.push_str(&topic_line(topic, &described.configs));
         }
         if !describe.topics_with_overrides {
@@ -62,6 +61,32 @@ pub(crate) async fn run(
         Format::Text => output::write(text.as_bytes())?,
     }
     Failure::all(refused)
+}
+
+fn is_filter(only: OnlyPartitions) -> bool {
+    only.unavailable_partitions
+        || only.under_replicated_partitions
+        || only.under_min_isr_partitions
+        || only.at_min_isr_partitions
+}
+
+/// Whether a partition is asked for; replicas that are only on their way do not count as missing.
+fn is_shown(only: OnlyPartitions, partition: &v1::Partition, min_insync: usize) -> bool {
+    let replicas = partition.replicas.len() - partition.adding.len().min(partition.replicas.len());
+    let in_sync = partition.isr.len();
+    // A partition cannot have more in sync than it has.
+    let min_insync = min_insync.min(replicas);
+    if only.unavailable_partitions {
+        partition.leader < 0
+    } else if only.under_replicated_partitions {
+        in_sync < replicas
+    } else if only.under_min_isr_partitions {
+        partition.leader < 0 || in_sync < min_insync
+    } else if only.at_min_isr_partitions {
+        in_sync == min_insync
+    } else {
+        true
+    }
 }
 
 /// What replicas have of a partition.
@@ -104,6 +129,16 @@ fn partition_lines(
         ids(&partition.replicas),
         ids(&partition.isr)
     );
+    // Kafka's fields, here only where there is something in them.
+    for (name, of) in [
+        ("Adding Replicas", &partition.adding),
+        ("Removing Replicas", &partition.removing),
+        ("Elr", &partition.electable),
+    ] {
+        if !of.is_empty() {
+            lines.push_str(&format!("\t{name}: {}", ids(of)));
+        }
+    }
     if let Some((_, _, log)) = logs.iter().find(|(broker, _, _)| *broker == partition.leader) {
         lines.push_str(&format!(
             "\tLogStart: {}\tLogEnd: {}\tSize: {}",
@@ -160,6 +195,9 @@ fn topic_json(
                 "leader_epoch": p.leader_epoch,
                 "replicas": p.replicas,
                 "isr": p.isr,
+                "elr": p.electable,
+                "adding": p.adding,
+                "removing": p.removing,
                 "logs": logs.into_iter().map(log_json).collect::<Vec<_>>(),
             })
         })
@@ -233,6 +271,16 @@ mod tests {
         assert_eq!(partition_lines("t", &partition, &[]), format!("{kafkas}\n"));
         let leaderless = v1::Partition { leader: -1, ..partition.clone() };
         assert!(partition_lines("t", &leaderless, &[]).contains("\tLeader: none\t"));
+        let moving = v1::Partition {
+            adding: vec![2],
+            removing: vec![3, 4],
+            electable: vec![2],
+            ..partition.clone()
+        };
+        assert_eq!(
+            partition_lines("t", &moving, &[]),
+            format!("{kafkas}\tAdding Replicas: 2\tRemoving Replicas: 3,4\tElr: 2\n")
+        );
         let damaged = |from_offset, to_offset, end_position| v1::DamagedRange {
             from_offset,
             to_offset,
@@ -262,5 +310,32 @@ mod tests {
                  \t\tOffline: broker 2, /e: gone\n"
             )
         );
+    }
+
+    #[test]
+    fn partitions_are_chosen_as_kafkas_tool_chooses_them() {
+        let partition = |leader, isr: &[i32], adding: &[i32]| v1::Partition {
+            leader,
+            replicas: vec![1, 2, 3],
+            isr: isr.to_vec(),
+            adding: adding.to_vec(),
+            ..Default::default()
+        };
+        let partitions = [
+            partition(1, &[1, 2, 3], &[]),
+            partition(1, &[1, 2], &[]),
+            partition(1, &[1], &[]),
+            partition(-1, &[1], &[]),
+            partition(1, &[1, 2], &[3]),
+        ];
+        let shown = |only: OnlyPartitions| -> Vec<usize> {
+            (0..5).filter(|&i| is_shown(only, &partitions[i], 2)).collect()
+        };
+        let none = OnlyPartitions::default();
+        assert_eq!(shown(none), [0, 1, 2, 3, 4]);
+        assert_eq!(shown(OnlyPartitions { unavailable_partitions: true, ..none }), [3]);
+        assert_eq!(shown(OnlyPartitions { under_replicated_partitions: true, ..none }), [1, 2, 3]);
+        assert_eq!(shown(OnlyPartitions { under_min_isr_partitions: true, ..none }), [2, 3]);
+        assert_eq!(shown(OnlyPartitions { at_min_isr_partitions: true, ..none }), [1, 4]);
     }
 }

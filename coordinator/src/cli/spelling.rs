@@ -6,7 +6,8 @@
 /// Subjects and the actions that may be written as options.
 const SPELLINGS: &[(&str, &[&str])] = &[
     ("topics", &["list", "create", "describe", "delete", "alter", "delete-records"]),
-    ("brokers", &["list", "describe"]),
+    ("brokers", &["list", "describe", "drain", "undrain"]),
+    ("reassign", &["generate", "execute", "verify", "list", "cancel"]),
     ("groups", &["list", "describe", "reset-offsets", "delete"]),
     ("configs", &["describe", "alter"]),
 ];
@@ -51,6 +52,16 @@ mod tests {
         assert_eq!(
             ordered("coordinator topics --delete-records --topic t --offset 5"),
             "coordinator topics delete-records --topic t --offset 5"
+        );
+        assert_eq!(
+            ordered(
+                "coordinator reassign --bootstrap-server a:1 --reassignment-json-file f --execute"
+            ),
+            "coordinator reassign execute --bootstrap-server a:1 --reassignment-json-file f"
+        );
+        assert_eq!(
+            ordered("coordinator brokers --drain 3 --wait"),
+            "coordinator brokers drain 3 --wait"
         );
         assert_eq!(
             ordered("coordinator configs --alter --topic t --delete-config k"),

@@ -21,6 +21,7 @@ const TOPICS_AT_ONCE: usize = 16;
 pub(crate) struct Seen {
     topics: Vec<(String, Result<TopicState, Refusal>)>,
     overrides: HashMap<String, BTreeMap<String, String>>,
+    min_insync: HashMap<String, usize>,
     live: HashSet<BrokerId>,
 }
 
@@ -42,7 +43,14 @@ pub(crate) fn seen(cluster: &Cluster, names: Vec<String>) -> Seen {
         let overrides = cluster.configs.get(&(Kind::Topic, name.clone()))?;
         Some((name.clone(), overrides.values.clone()))
     });
-    Seen { overrides: overrides.collect(), live: cluster.brokers.keys().copied().collect(), topics }
+    let min_insync = topics.iter().map(|(name, _)| (name.clone(), cluster.min_insync(name)));
+    let min_insync = min_insync.collect();
+    Seen {
+        overrides: overrides.collect(),
+        min_insync,
+        live: cluster.brokers.keys().copied().collect(),
+        topics,
+    }
 }
 
 /// Describes topics with their partitions' states of this moment.
@@ -50,10 +58,11 @@ pub(crate) async fn topics(
     client: &Client,
     seen: Seen,
 ) -> Result<Vec<v1::DescribedTopic>, RegistryError> {
-    let Seen { topics, mut overrides, live } = seen;
+    let Seen { topics, mut overrides, min_insync, live } = seen;
     let described = topics.into_iter().map(|(name, topic)| {
         let configs = overrides.remove(&name).unwrap_or_default().into_iter().collect();
         let live = &live;
+        let min_insync = min_insync.get(&name).copied().unwrap_or(1);
         async move {
             let message = match topic {
                 Ok(topic) => exact(client, &name, topic, live).await?,
@@ -63,6 +72,7 @@ pub(crate) async fn topics(
                 topic: Some(message),
                 configs,
                 logs: Vec::new(),
+                min_insync_replicas: i32::try_from(min_insync).unwrap_or(i32::MAX),
             })
         }
     });

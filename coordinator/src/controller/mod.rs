@@ -13,7 +13,7 @@ mod commands;
 mod decision;
 mod deletion;
 mod outbox;
-mod placement;
+pub(crate) mod placement;
 mod reassignment;
 mod requests;
 mod state;

@@ -11,7 +11,7 @@
 //! | preferred leader | leaders in this topic, replicas in this topic, leaders in all, replicas in all, rank |
 //! | each follower | replicas of this partition in the broker's rack, replicas in this topic, replicas in all, rank |
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use proto::BrokerId;
 
@@ -55,10 +55,46 @@ pub(crate) fn place(
     Ok((0..partitions).map(|_| bins.take(replication_factor)).collect())
 }
 
+/// New replicas for the partitions of a topic that have one on a broker that goes: another takes its
+/// place in the list, the rest stays. `racks` are those of all live brokers; the candidates do not
+/// have the one that goes. Answers the partitions concerned, by number.
+pub(crate) fn replace(
+    candidates: &[Candidate],
+    racks: &HashMap<BrokerId, String>,
+    partitions: &[Vec<BrokerId>],
+    goes: BrokerId,
+    seed: u64,
+) -> Result<BTreeMap<usize, Vec<BrokerId>>, TooFewBrokers> {
+    let mut bins = Bins::new(candidates, partitions, seed);
+    let mut replaced = BTreeMap::new();
+    for (p, replicas) in partitions.iter().enumerate() {
+        let Some(position) = replicas.iter().position(|id| *id == goes) else { continue };
+        let rest: Vec<BrokerId> = replicas.iter().copied().filter(|id| *id != goes).collect();
+        let mut in_rack = vec![0usize; bins.racks];
+        for id in &rest {
+            // A rack that no candidate is in cannot be chosen anyway.
+            let rack = racks.get(id).filter(|rack| !rack.is_empty());
+            let same = |bin: &&Bin| rack.is_some() && bin.name.as_ref() == rack;
+            if let Some(bin) = bins.bins.iter().find(same) {
+                in_rack[bin.rack] += 1;
+            }
+        }
+        let Some(successor) = bins.choose(position == 0, &rest, &in_rack) else {
+            return Err(TooFewBrokers { asked: replicas.len(), live: candidates.len() });
+        };
+        let mut list = replicas.clone();
+        list[position] = successor;
+        replaced.insert(p, list);
+    }
+    Ok(replaced)
+}
+
 /// A candidate with its counts as the placement goes on.
 struct Bin {
     id: BrokerId,
     rack: usize,
+    /// The rack's name; none: a rack of its own.
+    name: Option<String>,
     rank: usize,
     topic_leaders: usize,
     topic_replicas: usize,
@@ -91,6 +127,7 @@ impl Bins {
             bins.push(Bin {
                 id: candidate.id,
                 rack,
+                name: Some(candidate.rack.clone()).filter(|rack| !rack.is_empty()),
                 rank,
                 topic_leaders: existing.iter().filter(|r| r.first() == Some(&candidate.id)).count(),
                 topic_replicas: existing.iter().filter(|r| r.contains(&candidate.id)).count(),
@@ -106,27 +143,38 @@ impl Bins {
         let mut in_rack = vec![0usize; self.racks];
         let mut replicas: Vec<BrokerId> = Vec::with_capacity(replication_factor);
         for position in 0..replication_factor {
-            let free = self.bins.iter_mut().filter(|bin| !replicas.contains(&bin.id));
-            let chosen = if position == 0 {
-                free.min_by_key(|bin| {
-                    (bin.topic_leaders, bin.topic_replicas, bin.leaders, bin.replicas, bin.rank)
-                })
-            } else {
-                free.min_by_key(|bin| {
-                    (in_rack[bin.rack], bin.topic_replicas, bin.replicas, bin.rank)
-                })
-            };
-            let Some(bin) = chosen else { break };
-            if position == 0 {
-                bin.topic_leaders += 1;
-                bin.leaders += 1;
+            let Some(chosen) = self.choose(position == 0, &replicas, &in_rack) else { break };
+            if let Some(bin) = self.bins.iter().find(|bin| bin.id == chosen) {
+                in_rack[bin.rack] += 1;
             }
-            bin.topic_replicas += 1;
-            bin.replicas += 1;
-            in_rack[bin.rack] += 1;
-            replicas.push(bin.id);
+            replicas.push(chosen);
         }
         replicas
+    }
+
+    /// One more replica for a partition that has these, of which so many are in each rack.
+    fn choose(&mut self, leads: bool, has: &[BrokerId], in_rack: &[usize]) -> Option<BrokerId> {
+        let free = self.bins.iter_mut().filter(|bin| !has.contains(&bin.id));
+        let bin = if leads {
+            free.min_by_key(|bin| {
+                // With replicas there already, racks count for the leader, too.
+                let racks = in_rack[bin.rack];
+                let topic = (bin.topic_leaders, bin.topic_replicas);
+                (racks, topic, bin.leaders, bin.replicas, bin.rank)
+            })
+        } else {
+            free.min_by_key(|bin| {
+                let topic = (0, bin.topic_replicas);
+                (in_rack[bin.rack], topic, 0, bin.replicas, bin.rank)
+            })
+        }?;
+        if leads {
+            bin.topic_leaders += 1;
+            bin.leaders += 1;
+        }
+        bin.topic_replicas += 1;
+        bin.replicas += 1;
+        Some(bin.id)
     }
 }
 

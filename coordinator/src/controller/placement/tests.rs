@@ -88,3 +88,23 @@ proptest! {
         prop_assert!(spread(leaders) <= 1);
     }
 }
+
+#[test]
+fn a_replica_that_goes_is_replaced_in_its_place_and_the_rest_stays() {
+    let rack = |id: i32| ["a", "b", "a", "b"][id as usize].to_owned();
+    let racks = (0..4).map(|id| (BrokerId(id), rack(id))).collect();
+    let candidates: Vec<Candidate> = (1..4)
+        .map(|id| Candidate { id: BrokerId(id), rack: rack(id), replicas: 0, leaders: 0 })
+        .collect();
+    let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
+    let partitions = [ids(&[0, 1]), ids(&[1, 2]), ids(&[3, 0]), ids(&[0]), ids(&[0]), ids(&[0])];
+    let replaced = replace(&candidates, &racks, &partitions, BrokerId(0), 3).unwrap();
+    assert_eq!(replaced.keys().copied().collect::<Vec<_>>(), [0, 2, 3, 4, 5]);
+    // 2 is the only other one in rack a.
+    assert_eq!((&replaced[&0], &replaced[&2]), (&ids(&[2, 1]), &ids(&[3, 2])));
+    let leaders: HashSet<BrokerId> = (3..6).map(|p| replaced[&p][0]).collect();
+    assert!(leaders.len() >= 2, "{replaced:?}");
+    let full = [ids(&[0, 1, 2, 3])];
+    let none = replace(&candidates, &racks, &full, BrokerId(0), 3).unwrap_err();
+    assert_eq!((none.asked, none.live), (4, 3));
+}

@@ -15,7 +15,7 @@ use crate::zk::paths;
 use crate::zk::payload::{self, Payload, Reassignment};
 
 /// So many partitions change in one decision, so that its writes fit into one transaction.
-const CHANGES_MAX: usize = 200;
+pub(super) const CHANGES_MAX: usize = 200;
 
 /// The override by which replicas that are not in sync are fetched more slowly.
 pub(crate) const THROTTLE_KEY: &str = "follower.replication.throttled.rate";

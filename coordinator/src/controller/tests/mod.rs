@@ -4,4 +4,5 @@
 
 mod administration;
 mod harness;
+mod reassignments;
 mod takeover;

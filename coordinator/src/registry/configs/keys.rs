@@ -95,14 +95,20 @@ const TOPIC_KEYS: &[Key] = keys! {
         "Whether a replica that is not in sync may lead when no other is left: the partition works again, and acknowledged messages may be lost.";
 };
 
+const BROKER_KEYS: &[Key] = keys! {
+    "follower.replication.throttled.rate" int(1_024, i64::MAX, "bytes/s"), "9223372036854775807",
+        "Bytes a second that replicas which are not in sync (new ones, and those whose disk was lost) fetch, all of the broker together. A reassignment with a throttle sets it while it goes on.";
+};
+
 /// Every key that resources of a kind can override, by name.
 ///
-/// Brokers and clients have none yet: a broker's settings are those of its own file, and quotas do
-/// not exist.
+/// The other settings of a broker are those of its own file. Clients have none yet: quotas do not
+/// exist.
 pub fn keys(kind: Kind) -> &'static [Key] {
     match kind {
         Kind::Topic => TOPIC_KEYS,
-        Kind::Broker | Kind::Client => &[],
+        Kind::Broker => BROKER_KEYS,
+        Kind::Client => &[],
     }
 }
 
@@ -146,9 +152,11 @@ impl InvalidOverride {
                 format!("a topic takes {}", names.join(", "))
             }
             Self::UnknownKey { kind: Kind::Broker, .. } => {
-                "set it in the broker's own configuration file; nothing of a broker can be \
-                 overridden at run time yet"
-                    .to_owned()
+                let names: Vec<_> = keys(Kind::Broker).iter().map(|key| key.name).collect();
+                let names = names.join(", ");
+                format!(
+                    "set it in the broker's own configuration file; at run time a broker takes {names}"
+                )
             }
             Self::UnknownKey { kind: Kind::Client, .. } => {
                 "set it where the client is started; nothing of a client can be overridden at run \
@@ -206,11 +214,13 @@ mod tests {
 
     #[test]
     fn defaults_are_valid_and_names_sorted() {
-        let keys = keys(Kind::Topic);
-        assert!(keys.is_sorted_by(|a, b| a.name < b.name));
-        for key in keys {
-            validate(Kind::Topic, key.name, key.default).unwrap();
-            assert!(key.doc.ends_with('.'), "{}", key.name);
+        for kind in Kind::ALL {
+            let keys = keys(kind);
+            assert!(keys.is_sorted_by(|a, b| a.name < b.name));
+            for key in keys {
+                validate(kind, key.name, key.default).unwrap();
+                assert!(key.doc.ends_with('.'), "{}", key.name);
+            }
         }
     }
 
@@ -225,6 +235,9 @@ mod tests {
         );
         assert!(told(Kind::Topic, "segment_bytes", "1").contains("`segment.bytes`?"));
         assert!(told(Kind::Topic, "log.flush.messages", "1").contains("`flush.messages`?"));
+        let rate = "follower.replication.throttled.rate";
+        assert!(told(Kind::Broker, rate, "1").contains("at least 1024"));
+        validate(Kind::Broker, rate, "50000000").unwrap();
         assert!(told(Kind::Topic, "nonsense", "1").contains("a topic takes cleanup.policy"));
         assert!(told(Kind::Broker, "num.io.threads", "1").contains("configuration file"));
         assert_eq!(
