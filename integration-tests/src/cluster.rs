@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::network::{End, Network};
 use crate::process::Process;
 use crate::zookeeper::{Registry, RegistryKind};
 
@@ -32,6 +33,8 @@ pub struct ClusterOptions {
     pub data_root: Option<PathBuf>,
     /// More log directories of every broker, each with a folder for the broker's id.
     pub more_data: Vec<PathBuf>,
+    /// Every listener stands behind a gate of a [`Network`] that can be cut.
+    pub network: bool,
 }
 
 impl ClusterOptions {
@@ -46,6 +49,7 @@ impl ClusterOptions {
             broker_settings: Vec::new(),
             data_root: None,
             more_data: Vec::new(),
+            network: false,
         }
     }
 
@@ -67,6 +71,8 @@ pub struct BrokerProcess {
     pub process: Option<Process>,
     /// `host:port` of its gRPC listener.
     pub grpc: String,
+    /// `host:port` that others are told: the listener's, or a gate before it.
+    pub advertised: String,
     /// `host:port` of its HTTP listener.
     pub http: String,
     /// Its log directory.
@@ -79,6 +85,9 @@ pub struct Cluster {
     // Before the directory and the registry, so that processes end first.
     brokers: BTreeMap<i32, BrokerProcess>,
     coordinators: Vec<Process>,
+    network: Option<Network>,
+    /// The registry's connect string as the processes are told it, without a chroot.
+    registry_told: String,
     /// The registry.
     pub registry: Registry,
     dir: TempDir,
@@ -101,27 +110,52 @@ impl Cluster {
     pub fn start(options: ClusterOptions) -> Result<Self> {
         let dir = crate::scratch(&options.name)?;
         let registry = Registry::start(options.registry, dir.path())?;
-        let mut cluster =
-            Self { options, brokers: BTreeMap::new(), coordinators: Vec::new(), registry, dir };
+        let network = options.network.then(Network::start).transpose()?;
+        let registry_told = match &network {
+            Some(network) => {
+                let nodes = (1..).zip(registry.connect().split(','));
+                let gates = nodes.map(|(node, target)| network.gate(End::Registry(node), target));
+                gates.collect::<Result<Vec<_>>>()?.join(",")
+            }
+            None => registry.connect().to_owned(),
+        };
+        let mut cluster = Self {
+            options,
+            brokers: BTreeMap::new(),
+            coordinators: Vec::new(),
+            network,
+            registry_told,
+            registry,
+            dir,
+        };
         for _ in 0..cluster.options.coordinators {
             cluster.start_coordinator()?;
         }
         for id in 1..=cluster.options.brokers {
-            let data = match &cluster.options.data_root {
-                Some(root) => root.join(format!("broker-{id}")),
-                None => cluster.dir.path().join(format!("broker-{id}")),
-            };
-            let broker = BrokerProcess {
-                process: None,
-                grpc: format!("127.0.0.1:{}", free_port()?),
-                http: format!("127.0.0.1:{}", free_port()?),
-                data,
-            };
-            cluster.brokers.insert(id, broker);
-            cluster.start_broker(id)?;
+            cluster.add_broker(id)?;
         }
         cluster.wait_for_brokers()?;
         Ok(cluster)
+    }
+
+    fn add_broker(&mut self, id: i32) -> Result<()> {
+        let data = match &self.options.data_root {
+            Some(root) => root.join(format!("broker-{id}")),
+            None => self.dir.path().join(format!("broker-{id}")),
+        };
+        let grpc = format!("127.0.0.1:{}", free_port()?);
+        let advertised = match &self.network {
+            Some(network) => network.gate(End::Broker(id), &grpc)?,
+            None => grpc.clone(),
+        };
+        let http = format!("127.0.0.1:{}", free_port()?);
+        self.brokers.insert(id, BrokerProcess { process: None, grpc, advertised, http, data });
+        self.start_broker(id)
+    }
+
+    /// The network between the processes.
+    pub fn network(&self) -> Result<&Network> {
+        self.network.as_ref().context("the cluster was started without a network to cut")
     }
 
     /// Waits until the controller knows every broker that was started: a broker is ready when it is
@@ -149,14 +183,19 @@ impl Cluster {
         self.dir.path()
     }
 
-    /// The registry's connect string with the chroot.
+    /// The registry's connect string with the chroot, past every gate: for whoever looks on.
     pub fn zookeeper(&self) -> String {
         format!("{}/ottla", self.registry.connect())
     }
 
+    /// The same as the processes are told it.
+    fn zookeeper_told(&self) -> String {
+        format!("{}/ottla", self.registry_told)
+    }
+
     /// Every broker's gRPC address, comma-separated.
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<&str> = self.brokers.values().map(|b| b.grpc.as_str()).collect();
+        let addresses: Vec<&str> = self.brokers.values().map(|b| b.advertised.as_str()).collect();
         addresses.join(",")
     }
 
@@ -166,13 +205,33 @@ impl Cluster {
 
     /// Starts one more coordinator.
     pub fn start_coordinator(&mut self) -> Result<()> {
-        let mut command = Command::new(crate::executable("coordinator")?);
-        command.args(["run", "--listen", "127.0.0.1:0", "--zookeeper", &self.zookeeper()]);
-        command.args(["--zookeeper-session-timeout-ms", &self.session_timeout_ms()]);
-        let name = format!("coordinator-{}", self.coordinators.len() + 1);
-        let (process, _) = Process::spawn_ready(&name, self.dir.path(), command)?;
+        let process = self.spawn_coordinator(self.coordinators.len())?;
         self.coordinators.push(process);
         Ok(())
+    }
+
+    /// Starts a coordinator anew that was killed.
+    pub fn restart_coordinator(&mut self, index: usize) -> Result<()> {
+        self.coordinators[index] = self.spawn_coordinator(index)?;
+        Ok(())
+    }
+
+    fn spawn_coordinator(&self, index: usize) -> Result<Process> {
+        let mut command = Command::new(crate::executable("coordinator")?);
+        command.args(["run", "--zookeeper", &self.zookeeper_told()]);
+        let end = End::Coordinator(index);
+        let listen = match &self.network {
+            Some(_) => format!("127.0.0.1:{}", free_port()?),
+            None => "127.0.0.1:0".to_owned(),
+        };
+        if let Some(network) = &self.network {
+            command.args(["--advertise", &network.gate(end, &listen)?]);
+        }
+        command.args(["--listen", &listen]);
+        command.args(["--zookeeper-session-timeout-ms", &self.session_timeout_ms()]);
+        let name = format!("coordinator-{}", index + 1);
+        let told = |pid| self.network.iter().for_each(|network| network.name(pid, end));
+        Ok(Process::spawn_told(&name, self.dir.path(), command, told)?.0)
     }
 
     /// The coordinators, in the order of their start.
@@ -183,11 +242,12 @@ impl Cluster {
     /// Starts a broker that is down, on its data and addresses.
     pub fn start_broker(&mut self, id: i32) -> Result<()> {
         let timeout = self.session_timeout_ms();
-        let zookeeper = self.zookeeper();
+        let zookeeper = self.zookeeper_told();
         let broker = self.brokers.get_mut(&id).context("no such broker")?;
         let mut command = Command::new(crate::executable("broker")?);
         command.args(["run", "--id", &id.to_string(), "--zookeeper", &zookeeper]);
         command.args(["--listen-grpc", &broker.grpc, "--listen-http", &broker.http]);
+        command.args(["--advertise-grpc", &broker.advertised]);
         command.args(["--set", &format!("zookeeper.session.timeout.ms={timeout}")]);
         for (key, value) in &self.options.broker_settings {
             command.args(["--set", &format!("{key}={value}")]);
@@ -197,7 +257,9 @@ impl Cluster {
             command.arg("--data").arg(root.join(format!("broker-{id}")));
         }
         let name = format!("broker-{id}");
-        let (process, _) = Process::spawn_ready(&name, self.dir.path(), command)?;
+        let network = &self.network;
+        let told = |pid| network.iter().for_each(|network| network.name(pid, End::Broker(id)));
+        let (process, _) = Process::spawn_told(&name, self.dir.path(), command, told)?;
         broker.process = Some(process);
         Ok(())
     }

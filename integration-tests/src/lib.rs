@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod group;
 pub mod kafka_stub;
 pub mod lossy;
+pub mod network;
 pub mod process;
 pub mod workload;
 pub mod zookeeper;

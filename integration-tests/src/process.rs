@@ -56,10 +56,21 @@ impl Process {
     pub fn spawn_ready(
         name: &str,
         dir: &Path,
+        command: Command,
+    ) -> Result<(Self, serde_json::Value)> {
+        Self::spawn_told(name, dir, command, |_| {})
+    }
+
+    /// The same; `told` gets its process id before it has done anything.
+    pub fn spawn_told(
+        name: &str,
+        dir: &Path,
         mut command: Command,
+        told: impl FnOnce(Pid),
     ) -> Result<(Self, serde_json::Value)> {
         command.stdout(Stdio::piped());
         let mut process = Self::spawn(name, dir, command)?;
+        told(process.pid());
         let stdout = process.child.stdout.take().context("stdout was piped")?;
         let (send, receive) = mpsc::channel();
         std::thread::spawn(move || {
