@@ -85,6 +85,8 @@ pub struct Cluster {
     // Before the directory and the registry, so that processes end first.
     brokers: BTreeMap<i32, BrokerProcess>,
     coordinators: Vec<Process>,
+    /// Where each coordinator says that it can be reached.
+    coordinator_addresses: Vec<String>,
     network: Option<Network>,
     /// The registry's connect string as the processes are told it, without a chroot.
     registry_told: String,
@@ -123,6 +125,7 @@ impl Cluster {
             options,
             brokers: BTreeMap::new(),
             coordinators: Vec::new(),
+            coordinator_addresses: Vec::new(),
             network,
             registry_told,
             registry,
@@ -205,33 +208,47 @@ impl Cluster {
 
     /// Starts one more coordinator.
     pub fn start_coordinator(&mut self) -> Result<()> {
-        let process = self.spawn_coordinator(self.coordinators.len())?;
+        let (process, address) = self.spawn_coordinator(self.coordinators.len())?;
         self.coordinators.push(process);
+        self.coordinator_addresses.push(address);
         Ok(())
     }
 
     /// Starts a coordinator anew that was killed.
     pub fn restart_coordinator(&mut self, index: usize) -> Result<()> {
-        self.coordinators[index] = self.spawn_coordinator(index)?;
+        let (process, address) = self.spawn_coordinator(index)?;
+        self.coordinators[index] = process;
+        self.coordinator_addresses[index] = address;
         Ok(())
     }
 
-    fn spawn_coordinator(&self, index: usize) -> Result<Process> {
+    /// Which coordinator has this address in the registry.
+    pub fn coordinator_at(&self, address: &str) -> Option<usize> {
+        self.coordinator_addresses.iter().position(|known| known == address)
+    }
+
+    fn spawn_coordinator(&self, index: usize) -> Result<(Process, String)> {
         let mut command = Command::new(crate::executable("coordinator")?);
         command.args(["run", "--zookeeper", &self.zookeeper_told()]);
         let end = End::Coordinator(index);
-        let listen = match &self.network {
-            Some(_) => format!("127.0.0.1:{}", free_port()?),
-            None => "127.0.0.1:0".to_owned(),
-        };
+        let mut gate = None;
+        let mut listen = "127.0.0.1:0".to_owned();
         if let Some(network) = &self.network {
-            command.args(["--advertise", &network.gate(end, &listen)?]);
+            listen = format!("127.0.0.1:{}", free_port()?);
+            let address = network.gate(end, &listen)?;
+            command.args(["--advertise", &address]);
+            gate = Some(address);
         }
         command.args(["--listen", &listen]);
         command.args(["--zookeeper-session-timeout-ms", &self.session_timeout_ms()]);
         let name = format!("coordinator-{}", index + 1);
         let told = |pid| self.network.iter().for_each(|network| network.name(pid, end));
-        Ok(Process::spawn_told(&name, self.dir.path(), command, told)?.0)
+        let (process, ready) = Process::spawn_told(&name, self.dir.path(), command, told)?;
+        let address = match gate {
+            Some(gate) => gate,
+            None => ready["listen"].as_str().context("no address")?.to_owned(),
+        };
+        Ok((process, address))
     }
 
     /// The coordinators, in the order of their start.
@@ -304,6 +321,59 @@ impl Cluster {
         Ok(())
     }
 
+    /// How many brokers there are; their ids count from 1.
+    pub fn broker_count(&self) -> i32 {
+        self.options.brokers
+    }
+
+    /// SIGTERM to every broker that runs; each broker's log directory.
+    pub fn stop_brokers(&mut self) -> Result<Vec<(i32, PathBuf)>> {
+        for id in 1..=self.options.brokers {
+            if self.broker(id)?.process.is_some() {
+                self.stop_broker(id)?;
+            }
+        }
+        Ok(self.brokers.iter().map(|(id, broker)| (*id, broker.data.clone())).collect())
+    }
+
+    /// Every process that was not killed on purpose runs.
+    pub fn check_alive(&mut self) -> Result<()> {
+        for (id, broker) in &mut self.brokers {
+            if let Some(process) = &mut broker.process
+                && !process.is_running()
+            {
+                bail!("broker {id} ended by itself; its log ends:\n{}", process.log_tail());
+            }
+        }
+        for (index, process) in self.coordinators.iter_mut().enumerate() {
+            if !process.is_running() {
+                let log = process.log_tail();
+                bail!("coordinator {index} ended by itself; its log ends:\n{log}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Every line of the processes' logs that tells of a panic.
+    pub fn panics(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
+        let logs = entries.filter(|entry| entry.path().extension().is_some_and(|e| e == "log"));
+        let mut found = Vec::new();
+        for log in logs {
+            let bytes = std::fs::read(log.path()).unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes);
+            let lines = text.lines().filter(|line| line.contains("panicked at"));
+            found.extend(lines.map(|line| format!("{}: {line}", log.file_name().display())));
+        }
+        found
+    }
+
+    /// Keeps the scratch directory when the cluster ends; where it is.
+    pub fn keep(&mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.dir.path().to_path_buf()
+    }
+
     /// Runs an executable with `--bootstrap-server` set, to its end; its standard output.
     pub fn run(&self, name: &str, arguments: &[&str]) -> Result<String> {
         let output = self.command(name)?.args(arguments).output()?;
@@ -324,11 +394,22 @@ impl Cluster {
         Ok(command)
     }
 
-    /// Creates a topic and waits until every partition has a live leader.
+    /// Creates a topic of one replica and waits until every partition has a live leader.
     pub fn create_topic(&self, topic: &str, partitions: i32, configs: &[&str]) -> Result<()> {
-        let partitions = partitions.to_string();
-        let mut arguments =
-            vec!["topics", "--create", "--topic", topic, "--partitions", &partitions];
+        self.create_replicated_topic(topic, partitions, 1, configs)
+    }
+
+    /// The same with so many replicas.
+    pub fn create_replicated_topic(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replication_factor: i32,
+        configs: &[&str],
+    ) -> Result<()> {
+        let (partitions, factor) = (partitions.to_string(), replication_factor.to_string());
+        let mut arguments = vec!["topics", "--create", "--topic", topic];
+        arguments.extend(["--partitions", &partitions, "--replication-factor", &factor]);
         for config in configs {
             arguments.extend(["--config", config]);
         }

@@ -5,11 +5,13 @@
 
 pub mod checker;
 pub mod cluster;
+pub mod faults;
 pub mod group;
 pub mod kafka_stub;
 pub mod lossy;
 pub mod network;
 pub mod process;
+pub mod recorder;
 pub mod workload;
 pub mod zookeeper;
 

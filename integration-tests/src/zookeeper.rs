@@ -52,6 +52,16 @@ impl Ensemble {
         script(&["restart", &node.to_string()], &self.dir).map(drop)
     }
 
+    /// SIGSTOP to one node: its port still accepts, nothing answers.
+    pub fn pause(&self, node: usize) -> Result<()> {
+        script(&["pause", &node.to_string()], &self.dir).map(drop)
+    }
+
+    /// SIGCONT to one node.
+    pub fn resume(&self, node: usize) -> Result<()> {
+        script(&["resume", &node.to_string()], &self.dir).map(drop)
+    }
+
     /// Ends every node; the data stays.
     pub fn stop(&self) -> Result<()> {
         script(&["stop"], &self.dir).map(drop)
