@@ -7,16 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coordinator::zk::{InvalidConnectString, Session, SessionOptions, StartError as SessionError};
+use proto::BrokerId;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::Api;
+use crate::cluster::controlled_shutdown;
 use crate::cluster::controller_link::ControllerLink;
 use crate::cluster::identity::{Identity, IdentityError};
 use crate::cluster::member::{JoinError, Member, MemberParts, Registration, Update};
 use crate::cluster::metadata::MetadataCache;
 use crate::cluster::producer_ids::ProducerIds;
+use crate::cluster::states_changed::StatesChanged;
 use crate::config::{BrokerConfig, log_config, open_files_max};
 use crate::http;
 use crate::metrics::Metrics;
@@ -84,12 +87,44 @@ pub struct Broker {
     addresses: Addresses,
     grpc: TcpListener,
     threads: DataThreads,
-    member: Member,
-    updates: mpsc::Receiver<Update>,
+    member: (Member, mpsc::Receiver<Update>),
+    tasks: Tasks,
+    /// `None`: controlled.shutdown.enable is off.
+    leaving: Option<Leaving>,
     session: Session,
     partitions: Arc<PartitionSet>,
     pages: Arc<http::Pages>,
     stop: watch::Sender<bool>,
+}
+
+/// What goes on beside the member, on the control thread.
+struct Tasks {
+    id: BrokerId,
+    states_changed: Arc<StatesChanged>,
+    controller: Arc<ControllerLink>,
+}
+
+impl Tasks {
+    async fn run(&self) {
+        self.states_changed.tell(self.id, &self.controller).await;
+    }
+}
+
+/// What a stop in order needs.
+struct Leaving {
+    me: (BrokerId, uuid::Uuid),
+    metadata: Arc<MetadataCache>,
+    controller: Arc<ControllerLink>,
+}
+
+impl Leaving {
+    /// Has others take over what this broker leads, where there are others.
+    async fn leave(&self) {
+        let (id, incarnation) = self.me;
+        if controlled_shutdown::is_worth_asking(&self.metadata.image(), id) {
+            controlled_shutdown::leave(id, incarnation, &self.controller, async || ()).await;
+        }
+    }
 }
 
 impl Broker {
@@ -105,6 +140,7 @@ impl Broker {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let (logs, report) = open_logs(&config, &disk).await?;
         let identity = Identity::begin(&*disk, logs.usable_dirs(), config.id)?;
+        let me = (config.id, identity.incarnation);
 
         let metrics = Arc::new(Metrics::default());
         let lag_time_max = config.replication.lag_time_max;
@@ -123,6 +159,7 @@ impl Broker {
             .with_timeout(config.zookeeper.session_timeout);
         let session = Session::start(options).await?;
         let producer_ids = Arc::new(ProducerIds::new(session.clone(), Handle::current()));
+        let states_changed = Arc::new(StatesChanged::default());
         let mut member = Member::new(MemberParts {
             session: session.clone(),
             identity,
@@ -133,6 +170,8 @@ impl Broker {
             defaults: config.topics.clone(),
             disk,
             metrics: Arc::clone(&metrics),
+            states_changed: Arc::clone(&states_changed),
+            image_changed: Arc::default(),
         });
         member.join_first().await?;
 
@@ -140,7 +179,7 @@ impl Broker {
             ControllerLink::new(session.clone(), Arc::clone(&metadata), Handle::current());
         let api = Api::new(
             Arc::clone(&partitions),
-            metadata,
+            Arc::clone(&metadata),
             producer_ids,
             Arc::clone(&metrics),
             config.requests.clone(),
@@ -151,12 +190,28 @@ impl Broker {
             Arc::new(api),
             config.grpc.clone(),
             metrics,
-            controller,
+            Arc::clone(&controller),
             sender,
             config.auto_create_topics,
         );
         let threads = DataThreads::start(services, &stopping).map_err(BrokerError::Thread)?;
-        Ok(Self { addresses, grpc, threads, member, updates, session, partitions, pages, stop })
+        let leaving = config.replication.controlled_shutdown;
+        let leaving =
+            leaving.then(|| Leaving { me, metadata, controller: Arc::clone(&controller) });
+        let tasks = Tasks { id: config.id, states_changed, controller };
+        let member = (member, updates);
+        Ok(Self {
+            addresses,
+            grpc,
+            threads,
+            member,
+            tasks,
+            leaving,
+            session,
+            partitions,
+            pages,
+            stop,
+        })
     }
 
     /// Where it is reached.
@@ -164,20 +219,31 @@ impl Broker {
         &self.addresses
     }
 
-    /// Serves until `shutdown`, then stops cleanly: out of the registry first, then connections,
-    /// then the logs with their marks.
+    /// Serves until `shutdown`, then stops cleanly: others take over what it leads while it still
+    /// serves, then it goes out of the registry, then connections, then the logs with their marks.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BrokerError> {
-        let Self { grpc, threads, member, updates, session, partitions, pages, stop, .. } = self;
+        let Self {
+            grpc, threads, member, tasks, leaving, session, partitions, pages, stop, ..
+        } = self;
+        let (member, updates) = member;
         pages.ready.store(true, Ordering::Relaxed);
         let mut outcome = Ok(());
         {
             let mut member = std::pin::pin!(member.run(updates));
             let mut accepting = std::pin::pin!(threads.accept(grpc, stop.subscribe()));
-            let mut shutdown = std::pin::pin!(shutdown);
+            let mut shutdown = std::pin::pin!(async {
+                shutdown.await;
+                pages.ready.store(false, Ordering::Relaxed);
+                if let Some(leaving) = leaving {
+                    leaving.leave().await;
+                }
+            });
+            let mut tasks = std::pin::pin!(tasks.run());
             tokio::select! {
                 () = &mut shutdown => {}
                 ended = &mut member => outcome = ended.map_err(BrokerError::from),
                 () = &mut accepting => {}
+                () = &mut tasks => {}
                 () = every_directory_failed(&partitions) => {
                     outcome = Err(BrokerError::NoDirectory);
                 }

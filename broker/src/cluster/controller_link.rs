@@ -1,4 +1,5 @@
-//! The way to the active controller: Admin calls are forwarded to it as they lie.
+//! The way to the active controller: Admin calls are forwarded to it as they lie, and this broker
+//! tells it what it has to tell.
 //!
 //! Where it is, the controller's own updates tell, then its node in the registry, then a standby's
 //! refusal. Runs on the control thread.
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use proto::client::{Connection, ResponseBody, SocketOptions};
 use proto::v1;
 use proto::v1::admin_client::AdminClient;
+use proto::v1::controller_client::ControllerClient;
 use tokio::runtime::Handle;
 use tonic::Status;
 use tower_service::Service;
@@ -145,6 +147,54 @@ impl ControllerLink {
         }
         let known = self.metadata.image().controller.clone();
         known.map(|address| address.to_string()).ok_or_else(|| "ZooKeeper is away".to_owned())
+    }
+
+    /// Tells that states were written; one attempt.
+    pub(super) async fn states_changed(
+        &self,
+        request: v1::StatesChangedRequest,
+    ) -> Result<(), String> {
+        let answer = self
+            .call(async |connection| {
+                ControllerClient::new(connection).states_changed(request.clone()).await
+            })
+            .await?;
+        answer.error.map_or(Ok(()), |error| Err(error.message))
+    }
+
+    /// Asks to take leadership away from this broker; what it still leads. One attempt.
+    pub(super) async fn controlled_shutdown(
+        &self,
+        request: v1::ControlledShutdownRequest,
+    ) -> Result<Vec<v1::TopicPartitions>, String> {
+        let answer = self
+            .call(async |connection| {
+                ControllerClient::new(connection).controlled_shutdown(request.clone()).await
+            })
+            .await?;
+        answer.error.map_or(Ok(answer.remaining), |error| Err(error.message))
+    }
+
+    /// Calls the controller; where a standby refuses and names it, that one.
+    async fn call<T>(
+        &self,
+        attempt: impl AsyncFn(Connection) -> Result<tonic::Response<T>, Status>,
+    ) -> Result<T, String> {
+        let mut hint = None;
+        loop {
+            let is_first = hint.is_none();
+            let connection = self.connect(hint.take()).await?;
+            let status = match attempt(connection).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status,
+            };
+            self.connection.lock().take();
+            let named = status.metadata().get(CONTROLLER_HEADER);
+            hint = named.and_then(|named| named.to_str().ok().map(str::to_owned));
+            if hint.is_none() || !is_first {
+                return Err(status.message().to_owned());
+            }
+        }
     }
 
     /// Creates a topic with the cluster's defaults, for a client that may ask for that by asking

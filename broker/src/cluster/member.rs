@@ -1,37 +1,38 @@
 //! The one task that holds this broker's place in the cluster: it follows the session, registers in
-//! each new one, reads the registry whole, takes the controller's updates, and settles partitions.
+//! each new one, reads the registry whole, and takes the controller's updates.
 //!
-//! It alone writes the metadata image. It lives on the control thread; while ZooKeeper is away it
-//! waits, and produce and fetch go on with what is known.
+//! It alone decides which news count. It lives on the control thread; while ZooKeeper is away it
+//! waits, and produce and fetch go on with what is known. What the news ask for is done by
+//! [`settling`], beside it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coordinator::registry::brokers::RegisterError;
 use coordinator::registry::{RegistryError, brokers};
-use coordinator::zk::payload::{Broker, Stored};
+use coordinator::zk::payload::Broker;
 use coordinator::zk::{Live, Session, SessionState};
-use proto::TopicPartition;
-use tokio::sync::{mpsc, oneshot, watch};
+use proto::BrokerId;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::identity::{Identity, IdentityError};
-use super::metadata::{Brokers, ClusterDelta, MetadataCache};
+use super::metadata::{BrokerImage, Brokers, ClusterDelta, ClusterImage, MetadataCache};
 use super::producer_ids::ProducerIds;
 use super::settle::{Epochs, Settler};
+use super::settling::{Request, Settling};
+use super::states_changed::StatesChanged;
 use super::update::{Numbering, Verdict};
-use super::whole_read;
+use super::whole_read::{self, WholeRead};
 use crate::config::TopicDefaults;
 use crate::metrics::Metrics;
 use crate::replication::PartitionSet;
 use crate::storage::disk::Disk;
 
-/// Before what the disk refused is tried again: at first, and after many failures.
-const TEND_FIRST: Duration = Duration::from_secs(1);
-const TEND_LAST: Duration = Duration::from_secs(60);
 /// Before the registry is asked again after it failed.
 const RETRY: Duration = Duration::from_millis(200);
+/// Requests to settle that wait: the controller sends one update at a time.
+const REQUESTS_MAX: usize = 16;
 
 /// An update of the controller and where its answer goes.
 pub struct Update {
@@ -125,67 +126,112 @@ pub struct MemberParts {
     pub disk: Arc<dyn Disk>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What the controller is to be told.
+    pub states_changed: Arc<StatesChanged>,
+    /// Told by others when they have changed the image.
+    pub image_changed: Arc<Notify>,
 }
 
-/// The member.
+/// The member, with what it has done.
 pub struct Member {
+    place: Place,
+    settler: Settler,
+    image_changed: Arc<Notify>,
+}
+
+/// This broker's place in the cluster.
+struct Place {
     session: Session,
     identity: Identity,
     registration: Registration,
-    settler: Settler,
+    metadata: Arc<MetadataCache>,
     producer_ids: Arc<ProducerIds>,
     disk: Arc<dyn Disk>,
     metrics: Arc<Metrics>,
     numbering: Numbering,
     /// The session joined last; 0 before the first.
     joined: u64,
-    /// Until what the disk refused is tried again.
-    tend_after: Duration,
 }
 
 impl Member {
     /// A member that has not joined yet.
     pub fn new(parts: MemberParts) -> Self {
-        Self {
-            settler: Settler {
-                me: parts.identity.id,
-                partitions: parts.partitions,
-                metadata: parts.metadata,
-                defaults: parts.defaults,
-                metrics: Arc::clone(&parts.metrics),
-                unsettled: Arc::default(),
-            },
-            tend_after: TEND_FIRST,
+        let settler = Settler::new(
+            parts.identity.id,
+            parts.partitions,
+            Arc::clone(&parts.metadata),
+            parts.defaults,
+            Arc::clone(&parts.metrics),
+            parts.states_changed,
+        );
+        let place = Place {
             session: parts.session,
             identity: parts.identity,
             registration: parts.registration,
+            metadata: parts.metadata,
             producer_ids: parts.producer_ids,
             disk: parts.disk,
             metrics: parts.metrics,
             numbering: Numbering::default(),
             joined: 0,
-        }
+        };
+        Self { place, settler, image_changed: parts.image_changed }
     }
 
     /// Joins for the first time: returns when this broker is registered and leads what it is to
     /// lead. Waits for the registry as long as it takes.
+    ///
+    /// Leader epochs are raised before the registration: whoever sees the broker come reads them.
     pub async fn join_first(&mut self) -> Result<(), JoinError> {
-        while self.joined == 0 {
-            let Ok(live) = self.session.live().await else { return Ok(()) };
-            self.join(&live).await?;
+        loop {
+            let Ok(live) = self.place.session.live().await else { return Ok(()) };
+            match self.try_join_first(&live).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Registry(error)) => {
+                    tracing::warn!(%error, "cannot join the cluster yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
         }
+    }
+
+    async fn try_join_first(&mut self, live: &Live) -> Result<(), Failure> {
+        let WholeRead { states, deleted, .. } = self.place.reread(live).await?;
+        self.settler.note_deleted(deleted);
+        self.settler.settle(Some(&live.client), &states, Epochs::MayBeUsed).await?;
+        self.place.register(live).await?;
+        self.place.producer_ids.prefetch().await;
         Ok(())
     }
 
     /// Follows session and controller until the session is closed.
-    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) -> Result<(), JoinError> {
+    pub async fn run(self, updates: mpsc::Receiver<Update>) -> Result<(), JoinError> {
+        let Self { place, settler, image_changed } = self;
+        let (settle, requests) = mpsc::channel(REQUESTS_MAX);
+        let settling = Settling::new(settler, place.session.clone(), image_changed);
+        // What came between the join and now.
+        let _ = settle.try_send(Request::default());
+        tokio::select! {
+            ended = place.run(updates, settle) => ended,
+            () = settling.run(requests) => Ok(()),
+        }
+    }
+}
+
+impl Place {
+    async fn run(
+        mut self,
+        mut updates: mpsc::Receiver<Update>,
+        settle: mpsc::Sender<Request>,
+    ) -> Result<(), JoinError> {
         let mut states = self.session.watch();
         loop {
             let live = self.note_state(&mut states);
             match live {
                 None if matches!(*states.borrow(), SessionState::Closed) => return Ok(()),
                 Some(live) if live.number != self.joined => {
-                    if let Err(error) = self.join(&live).await {
+                    if let Err(error) = self.join(&live, &settle).await {
                         match error {
                             // Another process with our id: it may yet go away.
                             JoinError::Register(error) => {
@@ -201,10 +247,9 @@ impl Member {
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { return Ok(()) },
                 update = updates.recv() => match update {
-                    Some(update) => self.update(update).await,
+                    Some(update) => self.update(update, &settle).await,
                     None => return Ok(()),
                 },
-                () = tokio::time::sleep(self.tend_after) => self.tend().await,
             }
         }
     }
@@ -220,12 +265,11 @@ impl Member {
         live
     }
 
-    /// Makes this broker a member in a session, trying again while the session lives. Idempotent.
-    ///
-    /// Leader epochs are raised before the registration: whoever sees the broker come reads them.
-    async fn join(&mut self, live: &Live) -> Result<(), JoinError> {
+    /// Makes this broker a member in a new session, trying again while the session lives.
+    /// Idempotent. The process has lost nothing since the last one, so nothing is waited for.
+    async fn join(&mut self, live: &Live, settle: &mpsc::Sender<Request>) -> Result<(), JoinError> {
         loop {
-            match self.try_join(live).await {
+            match self.try_join(live, settle).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Registry(RegistryError::SessionEnded { .. })) => return Ok(()),
@@ -240,10 +284,17 @@ impl Member {
         }
     }
 
-    async fn try_join(&mut self, live: &Live) -> Result<(), Failure> {
-        let first = self.joined == 0;
-        let epochs = if first { Epochs::MayBeUsed } else { Epochs::OfThisRun };
-        self.reread(live, epochs).await?;
+    async fn try_join(
+        &mut self,
+        live: &Live,
+        settle: &mpsc::Sender<Request>,
+    ) -> Result<(), Failure> {
+        let WholeRead { deleted, .. } = self.reread(live).await?;
+        ask(settle, Request { deleted, settled: None }).await;
+        self.register(live).await
+    }
+
+    async fn register(&mut self, live: &Live) -> Result<(), Failure> {
         let broker = Broker {
             host: self.registration.host.clone(),
             grpc_port: self.registration.grpc_port,
@@ -262,7 +313,7 @@ impl Member {
             Err(error) => return Err(Failure::Final(error.into())),
         }
         let own = whole_read::broker_image(id, &broker);
-        self.settler.metadata.update(|image| {
+        self.metadata.update(|image| {
             let mut brokers = Brokers::clone(&image.brokers);
             brokers.insert(id, own);
             image.brokers = Arc::new(brokers);
@@ -270,46 +321,22 @@ impl Member {
         self.joined = live.number;
         self.metrics.sessions.one();
         tracing::info!(broker = %id, session = live.number, "registered");
-        self.publish_stored(live).await;
-        if first {
-            self.producer_ids.prefetch().await;
-        }
         Ok(())
     }
 
-    /// Reads the registry whole and settles.
-    async fn reread(&mut self, live: &Live, epochs: Epochs) -> Result<(), Failure> {
+    /// Reads the registry whole and takes it for the image.
+    async fn reread(&mut self, live: &Live) -> Result<WholeRead, Failure> {
         self.metrics.cluster_rereads.one();
-        let read = whole_read::read(&live.client).await?;
+        let mut read = whole_read::read(&live.client).await?;
         self.identity
             .join(&*self.disk, &read.image.cluster_id)
             .map_err(|error| Failure::Final(error.into()))?;
-        let whole_read::WholeRead { image, states, deleted } = read;
-        self.settler.metadata.update(|known| known.replace(image));
-        self.settler.settle(&live.client, &states, deleted, epochs).await?;
-        Ok(())
+        let image = std::mem::take(&mut read.image);
+        self.metadata.update(|known| known.replace(image));
+        Ok(read)
     }
 
-    /// Tries again what the disk refused, and opens anew what went offline; less and less often
-    /// while that fails.
-    async fn tend(&mut self) {
-        let reopened = self.settler.reopen_offline().await;
-        if !reopened && !self.settler.is_unsettled() {
-            let offline = !self.settler.partitions.offline().is_empty();
-            self.tend_after =
-                if offline { (self.tend_after * 2).min(TEND_LAST) } else { TEND_FIRST };
-            return;
-        }
-        let Some(live) = self.session.connected() else { return };
-        let states = HashMap::new();
-        // What is offline no more had led: its epoch is raised, for the log knows it.
-        let settled =
-            self.settler.settle(&live.client, &states, Vec::new(), Epochs::OfThisRun).await;
-        let again = settled.is_err() || self.settler.is_unsettled();
-        self.tend_after = if again { (self.tend_after * 2).min(TEND_LAST) } else { TEND_FIRST };
-    }
-
-    async fn update(&mut self, update: Update) {
+    async fn update(&mut self, update: Update, settle: &mpsc::Sender<Request>) {
         let Update { controller_epoch, sequence, incarnation, delta, reply } = update;
         let outcome = if incarnation == self.identity.incarnation {
             self.apply(controller_epoch, sequence, delta).await
@@ -317,67 +344,118 @@ impl Member {
             let own = self.identity.incarnation;
             Err(UpdateError::OtherIncarnation { asked: incarnation, own })
         };
-        if let Err(error) = &outcome {
-            tracing::warn!(controller_epoch, sequence, %error, "update not applied");
+        let (applied, work) = match outcome {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::warn!(controller_epoch, sequence, %error, "update not applied");
+                // The controller may have gone away.
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        let Some(Work { deleted, is_awaited }) = work else {
+            let _ = reply.send(Ok(applied));
+            return;
+        };
+        if !is_awaited {
+            let _ = reply.send(Ok(applied));
+            ask(settle, Request { deleted, settled: None }).await;
+            return;
         }
-        // The controller may have gone away.
-        let _ = reply.send(outcome);
+        let (settled, done) = oneshot::channel();
+        ask(settle, Request { deleted, settled: Some(settled) }).await;
+        tokio::spawn(async move {
+            // Without an answer the broker is stopping.
+            if done.await.is_ok() {
+                let _ = reply.send(Ok(applied));
+            }
+        });
     }
 
+    /// Takes an update into the image, and says what is to be done about it. Clients hear of it at
+    /// once, before anything is done on the disk.
     async fn apply(
         &mut self,
         controller_epoch: i32,
         sequence: u64,
         delta: ClusterDelta,
-    ) -> Result<Applied, UpdateError> {
+    ) -> Result<(Applied, Option<Work>), UpdateError> {
         let verdict = self.numbering.judge(controller_epoch, sequence);
         let applied = |numbering: Numbering, reread| Applied {
             sequence: numbering.applied,
             controller_epoch: numbering.controller_epoch,
             reread,
         };
-        if matches!(verdict, Verdict::Stale | Verdict::Repeated) {
-            return Ok(applied(self.numbering, false));
+        match verdict {
+            Verdict::Stale => return Ok((applied(self.numbering, false), None)),
+            Verdict::Repeated => {
+                // What it asks for may still be under way.
+                let work = Work { deleted: Vec::new(), is_awaited: true };
+                return Ok((applied(self.numbering, false), Some(work)));
+            }
+            Verdict::Apply | Verdict::Reread => {}
         }
         self.metrics.cluster_updates.one();
-        let live = self.session.connected().ok_or(UpdateError::NoSession)?;
+        let image = self.metadata.image();
+        let mut work = Work {
+            is_awaited: awaits_disk(&image, &delta, self.identity.id),
+            deleted: delta.deleted.clone(),
+        };
         // A broker that came has raised its epochs: they are in the registry.
-        let reread = verdict == Verdict::Reread || delta.brokers.is_some();
+        let reread = verdict == Verdict::Reread || has_newcomers(&image, &delta);
+        if verdict == Verdict::Apply {
+            self.metadata.update(|image| image.apply(delta.clone()));
+        }
         if reread {
-            match self.reread(&live, Epochs::OfThisRun).await {
-                Ok(()) => {}
+            let live = self.session.connected().ok_or(UpdateError::NoSession)?;
+            match self.reread(&live).await {
+                Ok(read) => work.deleted.extend(read.deleted),
                 Err(Failure::Registry(error)) => return Err(error.into()),
                 Err(Failure::Final(error)) => {
                     tracing::error!(%error, "this broker does not belong to the cluster any more");
                     return Err(UpdateError::NoSession);
                 }
             }
+            self.metadata.update(|image| image.apply(delta));
+            work.is_awaited = true;
         }
-        let deleted = delta.deleted.clone();
-        self.settler.metadata.update(|image| image.apply(delta));
-        let states = HashMap::<TopicPartition, _>::new();
-        self.settler.settle(&live.client, &states, deleted, Epochs::OfThisRun).await?;
         self.numbering.applied(controller_epoch, sequence);
-        self.publish_stored(&live).await;
-        Ok(applied(self.numbering, reread))
+        Ok((applied(self.numbering, reread), Some(work)))
     }
+}
 
-    /// Says for people what is stored here; a failure is of no consequence.
-    async fn publish_stored(&self, live: &Live) {
-        let mut topics: HashMap<Arc<str>, Vec<i32>> = HashMap::new();
-        for partition in self.settler.partitions.all() {
-            let name = partition.name();
-            topics.entry(Arc::clone(&name.topic)).or_default().push(name.partition);
-        }
-        for (topic, mut partitions) in topics {
-            partitions.sort_unstable();
-            let stored = Stored { partitions };
-            let id = self.identity.id;
-            if let Err(error) = brokers::set_stored(&live.client, &topic, id, &stored).await {
-                tracing::debug!(%topic, %error, "what is stored here is not published");
-            }
-        }
-    }
+/// What an update leaves to be done.
+struct Work {
+    deleted: Vec<(Arc<str>, proto::TopicId)>,
+    /// Whether the controller is answered only when it is done.
+    is_awaited: bool,
+}
+
+/// Who creates, deletes or configures waits until it is done; a change of leaders must not wait for
+/// the disk, for the next one comes only after its answer.
+fn awaits_disk(image: &ClusterImage, delta: &ClusterDelta, me: BrokerId) -> bool {
+    let is_new = |topic: &super::metadata::TopicImage| {
+        let known = image.topics.get(&topic.name).filter(|known| known.id == topic.id);
+        let stored = |(state, number): (&super::metadata::PartitionImage, i32)| {
+            let before = known.and_then(|known| known.partition(number));
+            let was = before.is_some_and(|before| before.replicas.contains(&me));
+            state.replicas.contains(&me) && !was
+        };
+        topic.partitions.iter().zip(0..).any(stored)
+    };
+    !delta.deleted.is_empty() || !delta.topic_configs.is_empty() || delta.topics.iter().any(is_new)
+}
+
+fn has_newcomers(image: &ClusterImage, delta: &ClusterDelta) -> bool {
+    let is_new = |broker: &BrokerImage| {
+        image.brokers.get(&broker.id).is_none_or(|known| known.incarnation != broker.incarnation)
+    };
+    delta.brokers.as_ref().is_some_and(|live| live.iter().any(is_new))
+}
+
+/// Asks for settling. An error says that the broker is stopping.
+async fn ask(settle: &mpsc::Sender<Request>, request: Request) {
+    let _ = settle.send(request).await;
 }
 
 /// Why joining failed.

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use coordinator::zk::payload::PartitionState;
 use parking_lot::Mutex;
-use proto::{BrokerId, LeaderEpoch, Partition, TopicId};
+use proto::{BrokerId, LeaderEpoch, Partition, TopicId, TopicPartition};
 use tokio::sync::watch;
 
 /// A live broker as clients reach it.
@@ -41,6 +42,20 @@ pub struct PartitionImage {
     pub electable: Vec<BrokerId>,
     /// Version of the state's node: of two states in one leader epoch the higher one is the newer.
     pub version: i32,
+}
+
+impl PartitionImage {
+    /// Of a registered state at a version of its node.
+    pub fn of(replicas: Vec<BrokerId>, state: &PartitionState, version: i32) -> Self {
+        Self {
+            leader: state.leader,
+            leader_epoch: state.leader_epoch,
+            replicas,
+            isr: state.isr.clone(),
+            electable: state.electable.clone(),
+            version,
+        }
+    }
 }
 
 /// One topic; `partitions[p]` is partition `p`.
@@ -145,21 +160,46 @@ impl ClusterImage {
         *self = read;
     }
 
-    /// A leader epoch that this broker has raised in the registry.
-    pub fn raised(&mut self, name: &str, id: TopicId, partition: Partition, epoch: LeaderEpoch) {
-        let Some(topic) = self.topics.get_mut(name) else { return };
-        if topic.id != id {
-            return;
+    /// States that this broker has written to the registry or found there; older ones than what is
+    /// known change nothing. They are grouped by topic, so that each is copied once.
+    pub fn found(&mut self, states: impl IntoIterator<Item = FoundState>) {
+        let mut by_topic: BTreeMap<(Arc<str>, TopicId), Vec<FoundState>> = BTreeMap::new();
+        for found in states {
+            by_topic.entry((Arc::clone(&found.name.topic), found.id)).or_default().push(found);
         }
-        let mut changed = TopicImage::clone(topic);
-        let index = usize::try_from(partition).unwrap_or(usize::MAX);
-        if let Some(state) = changed.partitions.get_mut(index)
-            && state.leader_epoch < epoch
-        {
-            state.leader_epoch = epoch;
-            *topic = Arc::new(changed);
+        for ((name, id), states) in by_topic {
+            let Some(topic) = self.topics.get_mut(&name).filter(|topic| topic.id == id) else {
+                continue;
+            };
+            let topic = Arc::make_mut(topic);
+            for FoundState { name, state, version, .. } in states {
+                let index = usize::try_from(name.partition).unwrap_or(usize::MAX);
+                let Some(known) = topic.partitions.get_mut(index) else { continue };
+                if (known.leader_epoch, known.version) < (state.leader_epoch, version) {
+                    let replicas = std::mem::take(&mut known.replicas);
+                    *known = PartitionImage::of(replicas, &state, version);
+                }
+            }
         }
     }
+
+    /// A partition's image, if it is of this topic.
+    pub fn partition(&self, name: &TopicPartition, id: TopicId) -> Option<&PartitionImage> {
+        self.topics.get(&name.topic).filter(|topic| topic.id == id)?.partition(name.partition)
+    }
+}
+
+/// A partition's state as the registry has it at a version of its node.
+#[derive(Debug, Clone)]
+pub struct FoundState {
+    /// The partition.
+    pub name: TopicPartition,
+    /// Of its topic.
+    pub id: TopicId,
+    /// What it says.
+    pub state: PartitionState,
+    /// Of the node.
+    pub version: i32,
 }
 
 /// `new` with the states of `known` where those are newer: a higher leader epoch, or a higher version
@@ -265,7 +305,20 @@ mod tests {
         let mut image = ClusterImage::default();
         let both = vec![topic("kept", 1, &[0]), topic("gone", 2, &[0])];
         image.apply(ClusterDelta { topics: both, ..Default::default() });
-        image.raised("kept", TopicId(uuid::Uuid::from_u128(1)), 0, LeaderEpoch(3));
+        let raised = |leader_epoch, version| FoundState {
+            name: TopicPartition::new("kept", 0),
+            id: TopicId(uuid::Uuid::from_u128(1)),
+            state: PartitionState {
+                leader: Some(BrokerId(1)),
+                leader_epoch: LeaderEpoch(leader_epoch),
+                isr: vec![BrokerId(1)],
+                electable: Vec::new(),
+                controller_epoch: 1,
+            },
+            version,
+        };
+        image.found([raised(3, 2), raised(2, 9), raised(3, 1)]);
+        assert_eq!(image.topics["kept"].partitions[0].version, 2);
         let mut read = ClusterImage::default();
         read.apply(ClusterDelta { topics: vec![topic("kept", 1, &[1])], ..Default::default() });
         image.replace(read);

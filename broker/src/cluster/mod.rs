@@ -6,12 +6,17 @@
 //! and removed ([`placement`] decides, [`settle`] does). [`controller_link`] forwards Admin calls,
 //! [`producer_ids`] holds a block of producer ids.
 
+mod blocking;
+pub(crate) mod controlled_shutdown;
 pub mod controller_link;
 pub mod identity;
 pub mod member;
 pub mod metadata;
 mod placement;
 pub mod producer_ids;
+mod raise;
 mod settle;
+mod settling;
+pub mod states_changed;
 mod update;
 mod whole_read;

@@ -1,8 +1,55 @@
 //! What this broker has to do so that what it stores agrees with what the cluster decided. Pure.
+//!
+//! First what is here and should not be ([`removals`]), then what should be here and is not
+//! ([`missing`]), then the part that this broker has in each partition ([`roles`]):
+//!
+//! | the image says | here it is | do |
+//! |---|---|---|
+//! | led by this broker | led in an older epoch, or not led | [`Action::Lead`] |
+//! | led by this broker | led in this epoch, as of an older version | [`Action::Adopt`] |
+//! | led by this broker | led in a newer epoch | nothing: the image is behind |
+//! | led by another that is live | anything else than following it there in this epoch | [`Action::Follow`] that one |
+//! | led by nobody, or by one that is not live | led, or following somebody | [`Action::Follow`] nobody |
+
+use std::sync::Arc;
 
 use proto::{BrokerId, LeaderEpoch, TopicId, TopicPartition};
 
-use super::metadata::ClusterImage;
+use super::metadata::{ClusterImage, PartitionImage};
+
+/// Who is followed, and where it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LeaderAt {
+    /// Its number.
+    pub(super) id: BrokerId,
+    /// `host:port` of its gRPC listener.
+    pub(super) address: String,
+    /// Its run: another one has another history of streams.
+    pub(super) incarnation: uuid::Uuid,
+}
+
+/// The part of this broker in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Role {
+    /// None yet.
+    Idle,
+    /// It leads.
+    Leading {
+        /// In this epoch.
+        epoch: LeaderEpoch,
+        /// As of this version of the state's node.
+        version: i32,
+        /// With these replicas.
+        replicas: Vec<BrokerId>,
+    },
+    /// It follows.
+    Following {
+        /// In this epoch.
+        epoch: LeaderEpoch,
+        /// Nobody while the leader is not known or not live.
+        leader: Option<LeaderAt>,
+    },
+}
 
 /// A partition as it is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,149 +58,132 @@ pub(super) struct Here {
     pub(super) name: TopicPartition,
     /// Of its topic.
     pub(super) id: TopicId,
-    /// The epoch this broker leads it in.
-    pub(super) leading: Option<LeaderEpoch>,
+    /// What this broker does with it.
+    pub(super) role: Role,
     /// Served, or only lying on disk.
     pub(super) served: bool,
 }
 
-/// One thing to do.
+/// Takes something away.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum Removal {
     /// Its topic was deleted.
     Delete(TopicPartition, TopicId),
     /// Nobody knows its topic, or the name belongs to another topic now: keep it for a person.
     SetAside(TopicPartition, TopicId),
-    /// Store and serve it.
-    Open(TopicPartition, TopicId),
-    /// Another broker leads, or nobody.
-    StopLeading(TopicPartition, TopicId),
-    /// This broker is the recorded leader in this epoch and does not lead in it yet.
-    Lead(TopicPartition, TopicId, LeaderEpoch),
+    /// This broker is not among its replicas as far as the image knows: to be deleted, once the
+    /// registry itself says so.
+    Drop(TopicPartition, TopicId),
 }
 
-/// Compares. `deleted` are topics whose deletion was accepted: their partitions are deleted, while
-/// those of topics that are merely unknown are set aside. Removals come first, since a name may be
-/// taken again.
-pub(super) fn plan(
+/// Takes up a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// This broker is the recorded leader in this epoch and does not lead in it yet.
+    Lead(TopicPartition, TopicId, LeaderEpoch),
+    /// It leads in the recorded epoch; ISR or replicas have changed.
+    Adopt(TopicPartition, TopicId),
+    /// Another broker leads, or nobody that could be followed.
+    Follow(TopicPartition, TopicId, LeaderEpoch, Option<LeaderAt>),
+}
+
+/// What is here and should not be. `deleted` are topics whose deletion was accepted: their
+/// partitions are deleted, while those of topics that are merely unknown are set aside.
+pub(super) fn removals(
     image: &ClusterImage,
     here: &[Here],
-    deleted: &[(std::sync::Arc<str>, TopicId)],
+    deleted: &[(Arc<str>, TopicId)],
     me: BrokerId,
-) -> Vec<Action> {
-    let mut actions = Vec::new();
+) -> Vec<Removal> {
+    let mut removals = Vec::new();
     for Here { name, id, .. } in here {
+        let known = image.topics.get(&name.topic).filter(|topic| topic.id == *id);
         if deleted.iter().any(|(topic, deleted)| *topic == name.topic && deleted == id) {
-            actions.push(Action::Delete(name.clone(), *id));
-        } else if image.topics.get(&name.topic).is_none_or(|topic| topic.id != *id) {
-            actions.push(Action::SetAside(name.clone(), *id));
+            removals.push(Removal::Delete(name.clone(), *id));
+        } else if let Some(topic) = known {
+            // A number that the image has not got yet is of a growth that it has not heard of.
+            let state = topic.partition(name.partition);
+            if state.is_some_and(|state| !state.replicas.contains(&me)) {
+                removals.push(Removal::Drop(name.clone(), *id));
+            }
+        } else {
+            removals.push(Removal::SetAside(name.clone(), *id));
         }
     }
+    removals
+}
+
+/// What this broker stores by the image.
+fn own(
+    image: &ClusterImage,
+    me: BrokerId,
+) -> impl Iterator<Item = (TopicPartition, TopicId, &PartitionImage)> {
+    image.topics.values().flat_map(move |topic| {
+        let numbered = topic.partitions.iter().zip(0..);
+        let mine = numbered.filter(move |(state, _)| state.replicas.contains(&me));
+        mine.map(|(state, number)| {
+            (TopicPartition::new(Arc::clone(&topic.name), number), topic.id, state)
+        })
+    })
+}
+
+/// What should be here and is not served.
+pub(super) fn missing(
+    image: &ClusterImage,
+    here: &[Here],
+    me: BrokerId,
+) -> Vec<(TopicPartition, TopicId)> {
+    let served: std::collections::HashSet<(&TopicPartition, TopicId)> =
+        here.iter().filter(|here| here.served).map(|here| (&here.name, here.id)).collect();
+    let own = own(image, me).map(|(name, id, _)| (name, id));
+    own.filter(|(name, id)| !served.contains(&(name, *id))).collect()
+}
+
+/// The roles to take up in what is served here.
+pub(super) fn roles(image: &ClusterImage, here: &[Here], me: BrokerId) -> Vec<Action> {
     let here: std::collections::HashMap<(&TopicPartition, TopicId), &Here> =
-        here.iter().map(|here| ((&here.name, here.id), here)).collect();
-    for topic in image.topics.values() {
-        for (number, state) in topic.partitions.iter().enumerate() {
-            if !state.replicas.contains(&me) {
-                continue;
+        here.iter().filter(|here| here.served).map(|here| ((&here.name, here.id), here)).collect();
+    let mut actions = Vec::new();
+    for (name, id, state) in own(image, me) {
+        let Some(known) = here.get(&(&name, id)) else { continue };
+        let led_in = match &known.role {
+            Role::Leading { epoch, .. } => Some(*epoch),
+            Role::Idle | Role::Following { .. } => None,
+        };
+        if led_in.is_some_and(|epoch| epoch > state.leader_epoch) {
+            continue;
+        }
+        if state.leader == Some(me) {
+            if led_in.is_none_or(|epoch| epoch < state.leader_epoch) {
+                actions.push(Action::Lead(name, id, state.leader_epoch));
+            } else if is_news(&known.role, state) {
+                actions.push(Action::Adopt(name, id));
             }
-            let name = TopicPartition::new(std::sync::Arc::clone(&topic.name), number as i32);
-            let known = here.get(&(&name, topic.id));
-            if !known.is_some_and(|known| known.served) {
-                actions.push(Action::Open(name.clone(), topic.id));
-            }
-            let leading = known.and_then(|known| known.leading);
-            if state.leader == Some(me) {
-                if leading.is_none_or(|epoch| epoch < state.leader_epoch) {
-                    actions.push(Action::Lead(name, topic.id, state.leader_epoch));
-                }
-            } else if leading.is_some() {
-                actions.push(Action::StopLeading(name, topic.id));
-            }
+            continue;
+        }
+        let leader = state.leader.and_then(|leader| leader_at(image, leader));
+        let wanted = Role::Following { epoch: state.leader_epoch, leader: leader.clone() };
+        if known.role != wanted {
+            actions.push(Action::Follow(name, id, state.leader_epoch, leader));
         }
     }
     actions
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::cluster::metadata::{PartitionImage, TopicImage};
-
-    const ME: BrokerId = BrokerId(1);
-    const OTHER: BrokerId = BrokerId(2);
-
-    fn id(number: u128) -> TopicId {
-        TopicId(uuid::Uuid::from_u128(number))
-    }
-
-    fn image(leaders: &[(BrokerId, i32)]) -> ClusterImage {
-        let partitions = leaders
-            .iter()
-            .map(|&(leader, epoch)| PartitionImage {
-                leader: Some(leader),
-                leader_epoch: LeaderEpoch(epoch),
-                replicas: vec![leader],
-                isr: vec![leader],
-                electable: Vec::new(),
-                version: 0,
-            })
-            .collect();
-        let topic = TopicImage { name: "t".into(), id: id(1), partitions };
-        let mut image = ClusterImage::default();
-        image.topics.insert("t".into(), Arc::new(topic));
-        image
-    }
-
-    fn name(partition: i32) -> TopicPartition {
-        TopicPartition::new("t", partition)
-    }
-
-    fn here(partition: i32, topic: u128, leading: Option<i32>) -> Here {
-        let leading = leading.map(LeaderEpoch);
-        Here { name: name(partition), id: id(topic), leading, served: true }
-    }
-
-    #[test]
-    fn own_partitions_are_opened_and_led_and_others_are_left_alone() {
-        let actions = plan(&image(&[(ME, 0), (OTHER, 0)]), &[], &[], ME);
-        let lead = Action::Lead(name(0), id(1), LeaderEpoch(0));
-        assert_eq!(actions, [Action::Open(name(0), id(1)), lead]);
-    }
-
-    #[test]
-    fn what_is_led_in_the_recorded_epoch_stays_as_it_is() {
-        assert_eq!(plan(&image(&[(ME, 3)]), &[here(0, 1, Some(3))], &[], ME), []);
-        // An epoch this broker raised and the image has not got yet.
-        assert_eq!(plan(&image(&[(ME, 3)]), &[here(0, 1, Some(4))], &[], ME), []);
-        let lead = Action::Lead(name(0), id(1), LeaderEpoch(3));
-        assert_eq!(plan(&image(&[(ME, 3)]), &[here(0, 1, Some(2))], &[], ME), [lead]);
-    }
-
-    #[test]
-    fn a_deleted_topic_goes_and_an_unknown_one_is_set_aside() {
-        let here = [here(0, 7, Some(0)), here(1, 8, None)];
-        let actions = plan(&ClusterImage::default(), &here, &[("t".into(), id(7))], ME);
-        assert_eq!(actions, [Action::Delete(name(0), id(7)), Action::SetAside(name(1), id(8))]);
-    }
-
-    #[test]
-    fn a_directory_of_an_earlier_topic_of_the_name_is_set_aside_before_the_new_one_is_made() {
-        let actions = plan(&image(&[(ME, 0)]), &[here(0, 9, None)], &[], ME);
-        let lead = Action::Lead(name(0), id(1), LeaderEpoch(0));
-        let aside = Action::SetAside(name(0), id(9));
-        assert_eq!(actions, [aside, Action::Open(name(0), id(1)), lead]);
-    }
-
-    #[test]
-    fn who_is_no_longer_the_leader_stops() {
-        let mut image = image(&[(ME, 0)]);
-        image.raised("t", id(1), 0, LeaderEpoch(1));
-        let mut topic = TopicImage::clone(&image.topics["t"]);
-        topic.partitions[0].leader = Some(OTHER);
-        image.topics.insert("t".into(), Arc::new(topic));
-        let actions = plan(&image, &[here(0, 1, Some(0))], &[], ME);
-        assert_eq!(actions, [Action::StopLeading(name(0), id(1))]);
+fn is_news(role: &Role, state: &PartitionImage) -> bool {
+    match role {
+        Role::Leading { version, replicas, .. } => {
+            *version < state.version || *replicas != state.replicas
+        }
+        Role::Idle | Role::Following { .. } => false,
     }
 }
+
+fn leader_at(image: &ClusterImage, id: BrokerId) -> Option<LeaderAt> {
+    let broker = image.brokers.get(&id)?;
+    let address = format!("{}:{}", broker.host, broker.grpc_port);
+    Some(LeaderAt { id, address, incarnation: broker.incarnation })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,37 +1,46 @@
-//! Makes what this broker stores and leads agree with what the cluster decided: carries out a
-//! [`placement::plan`]. Disk work runs on a thread that may block; epochs are raised in the
+//! Makes what this broker stores, leads and follows agree with what the cluster decided: carries out
+//! what [`placement`] finds. Disk work runs on threads that may block; epochs are raised in the
 //! registry before a partition is led.
+//!
+//! The order: what goes, then the roles in what is served, then what is missing and the roles in
+//! that. So a new leader leads before anybody waits for the files of a new topic.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use coordinator::registry::{RegistryError, Versioned, partitions};
+use coordinator::registry::{RegistryError, Versioned, partitions, topics};
 use coordinator::zk::Client;
 use coordinator::zk::payload::PartitionState;
-use futures_util::StreamExt;
 use proto::{BrokerId, LeaderEpoch, TopicId, TopicPartition};
 
-use super::metadata::{ClusterImage, MetadataCache};
-use super::placement::{self, Action, Here};
+use super::blocking;
+use super::metadata::{ClusterImage, FoundState, MetadataCache, Overrides, PartitionImage};
+use super::placement::{self, Action, Here, LeaderAt, Removal, Role};
+use super::raise::{self, Raised};
+use super::states_changed::StatesChanged;
 use crate::config::{TopicDefaults, log_config};
 use crate::metrics::Metrics;
 use crate::replication::{Leadership, PartitionSet};
 
-/// How many epochs are raised at once.
-const RAISES_AT_ONCE: usize = 256;
+/// States with their versions, as they were just read.
+pub(super) type States = HashMap<TopicPartition, Versioned<PartitionState>>;
 
-type Marks = Vec<(Arc<str>, TopicId)>;
-
-/// Carries out plans.
+/// Carries out what the image asks for.
 pub(super) struct Settler {
     pub(super) me: BrokerId,
     pub(super) partitions: Arc<PartitionSet>,
     pub(super) metadata: Arc<MetadataCache>,
     pub(super) defaults: TopicDefaults,
     pub(super) metrics: Arc<Metrics>,
-    /// Something could not be done on the disk: settle again after a while.
-    pub(super) unsettled: Arc<AtomicBool>,
+    pub(super) states_changed: Arc<StatesChanged>,
+    /// The role taken up in each partition that is served.
+    roles: HashMap<(TopicPartition, TopicId), Role>,
+    /// Topics whose deletion was accepted and whose partitions may still be here.
+    deleted: Vec<(Arc<str>, TopicId)>,
+    /// The overrides that are in force.
+    configured: BTreeMap<Arc<str>, Arc<Overrides>>,
+    /// Something could not be done: settle again after a while.
+    unsettled: bool,
 }
 
 /// What may be known of the epochs that the registry records.
@@ -44,53 +53,338 @@ pub(super) enum Epochs {
 }
 
 impl Settler {
-    /// Brings the partitions here in line with the image.
-    pub(super) async fn settle(
-        &self,
-        client: &Client,
-        states: &HashMap<TopicPartition, Versioned<PartitionState>>,
-        deleted: Marks,
-        epochs: Epochs,
-    ) -> Result<(), RegistryError> {
-        self.unsettled.store(false, Ordering::Relaxed);
-        let image = self.metadata.image();
-        let actions = placement::plan(&image, &self.here(), &deleted, self.me);
-        let (lead, other): (Vec<_>, Vec<_>) =
-            actions.into_iter().partition(|action| matches!(action, Action::Lead(..)));
-        self.carry_out(other, Arc::clone(&image)).await;
-        self.configure(&image);
-        let lead: Vec<_> = lead
-            .into_iter()
-            .filter_map(|action| match action {
-                Action::Lead(name, id, epoch) => Some((name, id, epoch)),
-                _ => None,
-            })
-            .collect();
-        let ready = self.raise(client, states, lead, epochs).await?;
-        if !ready.is_empty() {
-            self.metadata.update(|image| {
-                for (name, id, epoch) in &ready {
-                    image.raised(&name.topic, *id, name.partition, *epoch);
-                }
-            });
+    pub(super) fn new(
+        me: BrokerId,
+        partitions: Arc<PartitionSet>,
+        metadata: Arc<MetadataCache>,
+        defaults: TopicDefaults,
+        metrics: Arc<Metrics>,
+        states_changed: Arc<StatesChanged>,
+    ) -> Self {
+        Self {
+            me,
+            partitions,
+            metadata,
+            defaults,
+            metrics,
+            states_changed,
+            roles: HashMap::new(),
+            deleted: Vec::new(),
+            configured: BTreeMap::new(),
+            unsettled: false,
         }
-        self.lead(ready).await;
-        Ok(())
+    }
+
+    /// Notes topics whose deletion was accepted.
+    pub(super) fn note_deleted(&mut self, deleted: Vec<(Arc<str>, TopicId)>) {
+        for mark in deleted {
+            if !self.deleted.contains(&mark) {
+                self.deleted.push(mark);
+            }
+        }
     }
 
     /// Whether something is to be done again.
     pub(super) fn is_unsettled(&self) -> bool {
-        self.unsettled.load(Ordering::Relaxed)
+        self.unsettled
+    }
+
+    /// Brings the partitions here in line with the image. Without a client, because the registry is
+    /// away, what needs it is left for later.
+    pub(super) async fn settle(
+        &mut self,
+        client: Option<&Client>,
+        states: &States,
+        epochs: Epochs,
+    ) -> Result<(), RegistryError> {
+        self.unsettled = false;
+        let image = self.metadata.image();
+        self.remove(client, &image).await;
+        let mut outcome = self.take_roles(client, states, epochs).await;
+        if self.open_missing(&image).await {
+            outcome = outcome.and(self.take_roles(client, states, epochs).await);
+        }
+        self.configure(&image).await;
+        let led = self.partitions.all().iter().filter(|p| p.leading().is_some()).count();
+        self.metrics.partitions_led.set(led as i64);
+        self.unsettled |= outcome.is_err();
+        outcome
+    }
+
+    /// What is served, and what lies on disk unserved.
+    fn here(&self) -> Vec<Here> {
+        let mut here: Vec<Here> = self
+            .partitions
+            .all()
+            .iter()
+            .map(|partition| {
+                let (name, id) = (partition.name().clone(), partition.topic_id());
+                let role = self.role_of((name.clone(), id), partition.leading());
+                Here { name, id, role, served: true }
+            })
+            .collect();
+        let served: std::collections::HashSet<_> =
+            here.iter().map(|here| (here.name.clone(), here.id)).collect();
+        for (name, id) in self.partitions.stored() {
+            if !served.contains(&(name.clone(), id)) {
+                here.push(Here { name, id, role: Role::Idle, served: false });
+            }
+        }
+        here
+    }
+
+    /// The role taken up; a partition that was opened anew meanwhile has none.
+    fn role_of(&self, of: (TopicPartition, TopicId), leading: Option<LeaderEpoch>) -> Role {
+        match (self.roles.get(&of), leading) {
+            (Some(role @ Role::Leading { epoch, .. }), Some(now)) if *epoch == now => role.clone(),
+            (_, Some(epoch)) => Role::Leading { epoch, version: i32::MIN, replicas: Vec::new() },
+            (Some(role @ Role::Following { .. }), None) => role.clone(),
+            (_, None) => Role::Idle,
+        }
+    }
+
+    /// Takes away what should not be here; marks that are carried out are forgotten.
+    async fn remove(&mut self, client: Option<&Client>, image: &ClusterImage) {
+        let here = self.here();
+        let mut removals = placement::removals(image, &here, &self.deleted, self.me);
+        let (drops, sure): (Vec<_>, Vec<_>) =
+            removals.drain(..).partition(|removal| matches!(removal, Removal::Drop(..)));
+        let mut certain = sure;
+        for removal in drops {
+            match self.is_moved_away(client, &removal).await {
+                Ok(true) => certain.push(removal),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, ?removal, "not known yet whether it is stored here");
+                    self.unsettled = true;
+                }
+            }
+        }
+        if certain.is_empty() {
+            self.deleted.clear();
+            return;
+        }
+        for Removal::Delete(name, id) | Removal::SetAside(name, id) | Removal::Drop(name, id) in
+            &certain
+        {
+            self.roles.remove(&(name.clone(), *id));
+        }
+        let partitions = Arc::clone(&self.partitions);
+        let all = blocking::run(move || {
+            certain.into_iter().map(|removal| remove(&partitions, removal)).all(|done| done)
+        });
+        match all.await {
+            Some(true) => self.deleted.clear(),
+            _ => self.unsettled = true,
+        }
+    }
+
+    /// Whether the registry says now that this broker has no part in a partition. An image may be
+    /// behind; what is deleted does not come back.
+    async fn is_moved_away(
+        &self,
+        client: Option<&Client>,
+        removal: &Removal,
+    ) -> Result<bool, RegistryError> {
+        let Removal::Drop(name, id) = removal else { return Ok(true) };
+        let Some(client) = client else { return Ok(false) };
+        let Some(topic) = topics::read(client, &name.topic).await? else { return Ok(false) };
+        let index = usize::try_from(name.partition).unwrap_or(usize::MAX);
+        let replicas = topic.value.partitions.get(index);
+        if topic.value.topic_id != *id || replicas.is_none_or(|ids| ids.contains(&self.me)) {
+            return Ok(false);
+        }
+        let Some(state) = partitions::read(client, &name.topic, name.partition).await? else {
+            return Ok(false);
+        };
+        let state = state.value;
+        let counted = state.isr.contains(&self.me) || state.electable.contains(&self.me);
+        if counted || state.leader == Some(self.me) {
+            tracing::warn!(partition = %name, ?state, "not among the replicas, and still counted in");
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Opens what should be here; true when something was opened.
+    async fn open_missing(&mut self, image: &Arc<ClusterImage>) -> bool {
+        let missing = placement::missing(image, &self.here(), self.me);
+        if missing.is_empty() {
+            return false;
+        }
+        let (partitions, defaults) = (Arc::clone(&self.partitions), self.defaults.clone());
+        let image = Arc::clone(image);
+        let opening = blocking::run(move || {
+            let mut refused = 0;
+            for (name, id) in &missing {
+                let overrides = image.topic_configs.get(&name.topic);
+                let config = log_config(&defaults, overrides.map(|o| &**o));
+                if let Err(error) = partitions.open(name, *id, config) {
+                    tracing::error!(partition = %name, topic_id = %id, %error, "not served");
+                    refused += 1;
+                }
+            }
+            (missing.len() - refused, refused)
+        });
+        let (opened, refused) = opening.await.unwrap_or((0, 1));
+        self.unsettled |= refused > 0;
+        opened > 0
+    }
+
+    /// Puts the topics' present settings in force.
+    async fn configure(&mut self, image: &Arc<ClusterImage>) {
+        if image.topic_configs == self.configured {
+            return;
+        }
+        let (partitions, defaults) = (Arc::clone(&self.partitions), self.defaults.clone());
+        let now = Arc::clone(image);
+        let configuring = blocking::run(move || {
+            for partition in partitions.all() {
+                let overrides = now.topic_configs.get(&partition.name().topic);
+                let config = log_config(&defaults, overrides.map(|o| &**o));
+                if *partition.log().config() != config {
+                    partition.log().set_config(config);
+                }
+            }
+        });
+        if configuring.await.is_some() {
+            self.configured.clone_from(&image.topic_configs);
+        }
+    }
+
+    /// Takes up the roles that the image asks for in what is served: steps down first.
+    async fn take_roles(
+        &mut self,
+        client: Option<&Client>,
+        states: &States,
+        epochs: Epochs,
+    ) -> Result<(), RegistryError> {
+        let image = self.metadata.image();
+        let actions = placement::roles(&image, &self.here(), self.me);
+        if actions.is_empty() {
+            return Ok(());
+        }
+        let (mut to_lead, mut begin, mut to_follow) = (Vec::new(), Vec::new(), Vec::new());
+        for action in actions {
+            match action {
+                Action::Follow(name, id, epoch, leader) => {
+                    to_follow.push((name, id, epoch, leader))
+                }
+                Action::Adopt(name, id) => begin.push((name, id)),
+                Action::Lead(name, id, epoch) => to_lead.push((name, id, epoch)),
+            }
+        }
+        self.follow(to_follow).await;
+        let (ready, outcome) = self.raise(client, states, to_lead, epochs).await;
+        begin.extend(ready);
+        self.lead(begin).await;
+        outcome
+    }
+
+    /// Steps down, and follows whoever leads.
+    async fn follow(
+        &mut self,
+        to_follow: Vec<(TopicPartition, TopicId, LeaderEpoch, Option<LeaderAt>)>,
+    ) {
+        let work = to_follow.into_iter().filter_map(|(name, id, epoch, leader)| {
+            let partition = self.partitions.find(&name.topic, id, name.partition).ok()?;
+            Some((partition, epoch, leader))
+        });
+        let done = blocking::each(work.collect(), |(partition, epoch, leader)| {
+            if leader.is_none() && partition.leading().is_some() {
+                partition.stop_leading();
+            }
+            partition.follow(epoch);
+            (partition, epoch, leader)
+        });
+        for (partition, epoch, leader) in done.await {
+            let of = (partition.name().clone(), partition.topic_id());
+            self.roles.insert(of, Role::Following { epoch, leader });
+        }
+    }
+
+    /// Who may be led now: those whose epoch cannot have been used, and those whose epoch was raised.
+    async fn raise(
+        &mut self,
+        client: Option<&Client>,
+        states: &States,
+        to_lead: Vec<(TopicPartition, TopicId, LeaderEpoch)>,
+        epochs: Epochs,
+    ) -> (Vec<(TopicPartition, TopicId)>, Result<(), RegistryError>) {
+        let (mut ready, mut used) = (Vec::new(), Vec::new());
+        for (name, id, epoch) in to_lead {
+            let Ok(partition) = self.partitions.find(&name.topic, id, name.partition) else {
+                continue;
+            };
+            let unused = epoch > partition.log().latest_epoch();
+            if unused && (partition.leading().is_some() || epochs == Epochs::OfThisRun) {
+                ready.push((name, id));
+            } else {
+                used.push((name, id));
+            }
+        }
+        if used.is_empty() {
+            return (ready, Ok(()));
+        }
+        let Some(client) = client else {
+            self.unsettled = true;
+            return (ready, Ok(()));
+        };
+        let Raised { states: raised, outcome } = raise::all(client, self.me, states, used).await;
+        let led = raised.iter().filter(|found| found.state.leader == Some(self.me));
+        let led: Vec<_> = led.map(|found| (found.name.clone(), found.id)).collect();
+        for (name, id) in &led {
+            self.states_changed.note(name, *id);
+        }
+        self.found(raised);
+        ready.extend(led);
+        (ready, outcome)
+    }
+
+    fn found(&self, states: Vec<FoundState>) {
+        if !states.is_empty() {
+            self.metadata.update(|image| image.found(states));
+        }
+    }
+
+    /// Begins to lead, or takes news of a leadership, as the image has it.
+    async fn lead(&mut self, begin: Vec<(TopicPartition, TopicId)>) {
+        let image = self.metadata.image();
+        let work = begin.into_iter().filter_map(|(name, id)| {
+            let state = image.partition(&name, id).filter(|s| s.leader == Some(self.me))?;
+            let partition = self.partitions.find(&name.topic, id, name.partition).ok()?;
+            Some((partition, state.clone()))
+        });
+        let me = self.me;
+        let led = blocking::each(work.collect(), move |(partition, state)| {
+            let outcome = partition.lead(me, &leadership(&state));
+            (partition, state, outcome)
+        });
+        for (partition, state, outcome) in led.await {
+            let (name, id, epoch) =
+                (partition.name().clone(), partition.topic_id(), state.leader_epoch);
+            if let Err(error) = outcome {
+                tracing::error!(partition = %name, %epoch, %error, "cannot lead yet");
+                self.unsettled = true;
+                continue;
+            }
+            tracing::debug!(partition = %name, %epoch, "leading");
+            let (version, replicas) = (state.version, state.replicas);
+            self.roles.insert((name, id), Role::Leading { epoch, version, replicas });
+        }
     }
 
     /// Opens offline partitions anew; true when one came back and is to be led again.
-    pub(super) async fn reopen_offline(&self) -> bool {
+    pub(super) async fn reopen_offline(&mut self) -> bool {
         let offline = self.partitions.offline();
         if offline.is_empty() {
             return false;
         }
+        for partition in &offline {
+            self.roles.remove(&(partition.name().clone(), partition.topic_id()));
+        }
         let partitions = Arc::clone(&self.partitions);
-        let reopening = tokio::task::spawn_blocking(move || {
+        let reopening = blocking::run(move || {
             let mut any = false;
             for partition in offline {
                 match partitions.reopen(partition.name(), partition.topic_id()) {
@@ -107,211 +401,51 @@ impl Settler {
         });
         reopening.await.unwrap_or(false)
     }
-
-    /// What is served, and what lies on disk unserved.
-    fn here(&self) -> Vec<Here> {
-        let mut here: Vec<Here> = self
-            .partitions
-            .all()
-            .iter()
-            .map(|partition| Here {
-                name: partition.name().clone(),
-                id: partition.topic_id(),
-                leading: partition.leading(),
-                served: true,
-            })
-            .collect();
-        let served: std::collections::HashSet<_> =
-            here.iter().map(|here| (here.name.clone(), here.id)).collect();
-        for (name, id) in self.partitions.stored() {
-            if !served.contains(&(name.clone(), id)) {
-                here.push(Here { name, id, leading: None, served: false });
-            }
-        }
-        here
-    }
-
-    async fn carry_out(&self, actions: Vec<Action>, image: Arc<ClusterImage>) {
-        if actions.is_empty() {
-            return;
-        }
-        let partitions = Arc::clone(&self.partitions);
-        let defaults = self.defaults.clone();
-        let unsettled = Arc::clone(&self.unsettled);
-        self.blocking(move || {
-            for action in actions {
-                if !carry_out(&partitions, &defaults, &image, action) {
-                    unsettled.store(true, Ordering::Relaxed);
-                }
-            }
-        })
-        .await;
-        self.count_led();
-    }
-
-    /// Puts the topics' present settings in force.
-    fn configure(&self, image: &ClusterImage) {
-        for partition in self.partitions.all() {
-            let overrides = image.topic_configs.get(&partition.name().topic);
-            let config = log_config(&self.defaults, overrides.map(|o| &**o));
-            if *partition.log().config() != config {
-                partition.log().set_config(config);
-            }
-        }
-    }
-
-    /// The epochs to lead in; those that may have been used are raised first. A partition whose
-    /// leader changed meanwhile drops out: the controller's update will tell.
-    async fn raise(
-        &self,
-        client: &Client,
-        states: &HashMap<TopicPartition, Versioned<PartitionState>>,
-        lead: Vec<(TopicPartition, TopicId, LeaderEpoch)>,
-        epochs: Epochs,
-    ) -> Result<Vec<(TopicPartition, TopicId, LeaderEpoch)>, RegistryError> {
-        let raising = lead.into_iter().map(|(name, id, epoch)| async move {
-            let Ok(partition) = self.partitions.find(&name.topic, id, name.partition) else {
-                return Ok::<_, RegistryError>(None);
-            };
-            let unused = epoch > partition.log().latest_epoch();
-            if unused && (partition.leading().is_some() || epochs == Epochs::OfThisRun) {
-                return Ok(Some((name, id, epoch)));
-            }
-            let known = states.get(&name).cloned();
-            let raised = self.raise_one(client, &name, known).await?;
-            Ok(raised.map(|epoch| (name, id, epoch)))
-        });
-        let mut raising = futures_util::stream::iter(raising).buffer_unordered(RAISES_AT_ONCE);
-        let mut ready = Vec::new();
-        while let Some(raised) = raising.next().await {
-            ready.extend(raised?);
-        }
-        Ok(ready)
-    }
-
-    /// Raises the leader epoch of a partition this broker is recorded to lead, by a write that is
-    /// conditional on the state that was read.
-    async fn raise_one(
-        &self,
-        client: &Client,
-        name: &TopicPartition,
-        known: Option<Versioned<PartitionState>>,
-    ) -> Result<Option<LeaderEpoch>, RegistryError> {
-        let mut found = known;
-        loop {
-            let read = match found.take() {
-                Some(state) => Some(state),
-                None => partitions::read(client, &name.topic, name.partition).await?,
-            };
-            let Some(state) = read else { return Ok(None) };
-            if state.value.leader != Some(self.me) {
-                return Ok(None);
-            }
-            let epoch = LeaderEpoch(state.value.leader_epoch.0.saturating_add(1));
-            let raised = PartitionState { leader_epoch: epoch, ..state.value };
-            let (topic, number) = (&name.topic, name.partition);
-            if partitions::set(client, topic, number, &raised, state.version).await?.is_some() {
-                return Ok(Some(epoch));
-            }
-            // Somebody else has written: read what.
-        }
-    }
-
-    async fn lead(&self, ready: Vec<(TopicPartition, TopicId, LeaderEpoch)>) {
-        if ready.is_empty() {
-            return;
-        }
-        let partitions = Arc::clone(&self.partitions);
-        let unsettled = Arc::clone(&self.unsettled);
-        let (me, image) = (self.me, self.metadata.image());
-        self.blocking(move || {
-            for (name, id, epoch) in ready {
-                let Ok(partition) = partitions.find(&name.topic, id, name.partition) else {
-                    continue;
-                };
-                match partition.lead(me, &leadership(&image, &name, epoch, me)) {
-                    Ok(()) => tracing::debug!(partition = %name, %epoch, "leading"),
-                    Err(error) => {
-                        tracing::error!(partition = %name, %epoch, %error, "cannot lead yet");
-                        unsettled.store(true, Ordering::Relaxed);
-                    }
-                }
-            }
-        })
-        .await;
-        self.count_led();
-    }
-
-    async fn blocking(&self, work: impl FnOnce() + Send + 'static) {
-        if tokio::task::spawn_blocking(work).await.is_err() {
-            tracing::error!("work on partitions panicked");
-        }
-    }
-
-    fn count_led(&self) {
-        let led = self.partitions.all().iter().filter(|p| p.leading().is_some()).count();
-        self.metrics.partitions_led.set(led as i64);
-    }
 }
 
-/// What the image says of a partition that is led here in `epoch`.
-fn leadership(
-    image: &ClusterImage,
-    name: &TopicPartition,
-    epoch: LeaderEpoch,
-    me: BrokerId,
-) -> Leadership {
-    let topic = image.topics.get(&name.topic);
-    match topic.and_then(|topic| topic.partition(name.partition)) {
-        Some(state) => Leadership {
-            epoch,
-            version: state.version,
-            replicas: state.replicas.clone(),
-            isr: state.isr.clone(),
-        },
-        None => Leadership { epoch, version: 0, replicas: vec![me], isr: vec![me] },
+/// What the image says, in the words of a partition.
+fn leadership(state: &PartitionImage) -> Leadership {
+    Leadership {
+        epoch: state.leader_epoch,
+        version: state.version,
+        replicas: state.replicas.clone(),
+        isr: state.isr.clone(),
     }
 }
 
 /// False when the disk refused.
-fn carry_out(
-    partitions: &PartitionSet,
-    defaults: &TopicDefaults,
-    image: &ClusterImage,
-    action: Action,
-) -> bool {
-    match action {
-        Action::Delete(name, id) => match partitions.delete(&name, id) {
-            Ok(()) => tracing::info!(partition = %name, topic_id = %id, "partition deleted"),
-            Err(error) => {
-                tracing::error!(partition = %name, %error, "partition not deleted");
-                return false;
+fn remove(partitions: &PartitionSet, removal: Removal) -> bool {
+    let (name, outcome) = match removal {
+        Removal::Delete(name, id) => {
+            let outcome = partitions.delete(&name, id);
+            if outcome.is_ok() {
+                tracing::info!(partition = %name, topic_id = %id, "partition deleted");
             }
-        },
-        Action::SetAside(name, id) => match partitions.set_aside(&name, id) {
-            Ok(()) => tracing::warn!(
-                partition = %name, topic_id = %id,
-                "the registry does not know this partition's topic; its directory is set aside"
-            ),
-            Err(error) => {
-                tracing::error!(partition = %name, %error, "partition not set aside");
-                return false;
-            }
-        },
-        Action::Open(name, id) => {
-            let overrides = image.topic_configs.get(&name.topic);
-            let config = log_config(defaults, overrides.map(|o| &**o));
-            if let Err(error) = partitions.open(&name, id, config) {
-                tracing::error!(partition = %name, topic_id = %id, %error, "partition not served");
-                return false;
-            }
+            (name, outcome)
         }
-        Action::StopLeading(name, id) => {
-            if let Ok(partition) = partitions.find(&name.topic, id, name.partition) {
-                partition.stop_leading();
+        Removal::Drop(name, id) => {
+            let outcome = partitions.delete(&name, id);
+            if outcome.is_ok() {
+                tracing::info!(
+                    partition = %name, topic_id = %id,
+                    "partition deleted here: its replicas are other brokers now"
+                );
             }
+            (name, outcome)
         }
-        Action::Lead(..) => {}
+        Removal::SetAside(name, id) => {
+            let outcome = partitions.set_aside(&name, id);
+            if outcome.is_ok() {
+                tracing::warn!(
+                    partition = %name, topic_id = %id,
+                    "the registry does not know this partition's topic; its directory is set aside"
+                );
+            }
+            (name, outcome)
+        }
+    };
+    if let Err(error) = &outcome {
+        tracing::error!(partition = %name, %error, "partition not removed");
     }
-    true
+    outcome.is_ok()
 }

@@ -96,14 +96,7 @@ fn partition_image(
     state: Option<&Versioned<PartitionState>>,
 ) -> PartitionImage {
     match state {
-        Some(Versioned { value, version, .. }) => PartitionImage {
-            leader: value.leader,
-            leader_epoch: value.leader_epoch,
-            replicas,
-            isr: value.isr.clone(),
-            electable: value.electable.clone(),
-            version: *version,
-        },
+        Some(Versioned { value, version, .. }) => PartitionImage::of(replicas, value, *version),
         None => PartitionImage {
             leader: None,
             leader_epoch: proto::LeaderEpoch::UNKNOWN,
