@@ -89,6 +89,9 @@ error_codes! {
     UnsupportedCompressionType = 76, Never, "the batch's compression is not supported";
     StaleBrokerEpoch = 77, Backoff, "another run of the broker is registered, or none";
     OffsetNotAvailable = 78, Backoff, "the new leader does not know the high watermark yet";
+    PreferredLeaderNotAvailable = 80, Never, "the preferred leader is not live, or not in sync";
+    EligibleLeadersNotAvailable = 83, Never, "no live replica may lead the partition";
+    ElectionNotNeeded = 84, Never, "the partition has the leader that was asked for";
     NoReassignmentInProgress = 85, Never, "the replicas of the partition are not being changed";
     InvalidRecord = 87, Never, "a record of the batch is not valid";
     ThrottlingQuotaExceeded = 89, Backoff, "a limit of the broker is reached";

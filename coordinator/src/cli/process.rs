@@ -14,7 +14,7 @@ use super::args::{RegistryArgs, RunArgs, SettingsArgs};
 use super::failure::Failure;
 use super::output;
 use super::settings::{Origin, SettingError, Settings};
-use crate::controller::{Controller, ControllerOptions, Defaults};
+use crate::controller::{Balance, Controller, ControllerOptions, Defaults};
 use crate::embedded::{EmbeddedOptions, Server};
 use crate::zk::{ConnectString, SessionOptions};
 
@@ -76,7 +76,15 @@ fn options(args: &RunArgs) -> Result<ControllerOptions, Failure> {
         defaults: Defaults {
             partitions: int("num.partitions"),
             replication_factor: int("default.replication.factor"),
+            min_insync_replicas: usize::try_from(settings.int("min.insync.replicas")).unwrap_or(1),
+            unclean_leader_election: settings.flag("unclean.leader.election.enable"),
         },
+        balance: settings.flag("auto.leader.rebalance.enable").then(|| Balance {
+            interval: Duration::from_secs(
+                settings.int("leader.imbalance.check.interval.seconds").unsigned_abs(),
+            ),
+            percentage: settings.int("leader.imbalance.per.broker.percentage").unsigned_abs(),
+        }),
         max_connections: usize::try_from(settings.int("max.connections")).unwrap_or(1),
         ..ControllerOptions::new(session)
     })

@@ -121,6 +121,25 @@ pub(crate) fn brokers(cluster: &Cluster) -> Vec<v1::DescribedBroker> {
     described.collect()
 }
 
+/// Partitions that need attention.
+pub(crate) struct Health {
+    /// Without a live leader.
+    pub(crate) offline: i32,
+    /// With fewer replicas in sync than they have.
+    pub(crate) under_replicated: i32,
+}
+
+/// Counts the partitions that need attention, as of what leaders have told.
+pub(crate) fn health(cluster: &Cluster) -> Health {
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let live = |id: BrokerId| cluster.brokers.contains_key(&id);
+    let partitions = || cluster.partitions().map(|(_, _, state)| state);
+    Health {
+        offline: count(partitions().filter(|p| !p.leader.is_some_and(live)).count()),
+        under_replicated: count(partitions().filter(|p| p.isr.len() < p.replicas.len()).count()),
+    }
+}
+
 /// The cluster's id, which the first comer makes.
 pub(crate) async fn cluster_id(client: &Client) -> Result<String, RegistryError> {
     Ok(registered_id::read_or_create(client).await?.to_string())

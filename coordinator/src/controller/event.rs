@@ -36,6 +36,10 @@ pub(crate) enum Event {
     NewerController(i32),
     /// An Admin call that changes something.
     Command(RequestId, Command),
+    /// A broker has written states; answered when it is noted.
+    StatesChanged(v1::StatesChangedRequest, Reply<v1::StatesChangedResponse>),
+    /// A broker is about to stop.
+    ControlledShutdown(v1::ControlledShutdownRequest, Reply<v1::ControlledShutdownResponse>),
     /// An Admin call that looks at the picture.
     Look(Box<dyn FnOnce(&Cluster) + Send>),
 }
@@ -60,4 +64,6 @@ pub(crate) enum Command {
     DeleteGroup(v1::DeleteGroupRequest, Reply<v1::DeleteGroupResponse>),
     /// `ResetOffsets`.
     ResetOffsets(v1::ResetOffsetsRequest, Reply<v1::ResetOffsetsResponse>),
+    /// `ElectLeaders`.
+    ElectLeaders(v1::ElectLeadersRequest, Reply<v1::ElectLeadersResponse>),
 }

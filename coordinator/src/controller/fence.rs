@@ -16,6 +16,9 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The same for the many transactions that remove a topic; trying again goes on where it ended.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// So many conflicts in one transaction are taken out one by one.
+const CONFLICTS_MAX: usize = 16;
+
 /// A write that is not known to have happened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommitError {
@@ -61,6 +64,54 @@ impl FencedWriter {
     pub(crate) async fn commit(&self, writes: &[Change]) -> Result<(), CommitError> {
         for part in parts(writes) {
             self.within(COMMIT_TIMEOUT, self.fence.commit(&self.live.client, part)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes each change on its own merits, many in a transaction: the new version of each node, or
+    /// `None` where it was changed by somebody else, which keeps no other from being written. After
+    /// an error some of them may have happened.
+    pub(crate) async fn commit_apart(
+        &self,
+        changes: &[Change],
+    ) -> Result<Vec<Option<i32>>, CommitError> {
+        let mut versions = Vec::with_capacity(changes.len());
+        for part in parts(changes) {
+            self.part_apart(part, &mut versions).await?;
+        }
+        Ok(versions)
+    }
+
+    async fn part_apart(
+        &self,
+        part: &[Change],
+        versions: &mut Vec<Option<i32>>,
+    ) -> Result<(), CommitError> {
+        let first = versions.len();
+        versions.resize(first + part.len(), None);
+        let mut left: Vec<usize> = (0..part.len()).collect();
+        // Where many are behind, all of them are: they are read again rather than found one by one.
+        for _ in 0..CONFLICTS_MAX {
+            let changes: Vec<Change> = left.iter().map(|&i| part[i].clone()).collect();
+            if changes.is_empty() {
+                return Ok(());
+            }
+            let written = async {
+                match self.fence.commit(&self.live.client, &changes).await {
+                    Ok(written) => Ok(Ok(written)),
+                    Err(FencedError::Conflict { path }) => Ok(Err(path)),
+                    Err(error) => Err(error),
+                }
+            };
+            match self.within(COMMIT_TIMEOUT, written).await? {
+                Ok(written) => {
+                    for (i, version) in left.into_iter().zip(written) {
+                        versions[first + i] = Some(version);
+                    }
+                    return Ok(());
+                }
+                Err(path) => left.retain(|&i| part[i].path() != path),
+            }
         }
         Ok(())
     }

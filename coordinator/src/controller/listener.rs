@@ -1,4 +1,4 @@
-//! The HTTP/2 port of the Admin service.
+//! The HTTP/2 port of the Admin service, and of what brokers tell the controller.
 //!
 //! A connection costs one task; above the limit new ones are closed at once. One that does not answer
 //! pings is closed. Requests are small (topics, not records), so the bounds are tight.
@@ -12,6 +12,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proto::v1::admin_server::AdminServer;
+use proto::v1::controller_server::ControllerServer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tonic::codegen::Service;
@@ -29,6 +30,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that has not begun to speak HTTP/2 after so long is closed.
 const PREFACE_MAX: Duration = Duration::from_secs(10);
+/// What brokers tell; all else is administration.
+const OF_BROKERS: &str = "/ottla.v1.Controller/";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// After the system refused a connection, for want of descriptors for example.
@@ -87,10 +90,16 @@ async fn speaks_http2(socket: &TcpStream) -> bool {
 async fn connection(socket: TcpStream, service: AdminService) -> Result<(), hyper::Error> {
     // Only latency is lost where it cannot be set.
     let _ = socket.set_nodelay(true);
-    let server = AdminServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let admin = AdminServer::new(service.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let brokers = ControllerServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
     let calls = service_fn(move |request: hyper::Request<Incoming>| {
-        let mut server = server.clone();
-        async move { Ok::<_, Infallible>(call(&mut server, request).await) }
+        let (mut admin, mut brokers) = (admin.clone(), brokers.clone());
+        async move {
+            Ok::<_, Infallible>(match request.uri().path().starts_with(OF_BROKERS) {
+                true => call(&mut brokers, request).await,
+                false => call(&mut admin, request).await,
+            })
+        }
     });
     http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -104,10 +113,17 @@ async fn connection(socket: TcpStream, service: AdminService) -> Result<(), hype
         .await
 }
 
-async fn call(
-    server: &mut AdminServer<AdminService>,
+async fn call<S>(
+    server: &mut S,
     request: hyper::Request<Incoming>,
-) -> hyper::Response<tonic::body::Body> {
+) -> hyper::Response<tonic::body::Body>
+where
+    S: Service<
+            hyper::Request<Incoming>,
+            Response = hyper::Response<tonic::body::Body>,
+            Error = Infallible,
+        >,
+{
     match server.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},

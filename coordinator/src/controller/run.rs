@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use super::balance::Balance;
 use super::commands::Defaults;
 use super::event::QUEUE_MAX;
 use super::fence::FencedWriter;
@@ -44,6 +45,8 @@ pub struct ControllerOptions {
     pub advertise: Option<String>,
     /// What topics get where their creator names none.
     pub defaults: Defaults,
+    /// When leadership goes back to the preferred leaders by itself; `None`: never.
+    pub balance: Option<Balance>,
     /// Connections of the Admin service at once; more are closed at once.
     pub max_connections: usize,
 }
@@ -56,6 +59,7 @@ impl ControllerOptions {
             listen: "127.0.0.1:0".to_owned(),
             advertise: None,
             defaults: Defaults::default(),
+            balance: Some(Balance::default()),
             max_connections: 1_000,
         }
     }
@@ -130,6 +134,7 @@ impl Controller {
             address: self.address,
             incarnation: Uuid::new_v4(),
             defaults: self.options.defaults,
+            balance: self.options.balance,
             roles,
         };
         tokio::select! {
@@ -146,6 +151,7 @@ struct Candidate {
     address: String,
     incarnation: Uuid,
     defaults: Defaults,
+    balance: Option<Balance>,
     roles: watch::Sender<Role>,
 }
 
@@ -188,7 +194,7 @@ impl Candidate {
         tracing::info!(epoch = fence.epoch, address = self.address, "elected controller");
         let (events, queue) = mpsc::channel(QUEUE_MAX);
         let writer = FencedWriter::new(live.clone(), fence);
-        let term = Term::new(writer, &self.address, self.defaults, events.clone());
+        let term = Term::new(writer, &self.address, self.defaults, self.balance, events.clone());
         self.roles.send_replace(Role::Active(Active {
             epoch: fence.epoch,
             address: self.address.clone(),

@@ -22,7 +22,7 @@ use crate::registry::configs::Kind;
 use crate::zk::{Live, names};
 
 /// The longest a call takes.
-pub(crate) const ANSWER_MAX: Duration = Duration::from_millis(4_800);
+const ANSWER_MAX: Duration = Duration::from_millis(4_800);
 /// So many items (topics, keys, offsets) one request may have.
 const ITEMS_MAX: usize = 10_000;
 /// Response metadata of a refusal by a standby: the active controller's address.
@@ -86,13 +86,22 @@ impl AdminService {
     ) -> Result<Response<T>, Status> {
         let id = RequestId::from_bytes(request_id)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.ask(items, |reply| Event::Command(id, command(reply))).await
+    }
+
+    /// Puts an event into the queue and waits for its answer.
+    pub(super) async fn ask<T>(
+        &self,
+        items: usize,
+        event: impl FnOnce(Reply<T>) -> Event,
+    ) -> Result<Response<T>, Status> {
         if items > ITEMS_MAX {
             return Err(Status::invalid_argument(format!(
                 "{items} items in one request, at most {ITEMS_MAX} are taken; split it"
             )));
         }
         let (reply, answer) = oneshot::channel();
-        let event = Event::Command(id, command(reply));
+        let event = event(reply);
         let active = self.active()?;
         let answered = async {
             active.events.send(event).await.map_err(|_| term_over())?;
@@ -226,13 +235,16 @@ impl Admin for AdminService {
         _: Request<v1::DescribeClusterRequest>,
     ) -> Result<Response<v1::DescribeClusterResponse>, Status> {
         self.read(|active| async move {
-            let brokers = Self::look(&active, describe::brokers).await?;
+            let look = |cluster: &Cluster| (describe::brokers(cluster), describe::health(cluster));
+            let (brokers, health) = Self::look(&active, look).await?;
             let id = describe::cluster_id(&active.live.client).await;
             Ok(v1::DescribeClusterResponse {
                 cluster_id: id.map_err(|error| unreadable(&error))?,
                 controller: active.address,
                 controller_epoch: active.epoch,
                 brokers,
+                offline_partitions: health.offline,
+                under_replicated_partitions: health.under_replicated,
             })
         })
         .await
@@ -343,6 +355,21 @@ impl Admin for AdminService {
             Ok(v1::ListPartitionReassignmentsResponse { reassignments, unreachable })
         })
         .await
+    }
+
+    async fn elect_leaders(
+        &self,
+        request: Request<v1::ElectLeadersRequest>,
+    ) -> Result<Response<v1::ElectLeadersResponse>, Status> {
+        let request = request.into_inner();
+        let items = request.partitions.iter().map(|topic| 1 + topic.partitions.len()).sum();
+        if v1::ElectionType::try_from(request.r#type).is_err() {
+            return Err(Status::invalid_argument(format!(
+                "{} is no type of election; 0 is preferred, 1 unclean",
+                request.r#type
+            )));
+        }
+        self.change(&[], items, |reply| Command::ElectLeaders(request, reply)).await
     }
 }
 

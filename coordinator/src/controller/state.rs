@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{BrokerId, LeaderEpoch, Partition, TopicId};
+use uuid::Uuid;
 
 use super::requests::FinishedRequests;
 use crate::registry::configs::Kind;
-use crate::zk::payload::{Broker, Reassignment};
+use crate::zk::payload::{self, Broker, Reassignment};
 
 /// The live brokers by id.
 pub(crate) type Brokers = BTreeMap<BrokerId, Broker>;
@@ -20,6 +21,9 @@ pub(crate) type Brokers = BTreeMap<BrokerId, Broker>;
 pub(crate) struct Cluster {
     /// Brokers whose registration node exists.
     pub(crate) brokers: Brokers,
+    /// Live brokers that are about to stop, by the incarnation that said so: no candidates for
+    /// anything.
+    pub(crate) leaving: BTreeMap<BrokerId, Uuid>,
     /// Topics, among them those being deleted.
     pub(crate) topics: BTreeMap<String, TopicState>,
     /// Topics whose nodes cannot be read; they are left alone.
@@ -75,7 +79,7 @@ pub(crate) struct Reassigning {
 pub(crate) struct PartitionState {
     /// Preferred leader first.
     pub(crate) replicas: Vec<BrokerId>,
-    /// The recorded leader; kept while its broker is down, for nobody else has the data.
+    /// The recorded leader; kept while its broker is down and nobody else may lead.
     pub(crate) leader: Option<BrokerId>,
     /// Counts leaders.
     pub(crate) leader_epoch: LeaderEpoch,
@@ -85,6 +89,36 @@ pub(crate) struct PartitionState {
     pub(crate) electable: Vec<BrokerId>,
     /// Version of the state's node as it was read or written last.
     pub(crate) version: i32,
+}
+
+impl PartitionState {
+    /// Takes what the node has, unless something newer is known.
+    fn take(&mut self, state: payload::PartitionState, version: i32) {
+        if version <= self.version {
+            return;
+        }
+        let payload::PartitionState { leader, leader_epoch, isr, electable, controller_epoch: _ } =
+            state;
+        *self = Self {
+            replicas: std::mem::take(&mut self.replicas),
+            leader,
+            leader_epoch,
+            isr,
+            electable,
+            version,
+        };
+    }
+
+    /// The value of its node.
+    pub(crate) fn payload(&self, controller_epoch: i32) -> payload::PartitionState {
+        payload::PartitionState {
+            leader: self.leader,
+            leader_epoch: self.leader_epoch,
+            isr: self.isr.clone(),
+            electable: self.electable.clone(),
+            controller_epoch,
+        }
+    }
 }
 
 /// A topic on its way out.
@@ -110,6 +144,10 @@ pub(crate) struct Overrides {
 pub(crate) enum Step {
     /// The brokers whose node exists now.
     Brokers(Brokers),
+    /// A broker is about to stop.
+    Leaving(BrokerId, Uuid),
+    /// A partition's state as its node has it, read or written, with the node's version.
+    State(String, Partition, payload::PartitionState, i32),
     /// A topic was created or grown; whole.
     Topic(String, TopicState),
     /// A topic's deletion was accepted.
@@ -127,6 +165,14 @@ impl Cluster {
     pub(crate) fn apply(&mut self, step: Step) {
         match step {
             Step::Brokers(brokers) => self.replace_brokers(brokers),
+            Step::Leaving(id, incarnation) => {
+                self.leaving.insert(id, incarnation);
+            }
+            Step::State(topic, partition, state, version) => {
+                if let Some(known) = self.partition_mut(&topic, partition) {
+                    known.take(state, version);
+                }
+            }
             Step::Topic(name, topic) => {
                 self.topics.insert(name, topic);
             }
@@ -156,6 +202,8 @@ impl Cluster {
     /// read the topic before the deletion was marked.
     fn replace_brokers(&mut self, brokers: Brokers) {
         let before = std::mem::replace(&mut self.brokers, brokers);
+        let live = &self.brokers;
+        self.leaving.retain(|id, as_of| live.get(id).is_some_and(|b| b.incarnation == *as_of));
         let new = |id: &BrokerId| {
             before.get(id).map(|b| b.incarnation) != self.brokers.get(id).map(|b| b.incarnation)
         };
@@ -182,9 +230,29 @@ impl Cluster {
         own.unwrap_or(1)
     }
 
-    /// Whether a broker may become a leader.
+    /// Whether a broker is live and stays so, as far as is known.
     pub(crate) fn may_lead(&self, id: BrokerId) -> bool {
-        self.brokers.contains_key(&id)
+        self.brokers.contains_key(&id) && !self.leaving.contains_key(&id)
+    }
+
+    /// A partition of a topic that is not being deleted.
+    pub(crate) fn partition(&self, topic: &str, partition: Partition) -> Option<&PartitionState> {
+        if self.deletions.contains_key(topic) {
+            return None;
+        }
+        self.topics.get(topic)?.partitions.get(usize::try_from(partition).ok()?)
+    }
+
+    fn partition_mut(&mut self, topic: &str, partition: Partition) -> Option<&mut PartitionState> {
+        self.topics.get_mut(topic)?.partitions.get_mut(usize::try_from(partition).ok()?)
+    }
+
+    /// Every partition of topics that are not being deleted.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = (&str, Partition, &PartitionState)> {
+        let topics = self.topics.iter().filter(|(name, _)| !self.deletions.contains_key(*name));
+        topics.flat_map(|(name, topic)| {
+            (0..).zip(&topic.partitions).map(move |(p, state)| (name.as_str(), p, state))
+        })
     }
 
     /// The live replicas of a topic, each once.

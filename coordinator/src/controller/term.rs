@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::balance::Balance;
 use super::commands::Defaults;
 use super::decision::{Decision, Refusal};
 use super::deletion;
+use super::due::Due;
+use super::election_calls::Then;
 use super::event::{Command, Event, Reply};
 use super::fence::{CommitError, FencedWriter};
 use super::link::Links;
@@ -22,6 +25,7 @@ use super::removals::Removals;
 use super::requests::RequestId;
 use super::state::{Cluster, Step};
 use super::waiting::WaitingDeletions;
+use crate::registry::configs::Kind;
 use crate::registry::{RegistryError, brokers};
 use crate::zk::Live;
 
@@ -49,6 +53,8 @@ pub(crate) struct Term {
     pub(super) cluster: Cluster,
     pub(super) defaults: Defaults,
     pub(super) links: Links,
+    pub(super) due: Due<Then>,
+    balance: Option<Balance>,
     pub(super) waiting: WaitingDeletions,
     removals: Removals,
     pub(super) looks: reassignment::Looks,
@@ -69,6 +75,7 @@ impl Term {
         writer: FencedWriter,
         address: &str,
         defaults: Defaults,
+        balance: Option<Balance>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         let sender = Sender { controller_epoch: writer.epoch(), address: address.to_owned() };
@@ -77,6 +84,8 @@ impl Term {
             cluster: Cluster::default(),
             defaults,
             links: Links::new(sender, events),
+            due: Due::default(),
+            balance,
             waiting: WaitingDeletions::default(),
             removals: Removals::default(),
             looks: reassignment::Looks::default(),
@@ -96,11 +105,31 @@ impl Term {
         if let Err(end) = self.advance_reassignments().await {
             return end;
         }
+        let mut next_balance = self.balance.map(|balance| Instant::now() + balance.interval);
         loop {
+            // A chunk of elections after each event: neither keeps the other waiting for long.
+            if self.due.ready_at(Instant::now()).is_some_and(|at| at <= Instant::now()) {
+                let held = tokio::select! {
+                    biased;
+                    () = &mut lease_over => return TermEnd::LeaseOver,
+                    held = self.hold_elections() => held,
+                };
+                if let Err(end) = held {
+                    return end;
+                }
+            }
             let next_answer = self.waiting.next_deadline();
+            let next_elections = self.due.ready_at(Instant::now());
             let event = tokio::select! {
                 biased;
                 () = &mut lease_over => return TermEnd::LeaseOver,
+                () = at(next_balance) => {
+                    if let Some(balance) = self.balance {
+                        next_balance = Some(Instant::now() + balance.interval);
+                        self.balance(balance.percentage);
+                    }
+                    continue;
+                }
                 () = at(next_answer) => {
                     self.waiting.answer(&self.cluster, Instant::now());
                     continue;
@@ -118,6 +147,7 @@ impl Term {
                     continue;
                 }
                 event = events.recv() => event,
+                () = at(next_elections) => continue,
             };
             let Some(event) = event else { return TermEnd::Stopped };
             if let Err(end) = self.handle(event).await {
@@ -146,6 +176,8 @@ impl Term {
                 return Err(TermEnd::Deposed);
             }
             Event::NewerController(_) => {}
+            Event::StatesChanged(request, reply) => self.states_changed(request, reply),
+            Event::ControlledShutdown(request, reply) => self.controlled_shutdown(&request, reply),
             Event::Command(id, command) => self.command(&id, command).await?,
         }
         self.finish_deletions();
@@ -165,6 +197,9 @@ impl Term {
             }
             Command::AlterConfigs(kind, request, reply) => {
                 let response = self.alter_configs(id, kind, &request).await?;
+                if kind == Kind::Topic {
+                    self.look_at_topic(&request.name);
+                }
                 self.answer_when_heard(reply, response);
             }
             Command::AlterReassignments(request, reply) => {
@@ -177,13 +212,14 @@ impl Term {
             Command::ResetOffsets(request, reply) => {
                 let _ = reply.send(self.reset_offsets(id, &request).await?);
             }
+            Command::ElectLeaders(request, reply) => self.elect_leaders(&request, reply),
         }
         Ok(())
     }
 
     /// Answers once the live brokers know: who creates a topic can use it at once. It is decided
     /// whatever they say, so nobody waits for long.
-    fn answer_when_heard<T: Send + 'static>(&self, reply: Reply<T>, answer: T) {
+    pub(super) fn answer_when_heard<T: Send + 'static>(&self, reply: Reply<T>, answer: T) {
         let unheard = self.links.unheard();
         tokio::spawn(async move {
             unheard.heard_within(HEAR_MAX).await;
@@ -198,10 +234,17 @@ impl Term {
         }
         let ids: Vec<i32> = brokers.keys().map(|id| id.0).collect();
         tracing::info!(live = ?ids, "brokers changed");
+        let before = self.cluster.brokers.clone();
         self.cluster.apply(Step::Brokers(brokers));
+        self.look_after(&before);
         let live = Delta::live_brokers(&self.cluster);
         self.links.tell(&live);
         self.links.follow(&self.cluster.brokers, &self.first_update());
+    }
+
+    /// Tells every broker.
+    pub(super) fn tell(&self, delta: &Delta) {
+        self.links.tell(delta);
     }
 
     /// What a broker is told first; the rest it reads itself. Deletions are told again, for it may
@@ -237,7 +280,13 @@ impl Term {
             self.writer.remove_topic(topic).await?;
         }
         self.writer.commit(&found.repairs()).await?;
-        let before = std::mem::replace(&mut self.cluster, found.cluster);
+        let mut before = std::mem::replace(&mut self.cluster, found.cluster);
+        for (id, incarnation) in std::mem::take(&mut before.leaving) {
+            if self.cluster.brokers.get(&id).is_some_and(|b| b.incarnation == incarnation) {
+                self.cluster.apply(Step::Leaving(id, incarnation));
+            }
+        }
+        self.survey();
         self.links.follow(&self.cluster.brokers, &self.first_update());
         // After a lost answer brokers may miss what happened: they are told all of it.
         self.links.tell(&Delta::everything(&before, &self.cluster));

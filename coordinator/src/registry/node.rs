@@ -14,7 +14,7 @@ const READ_ATTEMPTS: u32 = 20;
 /// Before something is tried again whose answer was lost.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// How many reads of one listing are under way at once.
-pub(crate) const PIPELINE: usize = 64;
+pub(crate) const PIPELINE: usize = 256;
 
 /// Options of a persistent node.
 pub(crate) const PERSISTENT: CreateOptions<'static> =

@@ -4,6 +4,7 @@
 //! it leads. Every write is conditional on the version that was read; states are persistent and go
 //! only with their topic.
 
+use futures_util::stream::{self, StreamExt};
 use proto::Partition;
 use zookeeper_client::Client;
 
@@ -29,6 +30,28 @@ pub async fn read_all(
 ) -> Result<Vec<Option<Versioned<PartitionState>>>, RegistryError> {
     let partitions = 0..count as Partition;
     node::read_many(client, partitions.map(|p| paths::partition_state(topic, p))).await
+}
+
+/// The states of these partitions, in order. One that cannot be read (written by a newer program, or
+/// by hand) is left out, and does not keep the others from being read.
+pub(crate) async fn read_each(
+    client: &Client,
+    places: &[(String, Partition)],
+) -> Result<Vec<Option<Versioned<PartitionState>>>, RegistryError> {
+    let reads = places.iter().map(async |(topic, p)| read(client, topic, *p).await);
+    let mut reads = stream::iter(reads).buffered(node::PIPELINE);
+    let mut states = Vec::with_capacity(places.len());
+    while let Some(found) = reads.next().await {
+        states.push(match found {
+            Ok(state) => state,
+            Err(RegistryError::Payload(error)) => {
+                tracing::error!(%error, "partition left alone");
+                None
+            }
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(states)
 }
 
 /// A leader's write: the new version, or `None` when somebody else (the controller) has written

@@ -21,6 +21,8 @@ pub(crate) const ENVIRONMENT_PREFIX: &str = "OTTLA_COORDINATOR_";
 pub(crate) enum Takes {
     /// A whole number within bounds, both inclusive.
     Int { min: i64, max: i64 },
+    /// `true` or `false`.
+    Flag,
     /// Any text.
     Text,
     /// `HOST:PORT`.
@@ -70,9 +72,39 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "default.replication.factor",
-        takes: Takes::Int { min: 1, max: 1 },
+        takes: Takes::Int { min: 1, max: 32_767 },
         default: "1",
-        doc: "Replicas of each partition of a topic whose creator names no number. This version keeps one.",
+        doc: "Replicas of each partition of a topic whose creator names no number; so many brokers must be live then. 3 outlives the loss of one machine without a pause, with min.insync.replicas 2.",
+    },
+    Key {
+        name: "min.insync.replicas",
+        takes: Takes::Int { min: 1, max: 2_147_483_647 },
+        default: "1",
+        doc: "For topics that do not override it: a replica that leaves the in-sync ones below this number may still be elected. Give the value that the brokers have, never a larger one: a replica would be elected that lacks acknowledged messages.",
+    },
+    Key {
+        name: "unclean.leader.election.enable",
+        takes: Takes::Flag,
+        default: "false",
+        doc: "For topics that do not override it: whether a replica that is not in sync may lead when no other is left. The partition works again, and acknowledged messages may be lost.",
+    },
+    Key {
+        name: "auto.leader.rebalance.enable",
+        takes: Takes::Flag,
+        default: "true",
+        doc: "Whether leadership goes back to the preferred leaders (the first replicas) by itself, once they are live and in sync.",
+    },
+    Key {
+        name: "leader.imbalance.check.interval.seconds",
+        takes: Takes::Int { min: 1, max: 2_147_483_647 },
+        default: "300",
+        doc: "Seconds between two looks at whether leadership is out of balance.",
+    },
+    Key {
+        name: "leader.imbalance.per.broker.percentage",
+        takes: Takes::Int { min: 0, max: 100 },
+        default: "10",
+        doc: "Percent of the partitions preferring a broker that others may lead before they go back to it.",
     },
     Key {
         name: "max.connections",
@@ -209,6 +241,11 @@ impl Settings {
         self.text(name).parse().unwrap_or_default()
     }
 
+    /// `true` or `false`.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.text(name) == "true"
+    }
+
     /// A number of milliseconds.
     pub(crate) fn millis(&self, name: &str) -> Duration {
         Duration::from_millis(self.int(name).unsigned_abs())
@@ -231,9 +268,10 @@ fn check(takes: Takes, value: &str) -> Result<(), String> {
     match takes {
         Takes::Int { min, max } => match value.parse::<i64>() {
             Ok(number) if (min..=max).contains(&number) => Ok(()),
-            _ if min == max => Err(format!("only {min} is possible in this version")),
             _ => Err(format!("a whole number from {min} to {max} is expected")),
         },
+        Takes::Flag if matches!(value, "true" | "false") => Ok(()),
+        Takes::Flag => Err("true or false is expected".to_owned()),
         Takes::Text => Ok(()),
         Takes::Address => match value.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),

@@ -30,7 +30,7 @@ pub(crate) fn show(settings: &Settings) -> String {
 
 fn literal(key: &Key, value: &str) -> String {
     match key.takes {
-        Takes::Int { .. } => value.to_owned(),
+        Takes::Int { .. } | Takes::Flag => value.to_owned(),
         Takes::Text | Takes::Address => toml::Value::String(value.to_owned()).to_string(),
     }
 }

@@ -117,6 +117,7 @@ pub(super) fn placed(
     let candidates: Vec<Candidate> = cluster
         .brokers
         .iter()
+        .filter(|(id, _)| !cluster.leaving.contains_key(id))
         .map(|(id, broker)| {
             let (replicas, leaders) = load.get(id).copied().unwrap_or_default();
             Candidate { id: *id, rack: broker.rack.clone(), replicas, leaders }
@@ -161,9 +162,9 @@ fn explicit(cluster: &Cluster, asked: &v1::NewTopic) -> Result<Vec<Vec<BrokerId>
                 ids.len()
             )));
         }
-        if let Some(id) = ids.iter().find(|id| !cluster.brokers.contains_key(id)) {
+        if let Some(id) = ids.iter().find(|id| !cluster.may_lead(**id)) {
             return Err(bad(format!(
-                "partition {p} is assigned to broker {id}, which is not live"
+                "partition {p} is assigned to broker {id}, which is not live or is stopping"
             )));
         }
         if (1..ids.len()).any(|i| ids[..i].contains(&ids[i])) {
@@ -187,19 +188,14 @@ pub(super) fn check_partitions(name: &str, partitions: i32) -> Result<(), Refusa
 }
 
 fn check_factor(name: &str, factor: i32) -> Result<(), Refusal> {
-    match factor {
-        1 => Ok(()),
-        2.. => Err(Refusal::new(
-            ErrorCode::InvalidReplicationFactor,
-            format!("topic `{name}` asks for {factor} replicas, and this version keeps one"),
-            "ask for a replication factor of 1, or leave it out",
-        )),
-        _ => Err(Refusal::new(
-            ErrorCode::InvalidReplicationFactor,
-            format!("topic `{name}` asks for {factor} replicas"),
-            "ask for 1 or more, or leave it out",
-        )),
+    if factor >= 1 {
+        return Ok(());
     }
+    Err(Refusal::new(
+        ErrorCode::InvalidReplicationFactor,
+        format!("topic `{name}` asks for {factor} replicas"),
+        "ask for 1 or more, or leave it out",
+    ))
 }
 
 /// The state of a partition that never had a leader at work.

@@ -19,8 +19,7 @@
 //! | elected | state nodes beyond the topic's value | deleted: an unfinished growth | – |
 //! | elected | marks in `/admin/delete` | deletion goes on; of a topic not there: the mark is deleted | that it is deleted |
 //!
-//! Partition states of an existing topic are not written at replication factor 1: the recorded
-//! leader is the only one with the data, and it raises its epoch itself when it leads again.
+//! The states of existing partitions are written by [`super::elections`].
 
 mod configs;
 mod create_partitions;
@@ -40,11 +39,20 @@ pub struct Defaults {
     pub partitions: i32,
     /// `default.replication.factor`.
     pub replication_factor: i32,
+    /// `min.insync.replicas` of topics that do not override it; at most what the brokers have.
+    pub min_insync_replicas: usize,
+    /// `unclean.leader.election.enable` of topics that do not override it.
+    pub unclean_leader_election: bool,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { partitions: 1, replication_factor: 1 }
+        Self {
+            partitions: 1,
+            replication_factor: 1,
+            min_insync_replicas: 1,
+            unclean_leader_election: false,
+        }
     }
 }
 

@@ -117,9 +117,52 @@ fn numbers_that_cannot_be_are_refused() {
     refused(create(&cluster(1), &asked("a", -1)), ErrorCode::InvalidPartitions);
     refused(create(&cluster(1), &asked("a", PARTITIONS_MAX + 1)), ErrorCode::InvalidPartitions);
     let three = v1::NewTopic { replication_factor: 3, ..asked("a", 1) };
-    refused(create(&cluster(3), &three), ErrorCode::InvalidReplicationFactor);
+    let error = refused(create(&cluster(2), &three), ErrorCode::InvalidReplicationFactor);
+    assert_eq!(
+        error.message,
+        "a replication factor of 3 needs as many live brokers, and 2 are live"
+    );
+    let none = v1::NewTopic { replication_factor: -1, ..asked("a", 1) };
+    refused(create(&cluster(3), &none), ErrorCode::InvalidReplicationFactor);
     let defaults = create(&cluster(1), &asked("a", 0)).unwrap();
     assert_eq!(defaults.delta.topics["a"].partitions.len(), 1);
+}
+
+#[test]
+fn replicas_are_spread_over_racks_and_not_over_brokers_that_stop() {
+    let mut cluster = cluster(0);
+    for (id, rack) in [(1, "a"), (2, "a"), (3, "b"), (4, "c")] {
+        cluster.brokers.insert(BrokerId(id), broker(rack));
+    }
+    let new = NewTopic { asked: &asked("t", 6), id: TopicId::random(), controller_epoch: 3 };
+    let three = Defaults { replication_factor: 3, ..Defaults::default() };
+    let decision = create_topic(&cluster, three, new).unwrap();
+    apply(&mut cluster, &decision);
+    for told in &decision.delta.topics["t"].partitions {
+        let racks: std::collections::BTreeSet<&str> =
+            told.replicas.iter().map(|id| cluster.brokers[&BrokerId(*id)].rack.as_str()).collect();
+        assert_eq!(racks.len(), 3, "{told:?}");
+        assert_eq!((&told.isr, told.leader), (&told.replicas, told.replicas[0]));
+        assert_eq!((told.state_version, told.electable.len()), (0, 0));
+    }
+    // It grows with the same factor; a broker about to stop gets nothing.
+    let incarnation = cluster.brokers[&BrokerId(2)].incarnation;
+    cluster.apply(Step::Leaving(BrokerId(2), incarnation));
+    let decision = create_partitions(&cluster, "t", 9, 4).unwrap();
+    apply(&mut cluster, &decision);
+    for state in &cluster.topics["t"].partitions[6..] {
+        assert_eq!(state.replicas.len(), 3);
+        assert!(!state.replicas.contains(&BrokerId(2)), "{state:?}");
+    }
+    cluster.apply(Step::Leaving(BrokerId(4), cluster.brokers[&BrokerId(4)].incarnation));
+    let error =
+        refused(create_partitions(&cluster, "t", 10, 4), ErrorCode::InvalidReplicationFactor);
+    assert!(error.message.contains("2 are live"), "{error:?}");
+    // Another run of it may take partitions.
+    let mut again = cluster.brokers.clone();
+    again.insert(BrokerId(4), broker("c"));
+    cluster.apply(Step::Brokers(again));
+    create_partitions(&cluster, "t", 10, 4).unwrap();
 }
 
 #[test]

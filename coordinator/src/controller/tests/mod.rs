@@ -6,3 +6,17 @@ mod administration;
 mod harness;
 mod reassignments;
 mod takeover;
+
+/// A registration of no broker in particular.
+pub(super) fn broker() -> crate::zk::payload::Broker {
+    crate::zk::payload::Broker {
+        host: "127.0.0.1".to_owned(),
+        grpc_port: 9094,
+        kafka_port: None,
+        http_port: None,
+        rack: String::new(),
+        incarnation: uuid::Uuid::new_v4(),
+        start_time_ms: 0,
+        clean: true,
+    }
+}
