@@ -10,6 +10,7 @@ use proto::client::{Connection, SocketOptions};
 use proto::v1;
 use proto::v1::admin_client::AdminClient;
 use proto::v1::broker_control_server::{BrokerControl, BrokerControlServer};
+use proto::v1::controller_client::ControllerClient;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -56,6 +57,10 @@ impl Registry {
         self.task.abort();
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(super) fn options(&self) -> SessionOptions {
         let connect = format!("{}/ottla", self.address).parse().unwrap();
         SessionOptions::new(connect).with_timeout(SESSION)
@@ -68,7 +73,16 @@ impl Registry {
     }
 
     pub(super) async fn controller(&self) -> RunningController {
-        let controller = Controller::start(ControllerOptions::new(self.options())).await.unwrap();
+        self.controller_with(|_| {}).await
+    }
+
+    pub(super) async fn controller_with(
+        &self,
+        set: impl FnOnce(&mut ControllerOptions),
+    ) -> RunningController {
+        let mut options = ControllerOptions::new(self.options());
+        set(&mut options);
+        let controller = Controller::start(options).await.unwrap();
         let address = controller.address().to_owned();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::task::spawn_local(controller.run(async {
@@ -97,9 +111,47 @@ impl RunningController {
         admin
     }
 
+    /// What brokers tell it.
+    pub(super) async fn of_brokers(&self) -> ControllerClient<Connection> {
+        let connection = Connection::connect(&self.address, &SocketOptions::default()).await;
+        ControllerClient::new(connection.unwrap())
+    }
+
     pub(super) async fn stop(self) {
         self.stop.send(()).unwrap();
         self.task.await.unwrap();
+    }
+}
+
+/// Between a controller and the registry; breaks every connection when it is asked to.
+pub(super) struct Proxy {
+    pub(super) address: SocketAddr,
+    cut: Arc<tokio::sync::Notify>,
+}
+
+impl Proxy {
+    pub(super) async fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cut = Arc::new(tokio::sync::Notify::new());
+        let cuts = Arc::clone(&cut);
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let cuts = Arc::clone(&cuts);
+                tokio::spawn(async move {
+                    let Ok(mut server) = tokio::net::TcpStream::connect(to).await else { return };
+                    let copied = tokio::io::copy_bidirectional(&mut client, &mut server);
+                    tokio::select! { _ = copied => {}, () = cuts.notified() => {} }
+                });
+            }
+        });
+        Self { address, cut }
+    }
+
+    /// What was asked has most likely reached the registry; its answer is lost.
+    pub(super) fn cut(&self) {
+        self.cut.notify_waiters();
     }
 }
 
@@ -120,6 +172,14 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// The newest state told of a partition, as a broker would keep it.
+    pub(super) fn state(&self, topic: &str, partition: i32) -> Option<v1::Partition> {
+        let topics = self.updates.iter().flat_map(|update| &update.topics);
+        let states = topics.filter(|t| t.name == topic).flat_map(|t| &t.partitions);
+        let of = states.filter(|state| state.partition == partition);
+        of.max_by_key(|state| (state.leader_epoch, state.state_version)).cloned()
+    }
+
     pub(super) fn topics(&self) -> Vec<String> {
         let topics = self.updates.iter().flat_map(|update| &update.topics);
         topics.map(|topic| topic.name.clone()).collect()
@@ -179,6 +239,7 @@ impl BrokerControl for FakeBroker {
 /// A registered broker; leaves when its session is closed.
 pub(super) struct RunningBroker {
     pub(super) told: Arc<Mutex<Told>>,
+    pub(super) incarnation: Uuid,
     session: Session,
 }
 
@@ -190,18 +251,10 @@ impl RunningBroker {
         let told = Arc::clone(&broker.0);
         tokio::spawn(serve(listener, broker));
         let (session, live) = registry.session().await;
-        let payload = Broker {
-            host: "127.0.0.1".to_owned(),
-            grpc_port: port,
-            kafka_port: None,
-            http_port: None,
-            rack: String::new(),
-            incarnation: Uuid::new_v4(),
-            start_time_ms: 0,
-            clean: true,
-        };
+        let payload = Broker { grpc_port: port, ..super::broker() };
+        let incarnation = payload.incarnation;
         brokers::register(&live.client, BrokerId(id), &payload, &[], PATIENCE).await.unwrap();
-        Self { told, session }
+        Self { told, incarnation, session }
     }
 
     pub(super) async fn stop(self) {

@@ -3,8 +3,11 @@
 //! The same behaviour with real processes and a real ensemble is tested in `integration-tests`.
 
 mod administration;
+mod elections;
 mod harness;
 mod reassignments;
+mod many_partitions;
+mod shutdown;
 mod takeover;
 
 /// A registration of no broker in particular.
