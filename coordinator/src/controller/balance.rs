@@ -75,8 +75,12 @@ mod tests {
             electable: Vec::new(),
             version: 0,
         });
-        let topic =
-            TopicState { id: TopicId::random(), partitions: partitions.collect(), version: 0, reassigning: Default::default() };
+        let topic = TopicState {
+            id: TopicId::random(),
+            partitions: partitions.collect(),
+            version: 0,
+            reassigning: Default::default(),
+        };
         let mut cluster = Cluster::default();
         cluster.topics.insert("t".to_owned(), topic);
         for id in live {

@@ -5,8 +5,8 @@
 mod administration;
 mod elections;
 mod harness;
-mod reassignments;
 mod many_partitions;
+mod reassignments;
 mod shutdown;
 mod takeover;
 
