@@ -7,8 +7,9 @@ use bytes::Bytes;
 use proto::{ErrorCode, LeaderEpoch, Offset, Partition as PartitionNumber};
 
 use super::produce::refusal;
+use super::replica_fetch::{FollowerReader, Positions};
 use super::{Api, Refusal};
-use crate::replication::{Partition, Wake};
+use crate::replication::{Partition, PartitionError, Replica, Wake};
 use crate::storage::{Cursor, Log, ReadError, ReadLimits, ReadSlice, Wait};
 
 /// A position in a partition. Knows where in its segment it is, so reading on needs no look-up.
@@ -19,6 +20,35 @@ pub struct Reader {
     leader_epoch: LeaderEpoch,
     /// The batch at the position is checked before it is read.
     verify: bool,
+    /// Reads for another replica, to the log end.
+    follower: Option<FollowerReader>,
+}
+
+/// Where a reader is to begin.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadFrom<'a> {
+    /// The topic's name.
+    pub topic: &'a str,
+    /// The topic's id, 16 bytes.
+    pub topic_id: &'a [u8],
+    /// The partition.
+    pub partition: PartitionNumber,
+    /// The epoch the client believes in.
+    pub leader_epoch: LeaderEpoch,
+    /// The next offset wanted.
+    pub offset: Offset,
+    /// Of the record before it, where the client knows it.
+    pub last_epoch: Option<LeaderEpoch>,
+}
+
+/// What came of opening a reader.
+pub enum Opened {
+    /// It reads on.
+    Reader(Reader),
+    /// The log here has another history before the offset: this is the newest epoch of it that is
+    /// not after the client's, and the offset after its last record (KIP-320, KIP-595). No epoch: it
+    /// has none that old, and begins at that offset.
+    Diverging(Option<LeaderEpoch>, Offset),
 }
 
 /// Records that may be sent.
@@ -32,6 +62,10 @@ pub struct Fetched {
     pub high_watermark: Offset,
     /// The partition's, when they were read.
     pub log_start: Offset,
+    /// What could have been read (exclusive).
+    pub seen: Offset,
+    /// How deep producers of the partition pipeline.
+    pub producer_window: u16,
     next: Cursor,
 }
 
@@ -49,20 +83,47 @@ pub enum Read {
 }
 
 impl Api {
-    /// A reader at `offset`. Refuses what does not exist, is led by another, or is out of range.
+    /// A reader from an offset on, for a follower where one is named. Refuses what does not exist,
+    /// is led by another, or is out of range.
     pub fn open_reader(
         &self,
-        topic: &str,
-        topic_id: &[u8],
-        partition: PartitionNumber,
-        leader_epoch: LeaderEpoch,
-        offset: Offset,
-    ) -> Result<Reader, Refusal> {
-        let id = Self::topic_id(topic, topic_id)?;
-        let partition = self.partition(topic, id, partition)?;
-        let leader_epoch =
-            partition.check_leader(leader_epoch).map_err(|error| refusal(&partition, &error))?;
-        Ok(Reader { partition, cursor: Cursor::at(offset), leader_epoch, verify: false })
+        from: ReadFrom<'_>,
+        follower: Option<Replica>,
+    ) -> Result<Opened, Refusal> {
+        let id = Self::topic_id(from.topic, from.topic_id)?;
+        let partition = self.partition(from.topic, id, from.partition)?;
+        let leader_epoch = partition
+            .check_leader(from.leader_epoch)
+            .map_err(|error| refusal(&partition, &error))?;
+        let offset = from.offset;
+        if let Some(epoch) = from.last_epoch
+            && let Some((epoch, end)) = diverging(partition.log(), epoch, offset)
+        {
+            return Ok(Opened::Diverging(epoch, end));
+        }
+        let follower = follower
+            .map(|replica| FollowerReader::begin(&partition, leader_epoch, replica, offset))
+            .transpose()?;
+        let cursor = Cursor::at(offset);
+        Ok(Opened::Reader(Reader { partition, cursor, leader_epoch, verify: false, follower }))
+    }
+}
+
+/// Where the log parts from one that has a record of `epoch` just before `offset`, if it does.
+fn diverging(
+    log: &Log,
+    epoch: LeaderEpoch,
+    offset: Offset,
+) -> Option<(Option<LeaderEpoch>, Offset)> {
+    let log_start = log.log_start();
+    if offset <= log_start {
+        // The record before is not here any more: nothing to compare.
+        return None;
+    }
+    match log.end_of_epoch(epoch) {
+        Some((known, end)) if known == epoch && offset <= end => None,
+        Some((known, end)) => Some((Some(known), end)),
+        None => Some((None, log_start)),
     }
 }
 
@@ -84,15 +145,13 @@ impl Reader {
         self.partition
             .check_leader(self.leader_epoch)
             .map_err(|error| refusal(&self.partition, &error))?;
-        let limits =
-            ReadLimits { max_bytes, upto: self.partition.visible_end(), first_batch_whole: true };
+        let limits = ReadLimits { max_bytes, upto: self.readable_end(), first_batch_whole: true };
         if self.verify {
             return Ok(Read::Cold(self.read_cold(limits)));
         }
-        let log = self.partition.log();
-        match log.read(self.cursor, limits, Wait::Never) {
+        match self.partition.log().read(self.cursor, limits, Wait::Never) {
             Ok(slice) if slice.is_empty() => Ok(Read::Nothing),
-            Ok(slice) => Ok(Read::Records(fetched(log, limits.upto, slice))),
+            Ok(slice) => Ok(Read::Records(self.fetched(limits.upto, slice))),
             Err(ReadError::WouldBlock) => Ok(Read::Cold(self.read_cold(limits))),
             Err(error) => Err(self.read_refusal(&error)),
         }
@@ -104,6 +163,7 @@ impl Reader {
             cursor: self.cursor,
             leader_epoch: self.leader_epoch,
             verify: self.verify,
+            follower: self.follower.clone(),
         };
         let reading = tokio::task::spawn_blocking(move || {
             let log = reader.partition.log();
@@ -112,7 +172,7 @@ impl Reader {
                 verified.map_err(|error| reader.read_refusal(&error))?;
             }
             match log.read(reader.cursor, limits, Wait::Allowed) {
-                Ok(slice) => Ok(fetched(log, limits.upto, slice)),
+                Ok(slice) => Ok(reader.fetched(limits.upto, slice)),
                 Err(error) => Err(reader.read_refusal(&error)),
             }
         });
@@ -127,9 +187,74 @@ impl Reader {
         })
     }
 
-    /// Moves the position behind what was read.
+    /// What may be read ends here: for consumers what is visible, for followers the log.
+    fn readable_end(&self) -> Offset {
+        match self.follower {
+            Some(_) => self.partition.log().log_end(),
+            None => self.partition.visible_end(),
+        }
+    }
+
+    fn fetched(&self, seen: Offset, slice: ReadSlice) -> Fetched {
+        let log = self.partition.log();
+        Fetched {
+            next_offset: slice.next_offset(),
+            next: slice.next(),
+            high_watermark: if self.follower.is_some() { log.high_watermark() } else { seen },
+            log_start: log.log_start(),
+            seen,
+            producer_window: if self.follower.is_some() { log.producer_window() } else { 0 },
+            records: slice.into_bytes(),
+        }
+    }
+
+    /// Moves the position behind what was read and sent.
     pub fn advance(&mut self, fetched: &Fetched) {
         self.cursor = fetched.next;
+        if let Some(follower) = &mut self.follower {
+            let Fetched { high_watermark, log_start, .. } = *fetched;
+            follower.told(Positions { high_watermark, log_start });
+        }
+    }
+
+    fn positions(&self) -> Positions {
+        let log = self.partition.log();
+        Positions { high_watermark: log.high_watermark(), log_start: log.log_start() }
+    }
+
+    /// Looks at the positions of a follower's partition; true when the follower is to be told.
+    pub fn look(&mut self) -> bool {
+        let positions = self.positions();
+        self.follower.as_mut().is_some_and(|follower| follower.look(positions))
+    }
+
+    /// What a follower is told without records, once it has changed.
+    pub fn take_news(&mut self) -> Option<Positions> {
+        let positions = self.positions();
+        let follower = self.follower.as_mut()?;
+        follower.look(positions).then(|| {
+            follower.told(positions);
+            positions
+        })
+    }
+
+    /// The follower's log ends at `end` now.
+    pub fn follower_told(&self, end: Offset) -> Result<(), Told> {
+        let Some(follower) = &self.follower else { return Ok(()) };
+        match follower.tell(&self.partition, self.leader_epoch, end) {
+            Ok(()) => Ok(()),
+            Err(error @ PartitionError::BeyondLogEnd { .. }) => {
+                Err(Told::Ignored(format!("partition {}: {error}", self.partition.name())))
+            }
+            Err(error) => Err(Told::Refused(refusal(&self.partition, &error))),
+        }
+    }
+
+    /// Nobody reads with it any more.
+    pub fn close(&self) {
+        if let Some(follower) = &self.follower {
+            self.partition.follower_gone(&follower.replica);
+        }
     }
 
     /// The next offset to be read.
@@ -140,7 +265,9 @@ impl Reader {
     /// Whether the partition shows more than `seen` (exclusive), or must be looked at for another
     /// reason. Asked after parking: what happened before that rang no bell.
     pub fn has_moved_beyond(&self, seen: Offset) -> bool {
-        self.partition.visible_end() > seen
+        let has_news = |follower: &FollowerReader| follower.has_news(self.positions());
+        self.readable_end() > seen
+            || self.follower.as_ref().is_some_and(has_news)
             || self.partition.log().log_start() > self.cursor.offset()
             || self.partition.log().offline().is_some()
             || self.partition.leading() != Some(self.leader_epoch)
@@ -148,7 +275,10 @@ impl Reader {
 
     /// Has `wake` called with `token` when the partition moves; look at it once more afterwards.
     pub fn park(&self, wake: Arc<dyn Wake>, token: u32) {
-        self.partition.park(wake, token);
+        match self.follower {
+            Some(_) => self.partition.park_follower(wake, token),
+            None => self.partition.park(wake, token),
+        }
     }
 
     /// Takes that back.
@@ -182,14 +312,13 @@ impl Reader {
     }
 }
 
-fn fetched(log: &Log, high_watermark: Offset, slice: ReadSlice) -> Fetched {
-    Fetched {
-        next_offset: slice.next_offset(),
-        next: slice.next(),
-        high_watermark,
-        log_start: log.log_start(),
-        records: slice.into_bytes(),
-    }
+/// Why what a follower told does not count.
+#[derive(Debug)]
+pub enum Told {
+    /// It cannot be; the follower goes on.
+    Ignored(String),
+    /// It may not follow here.
+    Refused(Refusal),
 }
 
 impl Fetched {

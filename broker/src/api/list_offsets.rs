@@ -54,9 +54,38 @@ impl Api {
         let found = |offset| OffsetFound { offset: Some(offset), timestamp_ms: None, leader_epoch };
         match at {
             OffsetAt::Earliest => Ok(found(partition.log().log_start())),
-            OffsetAt::Latest => Ok(found(partition.visible_end())),
-            OffsetAt::Time(time) => by_time(partition, time, leader_epoch).await,
+            OffsetAt::Latest => {
+                check_available(&partition)?;
+                Ok(found(partition.visible_end()))
+            }
+            OffsetAt::Time(time) => {
+                let searched = Arc::clone(&partition);
+                let found = by_time(searched, time, leader_epoch).await?;
+                if found.offset.is_none() {
+                    // What is there may be newer than what is known to be committed.
+                    check_available(&partition)?;
+                }
+                Ok(found)
+            }
         }
+    }
+}
+
+/// Until the high watermark has passed the start of a new leader's epoch, it may be behind what the
+/// leader before has shown to consumers.
+fn check_available(partition: &Partition) -> Result<(), Refusal> {
+    let high_watermark = partition.log().high_watermark();
+    match partition.epoch_start() {
+        Some(start) if high_watermark < start => Err(Refusal::new(
+            ErrorCode::OffsetNotAvailable,
+            format!(
+                "partition {}: the leader is new, and what is committed is known up to \
+                 {high_watermark} only, below {start} where its epoch began",
+                partition.name()
+            ),
+            "retry after a moment; if it repeats, look for replicas that are down or lag",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -12,12 +12,14 @@ mod list_offsets;
 mod metadata;
 mod produce;
 mod refusal;
+mod replica_fetch;
 mod service;
 
 pub use delete_records::{DeleteRecords, DeleteUpTo, RecordsDeleted};
-pub use fetch::{ColdRead, Fetched, Read, Reader};
+pub use fetch::{ColdRead, Fetched, Opened, Read, ReadFrom, Reader, Told};
 pub use list_offsets::{OffsetAt, OffsetFound};
 pub use metadata::{MetadataView, Wanted};
 pub use produce::{OnProduced, Produce, Produced, timed_out};
 pub use refusal::Refusal;
+pub use replica_fetch::Positions;
 pub use service::Api;

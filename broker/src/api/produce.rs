@@ -277,6 +277,12 @@ pub(super) fn refusal(partition: &Partition, error: &PartitionError) -> Refusal 
         PartitionError::BeyondLogEnd { .. } => {
             Refusal::new(ErrorCode::OffsetOutOfRange, format!("partition {name}: {error}"), "")
         }
+        PartitionError::NotFollower => Refusal::not_leader(&name.topic, name.partition),
+        PartitionError::Log(error) => Refusal::new(
+            ErrorCode::KafkaStorageError,
+            error.to_string(),
+            "check the broker's disk and its log",
+        ),
         PartitionError::Append(error) => append_refusal(error),
         PartitionError::Recode(error) => recode_refusal(error),
         PartitionError::Key(error) => Refusal::new(

@@ -410,6 +410,7 @@ fn leadership(state: &PartitionImage) -> Leadership {
         version: state.version,
         replicas: state.replicas.clone(),
         isr: state.isr.clone(),
+        electable: state.electable.clone(),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Why a partition does not do what was asked.
 
+use std::sync::Arc;
+
 use proto::record::RecodeError;
 use proto::{BrokerId, LeaderEpoch, Offset};
 
 use super::record_keys::KeyError;
-use crate::storage::{AppendError, FlushError};
+use crate::storage::{AppendError, FlushError, LogError};
 
 /// Why a partition does not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -75,6 +77,12 @@ pub enum PartitionError {
         /// Of the leader.
         log_end: Offset,
     },
+    /// This broker follows nobody.
+    #[error("this broker does not follow the partition's leader")]
+    NotFollower,
+    /// The disk, while the log was cut or begun anew.
+    #[error("{0}")]
+    Log(Arc<LogError>),
     /// The log refused.
     #[error(transparent)]
     Append(#[from] AppendError),

@@ -7,9 +7,10 @@
 //! | enough | one is not known in this leadership | stands still |
 //! | enough | all known | the lowest, but never back |
 //!
-//! Who counts: the leader itself, the maximal ISR ([`super::isr`]), and who is about to join: else
-//! a busy leader, alone in its ISR, would run ahead of replicas for ever. An end is a flushed one
-//! where the topic flushes before acknowledging.
+//! Who counts: the leader itself, whoever may be elected ([`super::isr`]), and who is about to join:
+//! else a busy leader, alone in its ISR, would run ahead of replicas for ever. So it does not hang on
+//! who believes in which `min.insync.replicas`. An end is a flushed one where the topic flushes before
+//! acknowledging.
 
 use proto::Offset;
 

@@ -161,11 +161,17 @@ impl Partition {
         wish
     }
 
-    /// What came of the wish: the registry has this ISR, at this version of the state's node,
+    /// What came of the wish: the registry has these, at this version of the state's node,
     /// whoever wrote it. Of another epoch than this leader's: says nothing.
-    pub fn isr_settled(self: &Arc<Self>, epoch: LeaderEpoch, version: i32, isr: &[BrokerId]) {
+    pub fn isr_settled(
+        self: &Arc<Self>,
+        epoch: LeaderEpoch,
+        version: i32,
+        isr: &[BrokerId],
+        electable: &[BrokerId],
+    ) {
         self.with_leader(|leader, at, now| match leader.epoch() == epoch {
-            true => leader.settled(version, isr, at, now),
+            true => leader.settled(version, isr, electable, at, now),
             false => Outcome::default(),
         });
     }

@@ -2,9 +2,14 @@
 //! leaves the ISR, which requests are done. Pure but for the answers it hands back; the partition
 //! holds it under a lock and tells them afterwards.
 //!
-//! A member leaves the ISR when it has lagged for `replica.lag.time.max.ms`. A replica joins when
-//! its log's end has reached the high watermark and the start of the leader's epoch: what was
-//! committed before this leadership is below that.
+//! | a replica | and | change wanted of the ISR |
+//! |---|---|---|
+//! | in it, not the leader | lagged for `replica.lag.time.max.ms` | it leaves |
+//! | in it, or electable | its log ends below the high watermark: it lost what it had | it leaves, and is not electable |
+//! | not in it | its log's end has reached the high watermark and the start of the leader's epoch | it joins |
+//! | electable | `min.insync.replicas` are in the ISR | it is electable no more |
+//!
+//! What was committed before this leadership is below the start of its epoch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +29,10 @@ pub struct IsrWish {
     pub epoch: LeaderEpoch,
     /// Version of the state's node that the wish goes out from.
     pub version: i32,
-    /// The whole ISR wanted.
+    /// The whole ISR wanted. Where it has `min.insync.replicas`, nobody else is to be electable.
     pub isr: Vec<BrokerId>,
+    /// Who lost records it had: neither in sync nor electable.
+    pub lost: Vec<BrokerId>,
     /// Who is to join, in the run that caught up; another run must not be let in.
     pub joining: Vec<Replica>,
 }
@@ -87,14 +94,15 @@ impl LeaderState {
             epoch: leadership.epoch,
             epoch_start,
             replicas: Vec::new(),
-            isr: Isr::new(leadership.version, leadership.isr.clone()),
+            isr: Isr::new(leadership.version, &leadership.isr, &leadership.electable),
             followers: Vec::new(),
             seen_end: epoch_start,
             wish_told: false,
             acks: Purgatory::new(Arc::clone(&metrics)),
             metrics,
         };
-        state.set_replicas(&leadership.replicas, now);
+        state.set_replicas(&leadership.replicas);
+        state.isr_changed(&[], now);
         state
     }
 
@@ -134,19 +142,17 @@ impl LeaderState {
         self.acks.len()
     }
 
-    fn set_replicas(&mut self, replicas: &[BrokerId], now: Instant) {
+    fn set_replicas(&mut self, replicas: &[BrokerId]) {
         if self.replicas == replicas {
             return;
         }
         self.replicas = replicas.to_vec();
         let (me, isr) = (self.me, &self.isr);
         // Members of the ISR that are no replicas any more still count until they leave it.
-        self.followers.retain(|f| replicas.contains(&f.id) || isr.is_maximal_member(f.id));
-        let all = replicas.iter().chain(isr.committed());
-        for &id in all.filter(|id| **id != me) {
+        self.followers.retain(|f| replicas.contains(&f.id) || isr.counts(f.id));
+        for &id in replicas.iter().filter(|id| **id != me) {
             if !self.followers.iter().any(|follower| follower.id == id) {
-                let caught_up = isr.is_maximal_member(id).then_some(now);
-                self.followers.push(ReplicaState::new(id, caught_up));
+                self.followers.push(ReplicaState::new(id, None));
             }
         }
     }
@@ -160,9 +166,10 @@ impl LeaderState {
     ) -> Outcome {
         let before = self.isr.committed().to_vec();
         if leadership.version >= self.isr.version() {
-            self.set_replicas(&leadership.replicas, now);
+            self.set_replicas(&leadership.replicas);
         }
-        if self.isr.adopt(leadership.version, &leadership.isr) {
+        if self.isr.adopt(leadership.version, &leadership.isr, &leadership.electable) {
+            self.count_changes(&before);
             self.isr_changed(&before, now);
         }
         self.moved(at, now)
@@ -173,36 +180,43 @@ impl LeaderState {
         &mut self,
         version: i32,
         isr: &[BrokerId],
+        electable: &[BrokerId],
         at: Positions,
         now: Instant,
     ) -> Outcome {
         let before = self.isr.committed().to_vec();
-        if self.isr.settled(version, isr) {
+        if self.isr.settled(version, isr, electable) {
+            self.count_changes(&before);
             self.isr_changed(&before, now);
         }
         self.moved(at, now)
     }
 
-    /// Who left begins anew; who came has its time from now on.
-    fn isr_changed(&mut self, before: &[BrokerId], now: Instant) {
-        let isr = &self.isr;
-        if isr.committed().iter().any(|id| !before.contains(id)) {
+    fn count_changes(&self, before: &[BrokerId]) {
+        let isr = self.isr.committed();
+        if isr.iter().any(|id| !before.contains(id)) {
             self.metrics.isr_expands.one();
         }
-        if before.iter().any(|id| !isr.committed().contains(id)) {
+        if before.iter().any(|id| !isr.contains(id)) {
             self.metrics.isr_shrinks.one();
         }
+    }
+
+    /// Who left begins anew: of an electable one nothing is known but that it had what was committed
+    /// then. Who came has its time from now on.
+    fn isr_changed(&mut self, before: &[BrokerId], now: Instant) {
+        let isr = &self.isr;
+        for &id in isr.committed().iter().chain(isr.electable()) {
+            if id != self.me && !self.followers.iter().any(|follower| follower.id == id) {
+                self.followers.push(ReplicaState::new(id, None));
+            }
+        }
         for follower in &mut self.followers {
-            let (was, is) = (before.contains(&follower.id), isr.is_maximal_member(follower.id));
+            let (was, is) = (before.contains(&follower.id), isr.is_member(follower.id));
             if was && !is {
                 *follower = ReplicaState::new(follower.id, None);
             } else if is && !was {
                 follower.joins(now);
-            }
-        }
-        for &id in isr.committed() {
-            if id != self.me && !self.followers.iter().any(|follower| follower.id == id) {
-                self.followers.push(ReplicaState::new(id, Some(now)));
             }
         }
     }
@@ -267,7 +281,7 @@ impl LeaderState {
         let mut outcome = Outcome::default();
         let (in_sync, minimum) = (self.isr.committed().len(), self.minimum(at.min_insync));
         let counted = self.followers.iter().filter(|follower| {
-            self.isr.is_maximal_member(follower.id)
+            self.isr.counts(follower.id)
                 || (self.replicas.contains(&follower.id) && follower.is_joining(now))
         });
         let ends = counted.map(ReplicaState::end);
@@ -281,18 +295,31 @@ impl LeaderState {
             let error = PartitionError::NotEnoughReplicasAfterAppend { in_sync, minimum };
             self.acks.fail_all(&error, &mut outcome.completed);
         }
-        if !self.wish_told && !self.isr.is_changing() && self.joining(reached).next().is_some() {
-            self.wish_told = true;
-            outcome.wishes = true;
+        if !self.wish_told && !self.isr.is_changing() {
+            let electable = !self.isr.electable().is_empty() && in_sync >= minimum;
+            self.wish_told = electable
+                || self.joining(reached).next().is_some()
+                || self.lost(reached).next().is_some();
+            outcome.wishes = self.wish_told;
         }
         outcome
+    }
+
+    /// Who had everything committed, and has not any more.
+    fn lost(&self, high_watermark: Offset) -> impl Iterator<Item = BrokerId> {
+        let isr = &self.isr;
+        let counted = self.followers.iter().filter(|follower| {
+            isr.committed().contains(&follower.id) || isr.electable().contains(&follower.id)
+        });
+        let lost = counted.filter(move |f| f.end().is_some_and(|end| end < high_watermark));
+        lost.map(|follower| follower.id)
     }
 
     /// Who may join the ISR.
     fn joining(&self, high_watermark: Offset) -> impl Iterator<Item = &ReplicaState> {
         let needed = high_watermark.max(self.epoch_start);
         self.followers.iter().filter(move |follower| {
-            !self.isr.is_maximal_member(follower.id)
+            !self.isr.is_member(follower.id)
                 && self.replicas.contains(&follower.id)
                 && follower.end().is_some_and(|end| end >= needed)
                 && follower.run().is_some()
@@ -311,20 +338,23 @@ impl LeaderState {
         if self.isr.is_changing() {
             return None;
         }
-        let lags = |id: BrokerId| {
+        let lost: Vec<BrokerId> = self.lost(at.high_watermark).collect();
+        let leaves = |id: BrokerId| {
             let follower = self.followers.iter().find(|follower| follower.id == id);
-            id != self.me && follower.is_none_or(|f| f.lags(at.log_end, now, lag_max))
+            let lags = follower.is_none_or(|f| f.lags(at.log_end, now, lag_max));
+            id != self.me && (lags || lost.contains(&id))
         };
         let mut isr = self.isr.committed().to_vec();
-        isr.retain(|id| !lags(*id));
+        isr.retain(|id| !leaves(*id));
         let joining: Vec<Replica> =
             self.joining(at.high_watermark).filter_map(ReplicaState::run).collect();
         isr.extend(joining.iter().map(|replica| replica.broker_id));
-        if isr == self.isr.committed() || isr.is_empty() {
+        let clears = isr.len() >= self.minimum(at.min_insync) && !self.isr.electable().is_empty();
+        if isr.is_empty() || (isr == self.isr.committed() && lost.is_empty() && !clears) {
             return None;
         }
         self.isr.begin_change(isr.clone());
-        Some(IsrWish { epoch: self.epoch, version: self.isr.version(), isr, joining })
+        Some(IsrWish { epoch: self.epoch, version: self.isr.version(), isr, lost, joining })
     }
 
     /// Requests with acks=all that were appended wait, or are done at once.

@@ -34,6 +34,8 @@ pub struct Leadership {
     pub replicas: Vec<BrokerId>,
     /// Who is in sync.
     pub isr: Vec<BrokerId>,
+    /// Who fell out of it below `min.insync.replicas` and may lead all the same (KIP-966).
+    pub electable: Vec<BrokerId>,
 }
 
 /// What this broker is to the partition. Held while anything is appended or cut.

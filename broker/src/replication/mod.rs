@@ -12,6 +12,7 @@ mod append_queue;
 mod appending;
 mod context;
 mod error;
+mod following;
 mod high_watermark;
 mod in_sync;
 mod isr;
@@ -30,6 +31,7 @@ mod writer;
 
 pub use append_job::{AppendJob, OnAppended, RequiredAcks};
 pub use error::PartitionError;
+pub use following::FetchedRecords;
 pub use in_sync::{IsrListener, ReplicationView};
 pub use leader_state::IsrWish;
 pub use leadership::Leadership;

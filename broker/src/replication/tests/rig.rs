@@ -70,7 +70,13 @@ pub(crate) fn alone(epoch: i32) -> Leadership {
 /// Leads in an epoch.
 pub(crate) fn led(epoch: i32, version: i32, replicas: &[i32], isr: &[i32]) -> Leadership {
     let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
-    Leadership { epoch: LeaderEpoch(epoch), version, replicas: ids(replicas), isr: ids(isr) }
+    Leadership {
+        epoch: LeaderEpoch(epoch),
+        version,
+        replicas: ids(replicas),
+        isr: ids(isr),
+        electable: Vec::new(),
+    }
 }
 
 /// The id of a test topic follows from its name.

@@ -90,12 +90,12 @@ impl FetchStream {
                 let Some(request) = self.ahead.pop_front() else {
                     return if self.ending.is_some() { Poll::Ready(None) } else { Poll::Pending };
                 };
-                if let Err(error) = self.session.begin(request, now, &mut self.out) {
-                    self.fail(wire::frame_status(&error));
+                if let Err(status) = self.session.begin(request, now, &mut self.out) {
+                    self.fail(status);
                     continue;
                 }
             }
-            let interrupt = self.ahead.front().is_some_and(changes_handles);
+            let interrupt = self.ahead.front().is_some_and(changes_something);
             match self.session.advance(cx, now, interrupt, &mut self.out) {
                 Ok(Progress::Out | Progress::Ended) => {}
                 Ok(Progress::Wait(deadline)) => {
@@ -121,9 +121,10 @@ impl FetchStream {
     }
 }
 
-/// A client that changes what it reads does not want to wait for what it read before.
-fn changes_handles(request: &v1::FetchRequest) -> bool {
-    !request.add.is_empty() || !request.forget.is_empty()
+/// A client that changes what it reads does not want to wait for what it read before; nor is what a
+/// follower tells to wait.
+fn changes_something(request: &v1::FetchRequest) -> bool {
+    !request.add.is_empty() || !request.forget.is_empty() || !request.progress.is_empty()
 }
 
 impl Drop for FetchStream {

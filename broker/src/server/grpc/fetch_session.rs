@@ -7,19 +7,21 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use proto::grpc::FrameError;
 use proto::{ErrorCode, LeaderEpoch, Offset, v1};
+use tonic::Status;
 
+use super::fetch_bell::Bell;
+use super::fetch_round::Round;
 use super::outbox::Outbox;
 use super::watch::StreamGuard;
 use super::wire;
-use crate::api::{Api, ColdRead, Fetched, Read, Reader, Refusal};
+use crate::api::{Api, ColdRead, Fetched, Opened, Read, ReadFrom, Reader, Refusal};
 use crate::metrics::Metrics;
-use crate::replication::Wake;
+use crate::replication::{Replica, Wake};
 
 /// Handles of one stream; more are refused.
 const HANDLES_MAX: usize = 100_000;
@@ -27,31 +29,6 @@ const HANDLES_MAX: usize = 100_000;
 const PARTITION_BYTES_DEFAULT: usize = 1 << 20;
 /// Answers put out before the peer has to take them.
 const OUT_BYTES_MAX: usize = 4 << 20;
-
-/// What partitions ring when they move.
-#[derive(Default)]
-pub(super) struct Bell {
-    state: Mutex<BellState>,
-}
-
-#[derive(Default)]
-struct BellState {
-    rung: Vec<u32>,
-    sleeper: Option<Waker>,
-}
-
-impl Wake for Bell {
-    fn wake(&self, token: u32) {
-        let sleeper = {
-            let mut state = self.state.lock();
-            state.rung.push(token);
-            state.sleeper.take()
-        };
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
-        }
-    }
-}
 
 /// A round out of time waits for reads from disk, which wake the stream; looked at so often anyway.
 const DISK_WAIT: Duration = Duration::from_millis(100);
@@ -66,28 +43,16 @@ enum Standing {
     Looked,
 }
 
-struct Handle {
-    reader: Reader,
+pub(super) struct Handle {
+    pub(super) reader: Reader,
     max_bytes: usize,
     standing: Standing,
     /// Registered with the partition's waiters.
     registered: bool,
     /// Records a disk thread has brought.
     brought: Option<Fetched>,
-}
-
-/// A round under way.
-struct Round {
-    request_id: u64,
-    deadline: Instant,
-    min_bytes: usize,
-    max_bytes: usize,
-    sent: usize,
-    /// An error was sent: do not make the client wait for more.
-    hurry: bool,
-    /// Read and not sent, because less than `min_bytes` is there.
-    staged: Vec<(u32, Fetched)>,
-    staged_bytes: usize,
+    /// Among the round's news.
+    pub(super) has_news: bool,
 }
 
 /// How far [`FetchSession::advance`] came.
@@ -103,15 +68,21 @@ pub(super) enum Progress {
 
 /// The handles of a stream and its present round.
 pub(super) struct FetchSession {
-    api: Arc<Api>,
+    pub(super) api: Arc<Api>,
     metrics: Arc<Metrics>,
     guard: Arc<StreamGuard>,
     bell: Arc<Bell>,
-    handles: HashMap<u32, Handle>,
+    pub(super) handles: HashMap<u32, Handle>,
     ready: VecDeque<u32>,
     reading: Vec<(u32, ColdRead)>,
     looked: Vec<u32>,
     round: Option<Round>,
+    /// The first request has come.
+    pub(super) introduced: bool,
+    /// Who follows with this stream.
+    pub(super) follower: Option<Replica>,
+    /// Something it told was ignored, and that was logged.
+    pub(super) ignored_told: bool,
 }
 
 impl FetchSession {
@@ -126,6 +97,9 @@ impl FetchSession {
             reading: Vec::new(),
             looked: Vec::new(),
             round: None,
+            introduced: false,
+            follower: None,
+            ignored_told: false,
         }
     }
 
@@ -141,40 +115,47 @@ impl FetchSession {
         request: v1::FetchRequest,
         now: Instant,
         out: &mut Outbox,
+    ) -> Result<(), Status> {
+        self.take_replica(&request)?;
+        self.begin_round(request, now, out).map_err(|error| wire::frame_status(&error))
+    }
+
+    fn begin_round(
+        &mut self,
+        request: v1::FetchRequest,
+        now: Instant,
+        out: &mut Outbox,
     ) -> Result<(), FrameError> {
-        let limits = self.api.limits();
-        let wait = Duration::from_millis(request.max_wait_ms.into()).min(limits.fetch_max_wait);
-        let max_bytes = match request.max_bytes {
-            0 => limits.fetch_max_bytes,
-            bytes => limits.fetch_max_bytes.min(usize::try_from(bytes).unwrap_or(usize::MAX)),
-        };
-        let mut round = Round {
-            request_id: request.request_id,
-            deadline: now + wait,
-            min_bytes: (request.min_bytes.max(1) as usize).min(max_bytes),
-            max_bytes,
-            sent: 0,
-            hurry: false,
-            staged: Vec::new(),
-            staged_bytes: 0,
-        };
+        let mut round = Round::new(&request, self.api.limits(), now);
         self.metrics.fetch_rounds.one();
+        let mut answers = self.take_progress(&request.progress);
         for handle in request.forget {
             self.forget(handle);
         }
         for partition in request.add {
-            let number = partition.handle;
-            if let Err(refusal) = self.add(&partition) {
-                round.hurry = true;
-                self.metrics.fetch_errors.one();
-                out.message(&refused(round.request_id, number, &refusal))?;
+            match self.add(&partition) {
+                Ok(None) => {}
+                Ok(Some(diverging)) => {
+                    let handle = partition.handle;
+                    let diverging = Some(diverging);
+                    answers.push(v1::FetchResponse { handle, diverging, ..Default::default() });
+                }
+                Err(refusal) => answers.push(refused(partition.handle, &refusal)),
             }
+        }
+        for answer in answers {
+            round.hurry = true;
+            if answer.error.is_some() {
+                self.metrics.fetch_errors.one();
+            }
+            out.message(&v1::FetchResponse { request_id: round.request_id, ..answer })?;
         }
         self.round = Some(round);
         Ok(())
     }
 
-    fn add(&mut self, partition: &v1::FetchPartition) -> Result<(), Refusal> {
+    /// Takes a handle in; or tells where the logs part.
+    fn add(&mut self, partition: &v1::FetchPartition) -> Result<Option<v1::EpochEnd>, Refusal> {
         let number = partition.handle;
         if self.handles.contains_key(&number) {
             return Err(Refusal::invalid_request(format!(
@@ -186,13 +167,24 @@ impl FetchSession {
                 "a fetch stream has at most {HANDLES_MAX} handles; open another stream"
             )));
         }
-        let reader = self.api.open_reader(
-            &partition.topic,
-            &partition.topic_id,
-            partition.partition,
-            LeaderEpoch(partition.leader_epoch),
-            Offset(partition.offset),
-        )?;
+        if let Some(follower) = &self.follower {
+            self.api.check_follower(follower)?;
+        }
+        let from = ReadFrom {
+            topic: &partition.topic,
+            topic_id: &partition.topic_id,
+            partition: partition.partition,
+            leader_epoch: LeaderEpoch(partition.leader_epoch),
+            offset: Offset(partition.offset),
+            last_epoch: partition.last_fetched_epoch.map(LeaderEpoch),
+        };
+        let reader = match self.api.open_reader(from, self.follower)? {
+            Opened::Reader(reader) => reader,
+            Opened::Diverging(epoch, end) => {
+                let leader_epoch = epoch.unwrap_or(LeaderEpoch::UNKNOWN).0;
+                return Ok(Some(v1::EpochEnd { leader_epoch, end_offset: end.0 }));
+            }
+        };
         let reader = match partition.verify {
             true => self.verifying(reader)?,
             false => reader,
@@ -207,10 +199,11 @@ impl FetchSession {
             standing: Standing::Ready,
             registered: false,
             brought: None,
+            has_news: false,
         };
         self.handles.insert(number, handle);
         self.ready.push_back(number);
-        Ok(())
+        Ok(None)
     }
 
     /// Each check reads from the disk, so a client gets only so many.
@@ -226,12 +219,13 @@ impl FetchSession {
         Ok(reader.verifying())
     }
 
-    fn forget(&mut self, number: u32) {
+    pub(super) fn forget(&mut self, number: u32) {
         let Some(handle) = self.handles.remove(&number) else { return };
         if handle.registered {
             let bell: Arc<dyn Wake> = Arc::clone(&self.bell) as _;
             handle.reader.unpark(&bell, number);
         }
+        handle.reader.close();
         // The ready queue is not searched: a number without a handle is passed over there.
         self.reading.retain(|(reading, _)| *reading != number);
     }
@@ -257,7 +251,7 @@ impl FetchSession {
                 }
                 continue;
             };
-            put_out += self.look(number, out)?;
+            put_out += self.look(number, now, out)?;
             if put_out >= OUT_BYTES_MAX {
                 return Ok(Progress::Out);
             }
@@ -277,12 +271,7 @@ impl FetchSession {
 
     /// Moves handles whose partition has rung to the ready queue.
     fn hear(&mut self, cx: &mut Context<'_>) {
-        let rung = {
-            let mut state = self.bell.state.lock();
-            state.sleeper = Some(cx.waker().clone());
-            std::mem::take(&mut state.rung)
-        };
-        for number in rung {
+        for number in self.bell.take(cx.waker()) {
             // A bell may ring for a handle that was forgotten meanwhile.
             let Some(handle) = self.handles.get_mut(&number) else { continue };
             handle.registered = false;
@@ -316,18 +305,21 @@ impl FetchSession {
     }
 
     /// Reads one handle; returns the bytes put out.
-    fn look(&mut self, number: u32, out: &mut Outbox) -> Result<usize, FrameError> {
+    fn look(&mut self, number: u32, now: Instant, out: &mut Outbox) -> Result<usize, FrameError> {
         let (Some(round), Some(handle)) = (&mut self.round, self.handles.get_mut(&number)) else {
             return Ok(0);
         };
         round.unstage(number);
+        if handle.reader.look() && !std::mem::replace(&mut handle.has_news, true) {
+            round.has_news(number, now);
+        }
         let read = match handle.brought.take() {
             Some(fetched) => Ok(Read::Records(fetched)),
             None => handle.reader.read(handle.max_bytes.min(round.room())),
         };
         match read {
             Ok(Read::Records(fetched)) => {
-                let seen = fetched.high_watermark;
+                let seen = fetched.seen;
                 round.staged_bytes += fetched.bytes();
                 round.staged.push((number, fetched));
                 if round.has_enough() {
@@ -383,6 +375,7 @@ impl FetchSession {
                 high_watermark: fetched.high_watermark.0,
                 log_start_offset: fetched.log_start.0,
                 next_offset: fetched.next_offset.0,
+                producer_window: fetched.producer_window.into(),
                 ..Default::default()
             };
             out.records(&head, fetched.records)?;
@@ -401,12 +394,14 @@ impl FetchSession {
         self.metrics.fetch_errors.one();
         let Some(round) = &mut self.round else { return Ok(()) };
         round.hurry = true;
-        out.message(&refused(round.request_id, number, refusal))
+        let request_id = round.request_id;
+        out.message(&v1::FetchResponse { request_id, ..refused(number, refusal) })
     }
 
     fn end(&mut self, out: &mut Outbox) -> Result<(), FrameError> {
         self.send_staged(out)?;
         let Some(round) = self.round.take() else { return Ok(()) };
+        self.tell_news(&round, out)?;
         for number in self.looked.drain(..) {
             if let Some(handle) = self.handles.get_mut(&number)
                 && handle.standing == Standing::Looked
@@ -424,41 +419,18 @@ impl FetchSession {
 impl Drop for FetchSession {
     fn drop(&mut self) {
         let bell: Arc<dyn Wake> = Arc::clone(&self.bell) as _;
-        for (number, handle) in self.handles.drain().filter(|(_, handle)| handle.registered) {
-            handle.reader.unpark(&bell, number);
+        for (number, handle) in self.handles.drain() {
+            if handle.registered {
+                handle.reader.unpark(&bell, number);
+            }
+            handle.reader.close();
         }
     }
 }
 
-impl Round {
-    fn room(&self) -> usize {
-        self.max_bytes.saturating_sub(self.sent + self.staged_bytes)
-    }
-
-    fn has_room(&self) -> bool {
-        self.room() > 0
-    }
-
-    fn has_something(&self) -> bool {
-        self.sent + self.staged_bytes > 0
-    }
-
-    /// Whether what is there is worth an answer.
-    fn has_enough(&self) -> bool {
-        self.hurry || self.sent + self.staged_bytes >= self.min_bytes
-    }
-
-    /// Forgets what was read of a handle that is read anew.
-    fn unstage(&mut self, number: u32) {
-        if let Some(at) = self.staged.iter().position(|(staged, _)| *staged == number) {
-            self.staged_bytes -= self.staged.remove(at).1.bytes();
-        }
-    }
-}
-
-fn refused(request_id: u64, handle: u32, refusal: &Refusal) -> v1::FetchResponse {
+/// The answer to a handle; of which round, the caller adds.
+pub(super) fn refused(handle: u32, refusal: &Refusal) -> v1::FetchResponse {
     v1::FetchResponse {
-        request_id,
         handle,
         error: Some(wire::error(refusal)),
         damaged: refusal
