@@ -87,6 +87,20 @@ metrics! {
     partitions_led: Gauge, "ottla_partitions_led", "Partitions led by this broker.";
     sessions: Counter, "ottla_zookeeper_sessions_total", "Sessions made with the registry.";
     session_connected: Gauge, "ottla_zookeeper_connected", "1 while the session with the registry is connected.";
+    replica_fetchers: Gauge, "ottla_replica_fetchers", "Threads that fetch from leaders.";
+    replica_max_lag: Gauge, "kafka_server_replicafetchermanager_maxlag", "Offsets that the partition which is furthest behind its leader lacks.";
+    replica_failed_partitions: Gauge, "kafka_server_replicafetchermanager_failedpartitionscount", "Followed partitions that are not fetched now because of an error.";
+    replica_fetchers_dead: Gauge, "kafka_server_replicafetchermanager_deadthreadcount", "Fetcher threads that do not run.";
+    replica_fetcher_restarts: Counter, "ottla_replica_fetcher_restarts_total", "Fetchers that failed and were set going again.";
+    replica_bytes_in: Counter, "kafka_server_brokertopicmetrics_replicationbytesin_total", "Bytes of record batches fetched from leaders and appended.";
+    replica_records_in: Counter, "ottla_replica_records_in_total", "Records fetched from leaders and appended.";
+    replica_fetch_failures: Counter, "ottla_replica_fetch_failures_total", "Connections to leaders that broke, partitions they refused and answers that could not be appended.";
+    replica_corrupt_answers: Counter, "ottla_replica_corrupt_answers_total", "Answers of leaders whose bytes did not hold; none was appended.";
+    replica_truncations: Counter, "ottla_replica_truncations_total", "Times that a log was cut back to where it agrees with its leader's.";
+    replica_truncated_records: Counter, "ottla_replica_truncated_records_total", "Records cut off by that.";
+    replica_restarts: Counter, "ottla_replica_restarts_total", "Times that a log began anew because its leader has nothing that old any more.";
+    replica_refilling: Gauge, "ottla_replica_refilling_partitions", "Replicas that are behind and catch up, throttled (follower.replication.throttled.rate).";
+    replica_refill_left: Gauge, "ottla_replica_refill_offsets_left", "Offsets that they lack together.";
     cluster_updates: Counter, "ottla_cluster_updates_total", "Updates taken from the controller.";
     cluster_rereads: Counter, "ottla_cluster_rereads_total", "Whole reads of the registry.";
 }

@@ -12,6 +12,7 @@ mod append_queue;
 mod appending;
 mod context;
 mod error;
+pub mod follower;
 mod following;
 mod high_watermark;
 mod in_sync;
