@@ -7,19 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coordinator::zk::{InvalidConnectString, Session, SessionOptions, StartError as SessionError};
-use proto::BrokerId;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::api::Api;
-use crate::cluster::controlled_shutdown;
-use crate::cluster::controller_link::ControllerLink;
 use crate::cluster::identity::{Identity, IdentityError};
-use crate::cluster::member::{JoinError, Member, MemberParts, Registration, Update};
+use crate::cluster::member::{JoinError, MemberParts, Registration};
+use crate::cluster::membership::Membership;
 use crate::cluster::metadata::MetadataCache;
 use crate::cluster::producer_ids::ProducerIds;
-use crate::cluster::states_changed::StatesChanged;
 use crate::config::{BrokerConfig, log_config, open_files_max};
 use crate::http;
 use crate::metrics::Metrics;
@@ -27,9 +24,6 @@ use crate::replication::PartitionSet;
 use crate::server::grpc::{DataThreads, Services};
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::{LogSet, LogSetConfig, OpenError, StartReport, SystemClock};
-
-/// Updates of the controller that wait for the member: the controller sends one at a time.
-const UPDATES_MAX: usize = 16;
 
 /// Why a broker does not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -87,44 +81,11 @@ pub struct Broker {
     addresses: Addresses,
     grpc: TcpListener,
     threads: DataThreads,
-    member: (Member, mpsc::Receiver<Update>),
-    tasks: Tasks,
-    /// `None`: controlled.shutdown.enable is off.
-    leaving: Option<Leaving>,
+    membership: Membership,
     session: Session,
     partitions: Arc<PartitionSet>,
     pages: Arc<http::Pages>,
     stop: watch::Sender<bool>,
-}
-
-/// What goes on beside the member, on the control thread.
-struct Tasks {
-    id: BrokerId,
-    states_changed: Arc<StatesChanged>,
-    controller: Arc<ControllerLink>,
-}
-
-impl Tasks {
-    async fn run(&self) {
-        self.states_changed.tell(self.id, &self.controller).await;
-    }
-}
-
-/// What a stop in order needs.
-struct Leaving {
-    me: (BrokerId, uuid::Uuid),
-    metadata: Arc<MetadataCache>,
-    controller: Arc<ControllerLink>,
-}
-
-impl Leaving {
-    /// Has others take over what this broker leads, where there are others.
-    async fn leave(&self) {
-        let (id, incarnation) = self.me;
-        if controlled_shutdown::is_worth_asking(&self.metadata.image(), id) {
-            controlled_shutdown::leave(id, incarnation, &self.controller, async || ()).await;
-        }
-    }
 }
 
 impl Broker {
@@ -140,7 +101,6 @@ impl Broker {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let (logs, report) = open_logs(&config, &disk).await?;
         let identity = Identity::begin(&*disk, logs.usable_dirs(), config.id)?;
-        let me = (config.id, identity.incarnation);
 
         let metrics = Arc::new(Metrics::default());
         let lag_time_max = config.replication.lag_time_max;
@@ -159,9 +119,7 @@ impl Broker {
             .with_timeout(config.zookeeper.session_timeout);
         let session = Session::start(options).await?;
         let producer_ids = Arc::new(ProducerIds::new(session.clone(), Handle::current()));
-        let states_changed = Arc::new(StatesChanged::default());
-        let mut member = Member::new(MemberParts {
-            session: session.clone(),
+        let parts = MemberParts {
             identity,
             registration: registration(&config, &addresses, report.clean),
             partitions: Arc::clone(&partitions),
@@ -170,13 +128,10 @@ impl Broker {
             defaults: config.topics.clone(),
             disk,
             metrics: Arc::clone(&metrics),
-            states_changed: Arc::clone(&states_changed),
-            image_changed: Arc::default(),
-        });
-        member.join_first().await?;
+        };
+        let (control, replication) = (Handle::current(), &config.replication);
+        let membership = Membership::join(session.clone(), parts, replication, control).await?;
 
-        let controller =
-            ControllerLink::new(session.clone(), Arc::clone(&metadata), Handle::current());
         let api = Api::new(
             Arc::clone(&partitions),
             Arc::clone(&metadata),
@@ -185,33 +140,16 @@ impl Broker {
             config.requests.clone(),
             config.zookeeper.connect_clients.clone(),
         );
-        let (sender, updates) = mpsc::channel(UPDATES_MAX);
         let services = Services::new(
             Arc::new(api),
             config.grpc.clone(),
             metrics,
-            Arc::clone(&controller),
-            sender,
+            membership.controller(),
+            membership.updates(),
             config.auto_create_topics,
         );
         let threads = DataThreads::start(services, &stopping).map_err(BrokerError::Thread)?;
-        let leaving = config.replication.controlled_shutdown;
-        let leaving =
-            leaving.then(|| Leaving { me, metadata, controller: Arc::clone(&controller) });
-        let tasks = Tasks { id: config.id, states_changed, controller };
-        let member = (member, updates);
-        Ok(Self {
-            addresses,
-            grpc,
-            threads,
-            member,
-            tasks,
-            leaving,
-            session,
-            partitions,
-            pages,
-            stop,
-        })
+        Ok(Self { addresses, grpc, threads, membership, session, partitions, pages, stop })
     }
 
     /// Where it is reached.
@@ -222,28 +160,21 @@ impl Broker {
     /// Serves until `shutdown`, then stops cleanly: others take over what it leads while it still
     /// serves, then it goes out of the registry, then connections, then the logs with their marks.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BrokerError> {
-        let Self {
-            grpc, threads, member, tasks, leaving, session, partitions, pages, stop, ..
-        } = self;
-        let (member, updates) = member;
+        let Self { grpc, threads, membership, session, partitions, pages, stop, .. } = self;
+        let fetchers = membership.fetchers();
         pages.ready.store(true, Ordering::Relaxed);
         let mut outcome = Ok(());
         {
-            let mut member = std::pin::pin!(member.run(updates));
-            let mut accepting = std::pin::pin!(threads.accept(grpc, stop.subscribe()));
-            let mut shutdown = std::pin::pin!(async {
+            let shutdown = async {
                 shutdown.await;
+                tracing::info!("asked to stop");
                 pages.ready.store(false, Ordering::Relaxed);
-                if let Some(leaving) = leaving {
-                    leaving.leave().await;
-                }
-            });
-            let mut tasks = std::pin::pin!(tasks.run());
+            };
+            let mut membership = std::pin::pin!(membership.run(shutdown));
+            let mut accepting = std::pin::pin!(threads.accept(grpc, stop.subscribe()));
             tokio::select! {
-                () = &mut shutdown => {}
-                ended = &mut member => outcome = ended.map_err(BrokerError::from),
+                ended = &mut membership => outcome = ended.map_err(BrokerError::from),
                 () = &mut accepting => {}
-                () = &mut tasks => {}
                 () = every_directory_failed(&partitions) => {
                     outcome = Err(BrokerError::NoDirectory);
                 }
@@ -254,6 +185,7 @@ impl Broker {
         }
         let _ = stop.send(true);
         let closing = tokio::task::spawn_blocking(move || {
+            fetchers.close();
             threads.join();
             partitions.logs().close();
         });

@@ -18,7 +18,7 @@ const PATIENCE_WITHOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether there is anything that another broker could take over.
-pub(crate) fn is_worth_asking(image: &ClusterImage, me: BrokerId) -> bool {
+pub(super) fn is_worth_asking(image: &ClusterImage, me: BrokerId) -> bool {
     let others = |ids: &[BrokerId]| {
         ids.contains(&me) && ids.iter().any(|id| *id != me && image.brokers.contains_key(id))
     };
@@ -29,7 +29,7 @@ pub(crate) fn is_worth_asking(image: &ClusterImage, me: BrokerId) -> bool {
 /// Asks until nothing remains that could move, or until it has taken too long. `stop_following` is
 /// called once the controller has taken this broker out of the ISRs: leaders would count in again
 /// who goes on fetching.
-pub(crate) async fn leave(
+pub(super) async fn leave(
     me: BrokerId,
     incarnation: Uuid,
     controller: &ControllerLink,
@@ -95,7 +95,6 @@ mod tests {
             replicas: replicas.to_vec(),
             isr: replicas.to_vec(),
             electable: Vec::new(),
-            adding: Vec::new(),
             version: 0,
         };
         let mut image = ClusterImage::default();

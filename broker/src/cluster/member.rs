@@ -27,6 +27,7 @@ use super::whole_read::{self, WholeRead};
 use crate::config::TopicDefaults;
 use crate::metrics::Metrics;
 use crate::replication::PartitionSet;
+use crate::replication::follower::Fetchers;
 use crate::storage::disk::Disk;
 
 /// Before the registry is asked again after it failed.
@@ -108,8 +109,6 @@ pub struct Registration {
 
 /// What a member works with.
 pub struct MemberParts {
-    /// The registry.
-    pub session: Session,
     /// Who this is.
     pub identity: Identity,
     /// How it is reached.
@@ -126,10 +125,6 @@ pub struct MemberParts {
     pub disk: Arc<dyn Disk>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// What the controller is to be told.
-    pub states_changed: Arc<StatesChanged>,
-    /// Told by others when they have changed the image.
-    pub image_changed: Arc<Notify>,
 }
 
 /// The member, with what it has done.
@@ -154,18 +149,26 @@ struct Place {
 }
 
 impl Member {
-    /// A member that has not joined yet.
-    pub fn new(parts: MemberParts) -> Self {
+    /// A member that has not joined yet. `states_changed` takes what the controller is to be told;
+    /// `image_changed` is told by others when they have changed the image.
+    pub(super) fn new(
+        session: Session,
+        parts: MemberParts,
+        states_changed: Arc<StatesChanged>,
+        image_changed: Arc<Notify>,
+        fetchers: Arc<Fetchers>,
+    ) -> Self {
         let settler = Settler::new(
             parts.identity.id,
             parts.partitions,
             Arc::clone(&parts.metadata),
             parts.defaults,
             Arc::clone(&parts.metrics),
-            parts.states_changed,
+            states_changed,
+            fetchers,
         );
         let place = Place {
-            session: parts.session,
+            session,
             identity: parts.identity,
             registration: parts.registration,
             metadata: parts.metadata,
@@ -175,7 +178,7 @@ impl Member {
             numbering: Numbering::default(),
             joined: 0,
         };
-        Self { place, settler, image_changed: parts.image_changed }
+        Self { place, settler, image_changed }
     }
 
     /// Joins for the first time: returns when this broker is registered and leads what it is to

@@ -20,7 +20,8 @@ use super::raise::{self, Raised};
 use super::states_changed::StatesChanged;
 use crate::config::{TopicDefaults, log_config};
 use crate::metrics::Metrics;
-use crate::replication::{Leadership, PartitionSet};
+use crate::replication::follower::{Fetchers, LeaderAddress};
+use crate::replication::{Leadership, Partition, PartitionSet};
 
 /// States with their versions, as they were just read.
 pub(super) type States = HashMap<TopicPartition, Versioned<PartitionState>>;
@@ -33,6 +34,7 @@ pub(super) struct Settler {
     pub(super) defaults: TopicDefaults,
     pub(super) metrics: Arc<Metrics>,
     pub(super) states_changed: Arc<StatesChanged>,
+    fetchers: Arc<Fetchers>,
     /// The role taken up in each partition that is served.
     roles: HashMap<(TopicPartition, TopicId), Role>,
     /// Topics whose deletion was accepted and whose partitions may still be here.
@@ -60,6 +62,7 @@ impl Settler {
         defaults: TopicDefaults,
         metrics: Arc<Metrics>,
         states_changed: Arc<StatesChanged>,
+        fetchers: Arc<Fetchers>,
     ) -> Self {
         Self {
             me,
@@ -68,6 +71,7 @@ impl Settler {
             defaults,
             metrics,
             states_changed,
+            fetchers,
             roles: HashMap::new(),
             deleted: Vec::new(),
             configured: BTreeMap::new(),
@@ -169,9 +173,11 @@ impl Settler {
         {
             self.roles.remove(&(name.clone(), *id));
         }
-        let partitions = Arc::clone(&self.partitions);
+        let (partitions, fetchers) = (Arc::clone(&self.partitions), Arc::clone(&self.fetchers));
         let all = blocking::run(move || {
-            certain.into_iter().map(|removal| remove(&partitions, removal)).all(|done| done)
+            let done = certain.into_iter().map(|removal| remove(&partitions, &fetchers, removal));
+            // All of them, also after one that failed.
+            done.fold(true, |all, done| all && done)
         });
         match all.await {
             Some(true) => self.deleted.clear(),
@@ -290,11 +296,9 @@ impl Settler {
             let partition = self.partitions.find(&name.topic, id, name.partition).ok()?;
             Some((partition, epoch, leader))
         });
-        let done = blocking::each(work.collect(), |(partition, epoch, leader)| {
-            if leader.is_none() && partition.leading().is_some() {
-                partition.stop_leading();
-            }
-            partition.follow(epoch);
+        let fetchers = Arc::clone(&self.fetchers);
+        let done = blocking::each(work.collect(), move |(partition, epoch, leader)| {
+            follow(&fetchers, &partition, epoch, leader.as_ref());
             (partition, epoch, leader)
         });
         for (partition, epoch, leader) in done.await {
@@ -355,8 +359,9 @@ impl Settler {
             let partition = self.partitions.find(&name.topic, id, name.partition).ok()?;
             Some((partition, state.clone()))
         });
-        let me = self.me;
+        let (me, fetchers) = (self.me, Arc::clone(&self.fetchers));
         let led = blocking::each(work.collect(), move |(partition, state)| {
+            fetchers.stop(partition.name());
             let outcome = partition.lead(me, &leadership(&state));
             (partition, state, outcome)
         });
@@ -383,10 +388,11 @@ impl Settler {
         for partition in &offline {
             self.roles.remove(&(partition.name().clone(), partition.topic_id()));
         }
-        let partitions = Arc::clone(&self.partitions);
+        let (partitions, fetchers) = (Arc::clone(&self.partitions), Arc::clone(&self.fetchers));
         let reopening = blocking::run(move || {
             let mut any = false;
             for partition in offline {
+                fetchers.stop(partition.name());
                 match partitions.reopen(partition.name(), partition.topic_id()) {
                     Ok(()) => {
                         tracing::warn!(partition = %partition.name(), "opened anew and checked");
@@ -414,8 +420,30 @@ fn leadership(state: &PartitionImage) -> Leadership {
     }
 }
 
+/// Follows somebody, or nobody for now.
+fn follow(
+    fetchers: &Fetchers,
+    partition: &Arc<Partition>,
+    epoch: LeaderEpoch,
+    leader: Option<&LeaderAt>,
+) {
+    let Some(leader) = leader else {
+        fetchers.stop(partition.name());
+        if partition.leading().is_some() {
+            // Nobody leads in the epoch that this broker led in.
+            partition.stop_leading();
+        }
+        return partition.follow(epoch);
+    };
+    partition.follow(epoch);
+    let address = LeaderAddress { id: leader.id, address: leader.address.clone() };
+    fetchers.follow(Arc::clone(partition), address, epoch);
+}
+
 /// False when the disk refused.
-fn remove(partitions: &PartitionSet, removal: Removal) -> bool {
+fn remove(partitions: &PartitionSet, fetchers: &Fetchers, removal: Removal) -> bool {
+    let (Removal::Delete(name, _) | Removal::SetAside(name, _) | Removal::Drop(name, _)) = &removal;
+    fetchers.stop(name);
     let (name, outcome) = match removal {
         Removal::Delete(name, id) => {
             let outcome = partitions.delete(&name, id);

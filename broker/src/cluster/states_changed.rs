@@ -25,7 +25,7 @@ type Changed = BTreeMap<(Arc<str>, TopicId), BTreeSet<i32>>;
 
 /// What the controller is still to be told; bounded by the partitions there are.
 #[derive(Default)]
-pub struct StatesChanged {
+pub(super) struct StatesChanged {
     pending: Mutex<Changed>,
     noted: Notify,
 }
@@ -64,7 +64,7 @@ impl StatesChanged {
     }
 
     /// Tells the controller, for as long as it is polled.
-    pub(crate) async fn tell(&self, me: BrokerId, controller: &ControllerLink) {
+    pub(super) async fn tell(&self, me: BrokerId, controller: &ControllerLink) {
         let mut pause = RETRY_FIRST;
         loop {
             let taken = self.take();

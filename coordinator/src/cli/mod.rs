@@ -13,7 +13,6 @@ mod configs;
 mod delete_records;
 mod describe_topics;
 mod drain;
-mod elect;
 mod failure;
 mod groups;
 mod output;

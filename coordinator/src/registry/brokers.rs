@@ -79,6 +79,24 @@ pub async fn register(
     }
 }
 
+/// Takes away the registration of an own dead run, so that nobody takes what that one had for what
+/// is there now. Another's is left alone.
+pub async fn clear_dead(client: &Client, id: BrokerId, dead: &[Uuid]) -> Result<(), RegistryError> {
+    let path = paths::broker(id);
+    loop {
+        let Some(found) = node::read::<Broker>(client, &path).await? else { return Ok(()) };
+        if !dead.contains(&found.value.incarnation) {
+            return Ok(());
+        }
+        match client.delete(&path, Some(found.version)).await {
+            Ok(()) | Err(Error::NoNode) => return Ok(()),
+            Err(Error::BadVersion) => {}
+            Err(error) if Fault::of(&error) == Fault::AnswerLost => {}
+            Err(error) => return Err(RegistryError::from_client("delete", &path, error)),
+        }
+    }
+}
+
 /// One broker's registration.
 pub async fn read(
     client: &Client,

@@ -20,7 +20,6 @@ fn image(leaders: &[(Option<BrokerId>, i32)]) -> ClusterImage {
             replicas: vec![ME, OTHER],
             isr: vec![ME, OTHER],
             electable: Vec::new(),
-            adding: Vec::new(),
             version: 7,
         })
         .collect();

@@ -104,7 +104,6 @@ impl Server {
             replicas: vec![me],
             isr: vec![me],
             electable: Vec::new(),
-            adding: Vec::new(),
             version: 0,
         };
         let topic = TopicImage {
