@@ -95,6 +95,7 @@ mod tests {
             replicas: replicas.to_vec(),
             isr: replicas.to_vec(),
             electable: Vec::new(),
+            adding: Vec::new(),
             version: 0,
         };
         let mut image = ClusterImage::default();

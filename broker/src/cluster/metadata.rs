@@ -40,6 +40,8 @@ pub struct PartitionImage {
     pub isr: Vec<BrokerId>,
     /// Who fell out of the ISR below `min.insync.replicas` and may still lead (KIP-966).
     pub electable: Vec<BrokerId>,
+    /// Replicas that a reassignment brings in and that do not count as missing yet.
+    pub adding: Vec<BrokerId>,
     /// Version of the state's node: of two states in one leader epoch the higher one is the newer.
     pub version: i32,
 }
@@ -53,6 +55,7 @@ impl PartitionImage {
             replicas,
             isr: state.isr.clone(),
             electable: state.electable.clone(),
+            adding: Vec::new(),
             version,
         }
     }
@@ -76,7 +79,7 @@ impl TopicImage {
     }
 }
 
-/// Overrides of one topic by topic-level key.
+/// Overrides of one topic or broker by key.
 pub type Overrides = BTreeMap<String, String>;
 
 /// Live brokers by number.
@@ -93,6 +96,8 @@ pub struct ClusterImage {
     pub topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
     /// Overrides by topic name; a topic without any is not in the map.
     pub topic_configs: BTreeMap<Arc<str>, Arc<Overrides>>,
+    /// Overrides by broker, this one among them; a broker without any is not in the map.
+    pub broker_configs: BTreeMap<BrokerId, Arc<Overrides>>,
     /// Address of the active controller, as last heard.
     pub controller: Option<Arc<str>>,
 }
@@ -108,6 +113,8 @@ pub struct ClusterDelta {
     pub brokers: Option<Vec<BrokerImage>>,
     /// Overrides by topic, whole; an empty map means none.
     pub topic_configs: Vec<(Arc<str>, Overrides)>,
+    /// Overrides by broker, likewise.
+    pub broker_configs: Vec<(BrokerId, Overrides)>,
     /// Address of the sender.
     pub controller: Option<Arc<str>>,
 }
@@ -139,6 +146,13 @@ impl ClusterImage {
                 self.topic_configs.insert(name, Arc::new(overrides));
             }
         }
+        for (id, overrides) in delta.broker_configs {
+            if overrides.is_empty() {
+                self.broker_configs.remove(&id);
+            } else {
+                self.broker_configs.insert(id, Arc::new(overrides));
+            }
+        }
         if delta.controller.is_some() {
             self.controller = delta.controller;
         }
@@ -160,6 +174,18 @@ impl ClusterImage {
         *self = read;
     }
 
+    /// The `follower.replication.throttled.rate` of a broker, bytes a second: overridden, else as
+    /// its own file has it; `None`: no limit.
+    pub fn throttled_rate(&self, id: BrokerId, own: Option<u64>) -> Option<u64> {
+        let overrides = self.broker_configs.get(&id);
+        let value = overrides.and_then(|o| o.get("follower.replication.throttled.rate"));
+        match value.and_then(|value| value.parse::<i64>().ok()) {
+            Some(i64::MAX) => None,
+            Some(rate) => u64::try_from(rate).ok(),
+            None => own,
+        }
+    }
+
     /// States that this broker has written to the registry or found there; older ones than what is
     /// known change nothing. They are grouped by topic, so that each is copied once.
     pub fn found(&mut self, states: impl IntoIterator<Item = FoundState>) {
@@ -177,7 +203,9 @@ impl ClusterImage {
                 let Some(known) = topic.partitions.get_mut(index) else { continue };
                 if (known.leader_epoch, known.version) < (state.leader_epoch, version) {
                     let replicas = std::mem::take(&mut known.replicas);
-                    *known = PartitionImage::of(replicas, &state, version);
+                    let adding = std::mem::take(&mut known.adding);
+                    *known =
+                        PartitionImage { adding, ..PartitionImage::of(replicas, &state, version) };
                 }
             }
         }
@@ -208,7 +236,8 @@ fn merge(known: &TopicImage, mut new: TopicImage) -> TopicImage {
     for (state, known) in new.partitions.iter_mut().zip(&known.partitions) {
         if (known.leader_epoch, known.version) > (state.leader_epoch, state.version) {
             let replicas = std::mem::take(&mut state.replicas);
-            *state = PartitionImage { replicas, ..known.clone() };
+            let adding = std::mem::take(&mut state.adding);
+            *state = PartitionImage { replicas, adding, ..known.clone() };
         }
     }
     // Partitions are never removed: a shorter list is an older one.
@@ -270,6 +299,7 @@ mod tests {
                 replicas: vec![BrokerId(1)],
                 isr: vec![BrokerId(1)],
                 electable: Vec::new(),
+                adding: Vec::new(),
                 version: 0,
             })
             .collect();
@@ -335,5 +365,23 @@ mod tests {
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
         assert_eq!(&*cache.image().cluster_id, "c");
+    }
+
+    #[test]
+    fn a_throttle_that_is_overridden_wins_until_it_is_taken_away() {
+        let me = BrokerId(3);
+        let mut image = ClusterImage::default();
+        assert_eq!(image.throttled_rate(me, Some(9)), Some(9));
+        let set = |id: i32, value: &str| {
+            let key = "follower.replication.throttled.rate".to_owned();
+            (BrokerId(id), Overrides::from([(key, value.to_owned())]))
+        };
+        let delta = |broker_configs| ClusterDelta { broker_configs, ..Default::default() };
+        image.apply(delta(vec![set(3, "5000"), set(4, "7")]));
+        assert_eq!(image.throttled_rate(me, Some(9)), Some(5_000));
+        image.apply(delta(vec![set(3, "9223372036854775807")]));
+        assert_eq!(image.throttled_rate(me, Some(9)), None);
+        image.apply(delta(vec![(me, Overrides::new())]));
+        assert_eq!((image.throttled_rate(me, None), image.broker_configs.len()), (None, 1));
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use coordinator::registry::configs::Kind;
 use coordinator::registry::{
-    RegistryError, Versioned, brokers, cluster_id, configs, deletions, partitions, topics,
+    RegistryError, Versioned, brokers, cluster_id, configs, deletions, partitions, reassignments,
+    topics,
 };
-use coordinator::zk::payload::{Broker, PartitionState};
+use coordinator::zk::payload::{Broker, PartitionState, Reassignments};
 use coordinator::zk::{Client, election};
 use futures_util::StreamExt;
 use proto::{BrokerId, TopicId, TopicPartition};
@@ -40,6 +41,12 @@ pub(super) async fn read(client: &Client) -> Result<WholeRead, RegistryError> {
     let marked = deletions::list(client).await?;
     let found = topics::list(client).await?;
     let overrides = configs::list(client, Kind::Topic).await?;
+    let under_way = reassignments::list(client).await?;
+    for (id, overrides) in configs::list(client, Kind::Broker).await? {
+        if let Ok(id) = id.parse() {
+            image.broker_configs.insert(BrokerId(id), Arc::new(overrides.values));
+        }
+    }
     let reading = found.into_iter().map(|(name, topic)| async move {
         let states = partitions::read_all(client, &name, topic.value.partitions.len()).await?;
         Ok::<_, RegistryError>((name, topic.value, states))
@@ -66,12 +73,33 @@ pub(super) async fn read(client: &Client) -> Result<WholeRead, RegistryError> {
         image.topics.insert(name, Arc::new(topic));
     }
     drop(reading);
+    for (name, record) in under_way {
+        // One that cannot be read is the controller's to complain of.
+        let Ok(record) = record else { continue };
+        if let Some(topic) = image.topics.get_mut(&*name) {
+            note_adding(topic, &record.value);
+        }
+    }
     for (name, overrides) in overrides {
         if !overrides.values.is_empty() {
             image.topic_configs.insert(name.into(), Arc::new(overrides.values));
         }
     }
     Ok(WholeRead { image, states, deleted })
+}
+
+/// Notes the replicas that reassignments bring in.
+fn note_adding(topic: &mut Arc<TopicImage>, record: &Reassignments) {
+    if record.topic_id != topic.id {
+        return;
+    }
+    let noted = Arc::make_mut(topic);
+    for (number, reassignment) in &record.partitions {
+        let index = usize::try_from(*number).unwrap_or(usize::MAX);
+        let Some(partition) = noted.partitions.get_mut(index) else { continue };
+        let adding = reassignment.adding().filter(|id| partition.replicas.contains(id));
+        partition.adding = adding.collect();
+    }
 }
 
 async fn live_brokers(client: &Client) -> Result<BTreeMap<BrokerId, BrokerImage>, RegistryError> {
@@ -103,6 +131,7 @@ fn partition_image(
             replicas,
             isr: Vec::new(),
             electable: Vec::new(),
+            adding: Vec::new(),
             version: -1,
         },
     }

@@ -22,6 +22,7 @@ use super::epochs::Unsaved;
 use super::error::{LogError, Offline};
 use super::flush::FlushState;
 use super::log_dir::LogDir;
+use super::opening::Opening;
 use super::producer_state::ProducerState;
 use super::segments::Segments;
 
@@ -87,6 +88,7 @@ pub struct Log {
     pub(super) appended_bytes: AtomicU64,
     /// It was opened after a clean stop, and nothing was scanned.
     pub(super) opened_clean: bool,
+    pub(super) opening: Opening,
     pub(super) me: Weak<Log>,
     listener: RwLock<Option<Arc<dyn LogListener>>>,
 }
@@ -107,6 +109,7 @@ pub(super) struct LogParts {
     pub(super) epochs_unsaved: bool,
     pub(super) damage: Vec<DamagedRange>,
     pub(super) opened_clean: bool,
+    pub(super) opening: Opening,
 }
 
 impl fmt::Debug for Log {
@@ -151,6 +154,7 @@ impl Log {
             offline: OnceLock::new(),
             appended_bytes: AtomicU64::new(0),
             opened_clean: parts.opened_clean,
+            opening: parts.opening,
             me: me.clone(),
             listener: RwLock::new(None),
         })

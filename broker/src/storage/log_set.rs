@@ -267,6 +267,8 @@ impl LogSet {
             topic_id,
             positions: None,
             clean: true,
+            unsynced_lost: false,
+            existed: false,
             config,
         };
         recovery::open(&self.inner.context, dir, &source).map(|(log, _)| log)
@@ -371,6 +373,8 @@ impl LogSet {
             topic_id: log.topic_id(),
             positions: Some(log.positions()),
             clean: false,
+            unsynced_lost: true,
+            existed: true,
             config: &log.config(),
         };
         let opened = recovery::open(&self.inner.context, &log.dir, &source);

@@ -39,6 +39,7 @@ mod log_set;
 mod maps;
 mod offset_index;
 mod open_files;
+mod opening;
 mod opening_progress;
 mod partition_metadata;
 mod pooled_file;
@@ -85,6 +86,7 @@ pub use error::{
 pub use flush::FlushDone;
 pub use log::{Log, LogListener};
 pub use log_set::{LogSet, StorageUsage};
+pub use opening::{Cut, Loss, Opening};
 pub use read::{Cursor, FileRange, ReadLimits, ReadSlice};
 pub use recovery::RecoveryReport;
 pub use retention::DeletedSegments;

@@ -20,6 +20,7 @@ use super::disk::{self, Disk, DiskFile, OpenMode, read_fully, replace_file, writ
 use super::epoch_history::{self, EpochHistory};
 use super::log::{Log, LogParts, Writer};
 use super::log_dir::LogDir;
+use super::opening::{self, Cut, Opening};
 use super::positions_checkpoint::Positions;
 use super::producer_state::ProducerState;
 use super::replay;
@@ -50,6 +51,10 @@ pub(super) struct Source<'a> {
     pub(super) positions: Option<Positions>,
     /// Whether the last stop was clean.
     pub(super) clean: bool,
+    /// Whether bytes that were not flushed may be gone.
+    pub(super) unsynced_lost: bool,
+    /// Whether there was a log before.
+    pub(super) existed: bool,
     pub(super) config: &'a LogConfig,
 }
 
@@ -59,19 +64,20 @@ pub(super) fn open(
     dir: &Arc<LogDir>,
     source: &Source<'_>,
 ) -> io::Result<(Arc<Log>, RecoveryReport)> {
-    let mut opening = Opening {
+    let mut recovery = Recovery {
         context,
         source,
         list: Vec::new(),
         epochs: EpochHistory::default(),
+        cut: Cut::Nothing,
         report: RecoveryReport::default(),
     };
-    let bases = opening.tidy_names()?;
-    let epochs_known = opening.load_epochs();
-    opening.open_segments(&bases)?;
-    opening.add_known_damage()?;
-    let parts = opening.finish(&bases, epochs_known)?;
-    let report = opening.report;
+    let bases = recovery.tidy_names()?;
+    let epochs_known = recovery.load_epochs();
+    recovery.open_segments(&bases)?;
+    recovery.add_known_damage()?;
+    let parts = recovery.finish(&bases, epochs_known)?;
+    let report = recovery.report;
     if report.cut_bytes > 0 || !report.damaged.is_empty() {
         tracing::warn!(
             partition = %source.partition, cut_bytes = report.cut_bytes,
@@ -93,15 +99,16 @@ pub(super) fn open(
     Ok((log, report))
 }
 
-struct Opening<'a> {
+struct Recovery<'a> {
     context: &'a Arc<Context>,
     source: &'a Source<'a>,
     list: Vec<Arc<Segment>>,
     epochs: EpochHistory,
+    cut: Cut,
     report: RecoveryReport,
 }
 
-impl Opening<'_> {
+impl Recovery<'_> {
     fn disk(&self) -> &dyn Disk {
         &*self.context.disk
     }
@@ -199,6 +206,7 @@ impl Opening<'_> {
                 self.report.damaged.extend(found.damage);
                 cut = found.cut;
                 if let Some(position) = cut {
+                    self.cut = self.judge(&segment, &bases[number + 1..])?;
                     self.cut_file(&segment, position)?;
                 }
                 segment.sync(self.context, &self.source.folder)?;
@@ -219,6 +227,21 @@ impl Opening<'_> {
     /// Whether the last segment has all that was flushed.
     fn reaches(&self, segment: &Segment, expected: Expectation) -> bool {
         expected.next_base.is_some() || segment.tip().end_offset >= expected.recovery_point
+    }
+
+    /// What is going to be cut off behind a segment's end.
+    fn judge(&self, segment: &Segment, later: &[Offset]) -> io::Result<Cut> {
+        let cut = opening::judge_cut(&*segment.file, segment.tip(), self.source.unsynced_lost)?;
+        for &base in later {
+            let path = self.path(&file_name(base, "log"));
+            // A new segment is made where the one before ended.
+            if base > segment.tip().end_offset
+                || self.disk().open(&path, OpenMode::Existing)?.size()? > 0
+            {
+                return Ok(Cut::Records);
+            }
+        }
+        Ok(cut)
     }
 
     /// Moves what lies behind `position` to the segment's `.cut` file.
@@ -307,6 +330,12 @@ impl Opening<'_> {
             epochs: std::mem::take(&mut self.epochs),
             damage: self.report.damaged.clone(),
             opened_clean: self.source.clean && self.report.scanned_bytes == 0,
+            opening: Opening {
+                existed: self.source.existed && !bases.is_empty(),
+                unsynced_lost: self.source.unsynced_lost,
+                cut: self.cut,
+                damaged_from: self.report.damaged.iter().map(|range| range.from).min(),
+            },
         })
     }
 

@@ -66,17 +66,23 @@ impl<'a> Scan<'a> {
             return Ok(None);
         }
         self.work_left = self.work_left.saturating_sub(size as u64);
+        Ok(self.holds(position, &header)?.then_some(header))
+    }
+
+    /// Whether the CRC of a batch of this header holds for the bytes at `position`.
+    pub(super) fn holds(&mut self, position: u64, header: &BatchHeader) -> io::Result<bool> {
+        let size = header.size_in_bytes();
         let mut crc = Crc32c::new();
         let mut done = CRC_FROM;
         while done < size {
             let piece = self.bytes(position + done as u64, (size - done).min(BLOCK))?;
             if piece.is_empty() {
-                return Ok(None);
+                return Ok(false);
             }
             crc.update(piece);
             done += piece.len();
         }
-        Ok((crc.finish() == header.crc).then_some(header))
+        Ok(crc.finish() == header.crc)
     }
 
     /// The first place after `position` where a whole batch of an offset at or above `offset`

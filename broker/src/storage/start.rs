@@ -70,7 +70,8 @@ pub struct StartReport {
 pub(super) struct FoundDir {
     pub(super) open: OpenDir,
     pub(super) clean: bool,
-    same_boot: bool,
+    /// Bytes that were not flushed may be gone.
+    unsynced_lost: bool,
     /// The checkpoint, if it could be read.
     pub(super) positions: Option<HashMap<TopicPartition, Positions>>,
     pub(super) partitions: Vec<TopicPartition>,
@@ -173,7 +174,7 @@ fn open_found(
     let mut started = Started::default();
     for mut dir in found {
         report.clean &= dir.clean;
-        report.unsynced_lost |= !dir.clean && !dir.same_boot;
+        report.unsynced_lost |= dir.unsynced_lost;
         started.doomed.append(&mut dir.doomed);
         let opened = outcomes.remove(&dir.open.dir.id).unwrap_or_default();
         take_opened(&dir, opened, &mut started, report);
@@ -228,6 +229,7 @@ fn open_dir(context: &Context, entered: Entered, mark: FreeMark) -> std::io::Res
     }
     // Without its checkpoint a directory is read from the beginning, as after a crash.
     let clean = (marked && positions.is_some()) || partitions.is_empty();
+    let unsynced_lost = !marked && !same_boot && !partitions.is_empty();
     if marked {
         disk.remove_file(&path.join(CLEAN_STOP))?;
     }
@@ -236,7 +238,7 @@ fn open_dir(context: &Context, entered: Entered, mark: FreeMark) -> std::io::Res
     let dir = LogDir::new(path, id, mark, context.clock.clone());
     dir.look_for_room(disk);
     let open = OpenDir { dir, _lock: lock };
-    Ok(FoundDir { open, clean, same_boot, positions, partitions, doomed })
+    Ok(FoundDir { open, clean, unsynced_lost, positions, partitions, doomed })
 }
 
 /// The partition a folder is named after.
@@ -347,6 +349,8 @@ fn open_partition(
         topic_id,
         positions: positions.or(young),
         clean: found.clean,
+        unsynced_lost: found.unsynced_lost,
+        existed: true,
         config: &config.log,
     };
     recovery::open(context, dir, &source).map(Some)

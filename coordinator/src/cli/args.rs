@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::elect::ElectArgs;
 use super::reassign::args::{Pace, ReassignArgs};
 
 const AFTER_HELP: &str = "\
@@ -14,6 +15,7 @@ Examples:
   coordinator groups --describe --group indexers
   coordinator reassign --list
   coordinator brokers --drain 3 --wait
+  coordinator elect --election-type preferred --all-topic-partitions
   coordinator run --zookeeper zk1:2181,zk2:2181,zk3:2181/ottla --listen 0.0.0.0:9097 --advertise host:9097
 
 Both spellings work: `topics --list` and `topics list`.
@@ -70,6 +72,9 @@ pub(crate) enum Command {
     /// Give partitions other replicas: more, fewer, elsewhere
     #[command(after_help = super::reassign::args::HELP)]
     Reassign(ReassignArgs),
+    /// Elect leaders: the preferred ones, or, where data may be lost, any
+    #[command(after_help = super::elect::HELP)]
+    Elect(ElectArgs),
     /// List and describe consumer groups, reset their offsets, delete them
     Groups(GroupsArgs),
     /// Describe and alter configuration overrides

@@ -13,6 +13,7 @@ mod configs;
 mod delete_records;
 mod describe_topics;
 mod drain;
+mod elect;
 mod failure;
 mod groups;
 mod output;

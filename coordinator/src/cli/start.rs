@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Cli, Command, ConfigAction};
 use super::failure::Failure;
-use super::{brokers, configs, groups, process, reassign, settings, spelling, topics};
+use super::{brokers, configs, elect, groups, process, reassign, settings, spelling, topics};
 
 /// Runs the executable.
 pub fn main() -> ExitCode {
@@ -42,6 +42,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Topics(args) => block_on(topics::run(args)),
         Command::Brokers(args) => block_on(brokers::run(args)),
         Command::Reassign(args) => block_on(reassign::run(args)),
+        Command::Elect(args) => block_on(elect::run(args)),
         Command::Groups(args) => block_on(groups::run(args)),
         Command::Configs(args) => block_on(configs::run(args)),
     }

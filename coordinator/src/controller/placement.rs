@@ -11,7 +11,9 @@
 //! | preferred leader | leaders in this topic, replicas in this topic, leaders in all, replicas in all, rank |
 //! | each follower | replicas of this partition in the broker's rack, replicas in this topic, replicas in all, rank |
 
-use std::collections::{BTreeMap, HashMap};
+#[cfg(feature = "cli")]
+use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use proto::BrokerId;
 
@@ -58,6 +60,7 @@ pub(crate) fn place(
 /// New replicas for the partitions of a topic that have one on a broker that goes: another takes its
 /// place in the list, the rest stays. `racks` are those of all live brokers; the candidates do not
 /// have the one that goes. Answers the partitions concerned, by number.
+#[cfg(feature = "cli")]
 pub(crate) fn replace(
     candidates: &[Candidate],
     racks: &HashMap<BrokerId, String>,
@@ -74,8 +77,9 @@ pub(crate) fn replace(
         for id in &rest {
             // A rack that no candidate is in cannot be chosen anyway.
             let rack = racks.get(id).filter(|rack| !rack.is_empty());
-            let same = |bin: &&Bin| rack.is_some() && bin.name.as_ref() == rack;
-            if let Some(bin) = bins.bins.iter().find(same) {
+            let same = candidates.iter().find(|other| rack == Some(&other.rack));
+            let bin = same.and_then(|same| bins.bins.iter().find(|bin| bin.id == same.id));
+            if let Some(bin) = bin {
                 in_rack[bin.rack] += 1;
             }
         }
@@ -93,8 +97,6 @@ pub(crate) fn replace(
 struct Bin {
     id: BrokerId,
     rack: usize,
-    /// The rack's name; none: a rack of its own.
-    name: Option<String>,
     rank: usize,
     topic_leaders: usize,
     topic_replicas: usize,
@@ -127,7 +129,6 @@ impl Bins {
             bins.push(Bin {
                 id: candidate.id,
                 rack,
-                name: Some(candidate.rack.clone()).filter(|rack| !rack.is_empty()),
                 rank,
                 topic_leaders: existing.iter().filter(|r| r.first() == Some(&candidate.id)).count(),
                 topic_replicas: existing.iter().filter(|r| r.contains(&candidate.id)).count(),

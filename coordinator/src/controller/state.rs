@@ -32,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) deletions: BTreeMap<String, Deletion>,
     /// Overrides, by resource.
     pub(crate) configs: BTreeMap<(Kind, String), Overrides>,
+    /// `min.insync.replicas` of topics that do not override it; of this coordinator's settings.
+    pub(crate) min_insync_default: usize,
     /// Requests finished lately, so that a retry over a fail-over is answered and not done twice.
     pub(crate) finished: FinishedRequests,
 }
@@ -227,7 +229,7 @@ impl Cluster {
     pub(crate) fn min_insync(&self, topic: &str) -> usize {
         let overrides = self.configs.get(&(Kind::Topic, topic.to_owned()));
         let own = overrides.and_then(|o| o.values.get("min.insync.replicas")?.parse().ok());
-        own.unwrap_or(1)
+        own.unwrap_or(self.min_insync_default.max(1))
     }
 
     /// Whether a broker is live and stays so, as far as is known.

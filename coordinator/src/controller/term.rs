@@ -281,6 +281,7 @@ impl Term {
         }
         self.writer.commit(&found.repairs()).await?;
         let mut before = std::mem::replace(&mut self.cluster, found.cluster);
+        self.cluster.min_insync_default = self.defaults.min_insync_replicas;
         for (id, incarnation) in std::mem::take(&mut before.leaving) {
             if self.cluster.brokers.get(&id).is_some_and(|b| b.incarnation == incarnation) {
                 self.cluster.apply(Step::Leaving(id, incarnation));

@@ -331,6 +331,18 @@ pub struct Reassignment {
     pub original: Vec<BrokerId>,
 }
 
+impl Reassignment {
+    /// Replicas that come: they have to be in sync at the end.
+    pub fn adding(&self) -> impl Iterator<Item = BrokerId> {
+        self.target.iter().copied().filter(|id| !self.original.contains(id))
+    }
+
+    /// Replicas that go, of those there are now.
+    pub fn removing(&self, replicas: &[BrokerId]) -> impl Iterator<Item = BrokerId> {
+        replicas.iter().copied().filter(|id| !self.target.contains(id))
+    }
+}
+
 /// `/admin`: so that a retry of a finished request is answered by whoever is the controller then.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishedRequests {

@@ -20,6 +20,7 @@ fn image(leaders: &[(Option<BrokerId>, i32)]) -> ClusterImage {
             replicas: vec![ME, OTHER],
             isr: vec![ME, OTHER],
             electable: Vec::new(),
+            adding: Vec::new(),
             version: 7,
         })
         .collect();

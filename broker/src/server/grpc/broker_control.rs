@@ -52,7 +52,7 @@ pub(super) async fn update_cluster(
     Ok(wire::answer_message(&response))
 }
 
-/// The change in domain types; only topic overrides concern a broker so far.
+/// The change in domain types; overrides of clients do not concern a broker.
 fn delta(request: v1::UpdateClusterRequest) -> Result<ClusterDelta, Status> {
     let topics = request.topics.into_iter().map(topic).collect::<Result<_, _>>()?;
     let deleted = request
@@ -62,14 +62,18 @@ fn delta(request: v1::UpdateClusterRequest) -> Result<ClusterDelta, Status> {
         .collect::<Result<_, Status>>()?;
     let brokers =
         request.brokers.map(|live| live.nodes.into_iter().map(broker).collect::<Vec<_>>());
-    let topic_configs = request
-        .configs
-        .into_iter()
-        .filter(|overrides| overrides.kind == "topics")
-        .map(|overrides| (overrides.name.into(), overrides.values.into_iter().collect()))
-        .collect();
+    let (mut topic_configs, mut broker_configs) = (Vec::new(), Vec::new());
+    for v1::ConfigOverrides { kind, name, values } in request.configs {
+        let values = values.into_iter().collect();
+        match (kind.as_str(), name.parse()) {
+            ("topics", _) => topic_configs.push((name.into(), values)),
+            ("brokers", Ok(id)) => broker_configs.push((BrokerId(id), values)),
+            // Of another kind, or from a newer controller.
+            _ => {}
+        }
+    }
     let controller = (!request.controller.is_empty()).then(|| request.controller.into());
-    Ok(ClusterDelta { topics, deleted, brokers, topic_configs, controller })
+    Ok(ClusterDelta { topics, deleted, brokers, topic_configs, broker_configs, controller })
 }
 
 fn topic(topic: v1::Topic) -> Result<TopicImage, Status> {
@@ -86,6 +90,7 @@ fn topic(topic: v1::Topic) -> Result<TopicImage, Status> {
         replicas: ids(state.replicas),
         isr: ids(state.isr),
         electable: ids(state.electable),
+        adding: ids(state.adding),
         version: state.state_version,
     });
     Ok(TopicImage { name: topic.name.into(), id, partitions: partitions.collect() })

@@ -50,7 +50,8 @@ struct Topic {
     topic: String,
 }
 
-fn first_version() -> i64 {
+/// The version of a file that names none.
+pub(crate) fn first_version() -> i64 {
     1
 }
 
@@ -103,19 +104,22 @@ pub(crate) fn to_json(plan: &Plan) -> Value {
     json!({ "version": 1, "partitions": partitions.collect::<Vec<_>>() })
 }
 
-fn json_of<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Failure> {
+/// Reads JSON; `what` is for the text of the failure.
+pub(crate) fn json_of<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Failure> {
     serde_json::from_slice(bytes)
         .map_err(|error| Failure::usage(format!("the file is not JSON for {what}: {error}")))
 }
 
-fn check_version(version: i64) -> Result<(), Failure> {
+/// Refuses versions that are not known.
+pub(crate) fn check_version(version: i64) -> Result<(), Failure> {
     match version {
         1 => Ok(()),
         other => Err(Failure::usage(format!("the file has version {other}; version 1 is read"))),
     }
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Reads a file; `-` is standard input.
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
         std::io::stdin().lock().take(FILE_MAX).read_to_end(&mut bytes)

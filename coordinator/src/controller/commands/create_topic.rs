@@ -218,25 +218,11 @@ pub(super) fn partition_writes(
     controller_epoch: i32,
 ) -> Result<[Change; 2], Refusal> {
     let p = i32::try_from(p).unwrap_or(i32::MAX);
-    let value = state_value(state, controller_epoch);
+    let value = state.payload(controller_epoch);
     Ok([
         Change::create(paths::partition(topic, p), Vec::new()),
         Change::create(paths::partition_state(topic, p), value.encode()?),
     ])
-}
-
-/// The value of a state's node.
-pub(crate) fn state_value(
-    state: &PartitionState,
-    controller_epoch: i32,
-) -> payload::PartitionState {
-    payload::PartitionState {
-        leader: state.leader,
-        leader_epoch: state.leader_epoch,
-        isr: state.isr.clone(),
-        electable: state.electable.clone(),
-        controller_epoch,
-    }
 }
 
 /// The value of a topic's node.

@@ -27,7 +27,7 @@ mod create_topic;
 
 pub(crate) use configs::{alter_configs, check_topic_configs};
 pub(crate) use create_partitions::create_partitions;
-pub(crate) use create_topic::{NewTopic, create_topic, state_value, topic_value};
+pub(crate) use create_topic::{NewTopic, create_topic, topic_value};
 
 #[cfg(test)]
 mod tests;

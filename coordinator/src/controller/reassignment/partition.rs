@@ -10,7 +10,7 @@
 //! | any | all that come, and enough of `target` | the end: `target` alone |
 //! | `target`, then the others | not enough | wait |
 //!
-//! *Enough* is: as many members of `target` in sync as of `original`, and `min.insync.replicas` of
+//! *In sync* is who is in the ISR, lives, and is not about to stop. *Enough* is: as many members of `target` in sync as of `original`, and `min.insync.replicas` of
 //! them, where `target` has so many. So nobody goes before its successor is in sync, a partition
 //! that has lost a replica can still be moved off another, and a request taken back does not wait for
 //! who was dead before. Whoever goes, goes out of the ISR and the electable too. Then the leader
@@ -38,18 +38,6 @@ pub(crate) enum Next {
     Finish(PartitionState),
 }
 
-impl Reassignment {
-    /// Replicas that come: they have to be in sync at the end.
-    pub(crate) fn adding(&self) -> impl Iterator<Item = BrokerId> {
-        self.target.iter().copied().filter(|id| !self.original.contains(id))
-    }
-
-    /// Replicas that go, of those there are now.
-    pub(crate) fn removing(&self, replicas: &[BrokerId]) -> impl Iterator<Item = BrokerId> {
-        replicas.iter().copied().filter(|id| !self.target.contains(id))
-    }
-}
-
 /// What is next. `min_insync` is the topic's `min.insync.replicas`.
 pub(crate) fn next(
     state: &PartitionState,
@@ -58,10 +46,11 @@ pub(crate) fn next(
     may_lead: impl Fn(BrokerId) -> bool,
 ) -> Next {
     let Reassignment { target, original } = reassignment;
-    let in_sync = |of: &[BrokerId]| of.iter().filter(|id| state.isr.contains(id)).count();
+    let counts = |id: BrokerId| state.isr.contains(&id) && may_lead(id);
+    let in_sync = |of: &[BrokerId]| of.iter().filter(|id| counts(**id)).count();
     let enough = target.len().min(min_insync.max(in_sync(original)).max(1));
     if in_sync(target) >= enough
-        && reassignment.adding().all(|id| state.isr.contains(&id))
+        && reassignment.adding().all(counts)
         && let Some(end) = cut(state, target.clone(), min_insync, &may_lead)
     {
         return Next::Finish(end);
@@ -70,7 +59,7 @@ pub(crate) fn next(
     let all: Vec<BrokerId> = target.iter().copied().chain(others).collect();
     let needed: Vec<BrokerId> =
         all.iter().copied().filter(|id| target.contains(id) || original.contains(id)).collect();
-    let spare = in_sync(&needed) >= original.len().min(state.isr.len());
+    let spare = in_sync(&needed) >= original.len().min(in_sync(&all));
     if needed.len() < all.len()
         && spare
         && let Some(without) = cut(state, needed, min_insync, &may_lead)

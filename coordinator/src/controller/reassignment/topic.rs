@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use proto::{BrokerId, Partition};
 
 use super::partition::{Next, next};
-use crate::controller::commands::{alter_configs, state_value, topic_value};
+use crate::controller::commands::{alter_configs, topic_value};
 use crate::controller::decision::{Decision, Refusal};
 use crate::controller::outbox::{Delta, topic_message};
 use crate::controller::state::{Cluster, Reassigning, Step, TopicState};
@@ -61,7 +61,7 @@ pub(crate) fn advance(
             }
         };
         let Some(place) = after.partition_mut(partition) else { continue };
-        let value = state_value(&state, controller_epoch).encode()?;
+        let value = state.payload(controller_epoch).encode()?;
         let path = paths::partition_state(name, partition);
         goes |= state.leader_epoch != place.leader_epoch;
         states.push(Change::Set { path, bytes: value, version: Some(state.version) });

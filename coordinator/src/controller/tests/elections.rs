@@ -40,7 +40,7 @@ async fn write(client: &Client, topic: &str, change: impl Fn(&mut PartitionState
     partitions::set(client, topic, 0, &next, found.version).await.unwrap().unwrap();
 }
 
-async fn tell(controller: &RunningController, topic: &str) {
+pub(super) async fn tell(controller: &RunningController, topic: &str) {
     let changed = v1::TopicPartitions {
         topic: topic.to_owned(),
         partitions: vec![0, 7],

@@ -4,6 +4,7 @@ use proto::client::Connection;
 use proto::v1::admin_client::AdminClient;
 use proto::{BrokerId, ErrorCode, v1};
 
+use super::elections::tell;
 use super::harness::*;
 use crate::registry::{partitions, topics};
 use crate::zk::{Live, paths};
@@ -130,7 +131,11 @@ fn a_partition_moves_when_its_new_replicas_are_in_sync() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         assert!(setup.recorded().await);
         setup.in_sync(0, &[1, 3, 2]).await;
+        let begun = std::time::Instant::now();
+        tell(&controller, "a").await;
         until(async || under_way(&mut admin).await.is_empty()).await;
+        // By the leader's word, not by the look that comes anyway.
+        assert!(begun.elapsed() < std::time::Duration::from_millis(1_500));
         assert_eq!(setup.partition(0).await, (vec![2, 3], 2, 1, vec![3, 2]));
         assert!(!setup.recorded().await);
         // The throttle is gone with it.

@@ -104,6 +104,7 @@ impl Server {
             replicas: vec![me],
             isr: vec![me],
             electable: Vec::new(),
+            adding: Vec::new(),
             version: 0,
         };
         let topic = TopicImage {
