@@ -417,6 +417,7 @@ fn leadership(state: &PartitionImage) -> Leadership {
         replicas: state.replicas.clone(),
         isr: state.isr.clone(),
         electable: state.electable.clone(),
+        adding: state.adding.clone(),
     }
 }
 

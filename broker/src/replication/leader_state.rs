@@ -69,6 +69,8 @@ pub(super) struct LeaderState {
     /// Where the log ended when the epoch began.
     epoch_start: Offset,
     replicas: Vec<BrokerId>,
+    /// So many of them a reassignment has only begun to bring in.
+    adding: usize,
     isr: Isr,
     /// Of the replicas that are not the leader.
     followers: Vec<ReplicaState>,
@@ -94,6 +96,7 @@ impl LeaderState {
             epoch: leadership.epoch,
             epoch_start,
             replicas: Vec::new(),
+            adding: 0,
             isr: Isr::new(leadership.version, &leadership.isr, &leadership.electable),
             followers: Vec::new(),
             seen_end: epoch_start,
@@ -101,7 +104,7 @@ impl LeaderState {
             acks: Purgatory::new(Arc::clone(&metrics)),
             metrics,
         };
-        state.set_replicas(&leadership.replicas);
+        state.set_replicas(leadership);
         state.isr_changed(&[], now);
         state
     }
@@ -142,11 +145,12 @@ impl LeaderState {
         self.acks.len()
     }
 
-    fn set_replicas(&mut self, replicas: &[BrokerId]) {
-        if self.replicas == replicas {
+    fn set_replicas(&mut self, Leadership { replicas, adding, .. }: &Leadership) {
+        self.adding = replicas.iter().filter(|id| adding.contains(id)).count();
+        if self.replicas == *replicas {
             return;
         }
-        self.replicas = replicas.to_vec();
+        self.replicas.clone_from(replicas);
         let (me, isr) = (self.me, &self.isr);
         // Members of the ISR that are no replicas any more still count until they leave it.
         self.followers.retain(|f| replicas.contains(&f.id) || isr.counts(f.id));
@@ -166,7 +170,7 @@ impl LeaderState {
     ) -> Outcome {
         let before = self.isr.committed().to_vec();
         if leadership.version >= self.isr.version() {
-            self.set_replicas(&leadership.replicas);
+            self.set_replicas(leadership);
         }
         if self.isr.adopt(leadership.version, &leadership.isr, &leadership.electable) {
             self.count_changes(&before);
@@ -273,8 +277,10 @@ impl LeaderState {
     }
 
     /// How many replicas must be in sync: all of them where there are fewer than the topic wants.
+    /// Those that a reassignment brings in do not raise it: a partition with one replica takes
+    /// records while it is moved or gets more.
     pub(super) fn minimum(&self, min_insync: usize) -> usize {
-        min_insync.min(self.replicas.len()).max(1)
+        min_insync.min(self.replicas.len() - self.adding).max(1)
     }
 
     fn moved(&mut self, at: Positions, now: Instant) -> Outcome {
@@ -385,5 +391,29 @@ impl LeaderState {
     /// The leadership, or the log, is lost.
     pub(super) fn fail(&mut self, error: &PartitionError, out: &mut Vec<Completed>) {
         self.acks.fail_all(error, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::tests::rig::led;
+
+    #[test]
+    fn replicas_on_their_way_do_not_raise_the_minimum() {
+        let (me, now) = (BrokerId(1), Instant::now());
+        let leads = |leadership: &Leadership| {
+            LeaderState::new(me, leadership, Offset(0), now, Arc::default())
+        };
+        let mut moving = led(1, 0, &[2, 3, 1], &[1]);
+        assert_eq!(leads(&moving).minimum(2), 2);
+        moving.adding = vec![BrokerId(2), BrokerId(3)];
+        let state = leads(&moving);
+        assert_eq!(state.minimum(2), 1);
+        assert!(state.check_minimum(2).is_ok());
+        // What was begun is done.
+        moving.adding.clear();
+        assert_eq!(leads(&moving).minimum(3), 3);
+        assert!(leads(&moving).check_minimum(3).is_err());
     }
 }

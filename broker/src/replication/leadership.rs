@@ -36,6 +36,8 @@ pub struct Leadership {
     pub isr: Vec<BrokerId>,
     /// Who fell out of it below `min.insync.replicas` and may lead all the same (KIP-966).
     pub electable: Vec<BrokerId>,
+    /// Replicas that a reassignment brings in and that do not count as missing yet.
+    pub adding: Vec<BrokerId>,
 }
 
 /// What this broker is to the partition. Held while anything is appended or cut.

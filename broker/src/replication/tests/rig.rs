@@ -76,6 +76,7 @@ pub(crate) fn led(epoch: i32, version: i32, replicas: &[i32], isr: &[i32]) -> Le
         replicas: ids(replicas),
         isr: ids(isr),
         electable: Vec::new(),
+        adding: Vec::new(),
     }
 }
 
