@@ -25,7 +25,8 @@
 //! | refused for good | settled, failed | – (its successors come back out of order) |
 //! | too large, of several records | smaller ones will take its place | `Draining`; once it is the first unsettled one: epoch bump |
 //! | fenced | all fail | `Fenced` |
-//! | none, stream lost | waits, in doubt | `Draining` |
+//! | none, stream lost, or another leader | waits, in doubt | `Draining` |
+//! | appended, of a copy that was given up for another leader | settled, wherever its last copy is | – |
 //!
 //! # When the window is drained, in this order
 //!
@@ -255,6 +256,25 @@ impl<B> Window<B> {
         settled
     }
 
+    /// A leader of before has appended (and, where that was asked for, replicated) a batch whose copy was
+    /// given up meanwhile. Returns the batch if it was still unsettled; what a newer copy is answered
+    /// then means nothing.
+    pub(crate) fn appended_before(&mut self, ticket: Ticket) -> Option<B> {
+        let at = usize::try_from(ticket.checked_sub(self.first_ticket)?).ok()?;
+        let entry = self.entries.get_mut(at)?;
+        if entry.state == State::Settled || !entry.split.is_empty() {
+            return None;
+        }
+        self.on_wire -= usize::from(entry.state == State::OnWire);
+        entry.state = State::Settled;
+        let settled = entry.batch.take();
+        if self.mode == Mode::Resending && self.unsettled().all(|e| e.state == State::OnWire) {
+            self.mode = Mode::Flowing;
+        }
+        self.trim();
+        settled
+    }
+
     /// The batch of a ticket on the wire.
     pub(crate) fn on_wire_batch(&self, ticket: Ticket) -> Option<&B> {
         let at = usize::try_from(ticket.checked_sub(self.first_ticket)?).ok()?;
@@ -275,7 +295,7 @@ impl<B> Window<B> {
         }
     }
 
-    /// The stream is gone: what was on the wire is in doubt.
+    /// The stream is gone, or another broker leads: what was on the wire is in doubt.
     pub(crate) fn lost(&mut self) {
         if self.on_wire == 0 {
             return;

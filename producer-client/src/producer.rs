@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::Partition;
-use proto::client::Cluster;
+use proto::client::{Cluster, ClusterCounts};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accumulator::{Accumulator, Appended};
@@ -32,12 +32,14 @@ pub(crate) struct Shared {
     batched_bytes: AtomicU64,
     compressed_bytes: AtomicU64,
     failed: AtomicU64,
+    /// What the cluster counts.
+    counts: Arc<ClusterCounts>,
     /// Since the last flush.
     failures: Mutex<(u64, Option<SendError>)>,
 }
 
 impl Shared {
-    fn new(config: ProducerConfig, has_own_thread: bool) -> Self {
+    fn new(config: ProducerConfig, counts: Arc<ClusterCounts>, has_own_thread: bool) -> Self {
         Self {
             accumulator: Accumulator::new(&config),
             line: Line::new(config.buffer_memory / 4),
@@ -49,6 +51,7 @@ impl Shared {
             batched_bytes: AtomicU64::new(0),
             compressed_bytes: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            counts,
             failures: Mutex::default(),
         }
     }
@@ -129,6 +132,12 @@ pub struct ProducerStats {
     pub failed: u64,
     /// Bytes of `buffer.memory` in use.
     pub buffered_bytes: u64,
+    /// Partitions that were seen to have another leader, or the same one anew.
+    pub leader_changes: u64,
+    /// Changes of metadata that brokers pushed.
+    pub metadata_pushes: u64,
+    /// Metadata that had to be asked for.
+    pub metadata_refreshes: u64,
 }
 
 impl ProducerStats {
@@ -171,14 +180,13 @@ impl ProducerBuilder {
     /// Starts it. Nothing is connected yet: trouble with brokers shows in what is sent.
     pub fn start(self) -> Result<Producer, StartError> {
         self.config.validate()?;
-        let shared = Arc::new(Shared::new(self.config, !self.on_current_runtime));
+        let cluster = Cluster::new(self.config.cluster_options());
+        let has_own_thread = !self.on_current_runtime;
+        let shared = Arc::new(Shared::new(self.config, cluster.counts(), has_own_thread));
         let (commands, receiver) = mpsc::unbounded_channel();
         let task = {
             let shared = Arc::clone(&shared);
-            move || {
-                let cluster = Cluster::new(shared.config.cluster_options());
-                Sender::new(shared, cluster, receiver).run()
-            }
+            move || Sender::new(shared, cluster, receiver).run()
         };
         if self.on_current_runtime {
             let runtime =
@@ -364,6 +372,7 @@ impl Producer {
     /// Counts so far.
     pub fn stats(&self) -> ProducerStats {
         let shared = &self.shared;
+        let cluster = shared.counts.stats();
         ProducerStats {
             acknowledged: shared.acknowledged.load(Ordering::Relaxed),
             acknowledged_bytes: shared.acknowledged_bytes.load(Ordering::Relaxed),
@@ -371,6 +380,9 @@ impl Producer {
             compressed_bytes: shared.compressed_bytes.load(Ordering::Relaxed),
             failed: shared.failed.load(Ordering::Relaxed),
             buffered_bytes: shared.accumulator.memory.taken() as u64,
+            leader_changes: cluster.leader_changes,
+            metadata_pushes: cluster.pushes,
+            metadata_refreshes: cluster.refreshes,
         }
     }
 

@@ -72,6 +72,8 @@ pub(crate) struct Summary {
     pub(crate) failed: u64,
     /// What compression left of the batches' bytes; 1 without it.
     pub(crate) compression_rate: f64,
+    /// Partitions that got another leader, or the same one anew: no errors.
+    pub(crate) leader_changes: u64,
     pub(crate) skipped_long_lines: u64,
     pub(crate) unfinished_lines: u64,
     pub(crate) interrupted: bool,
@@ -103,6 +105,7 @@ impl Summary {
             },
             failed: stats.failed,
             compression_rate: (stats.compression_rate().unwrap_or(1.0) * 1e4).round() / 1e4,
+            leader_changes: stats.leader_changes,
             skipped_long_lines: progress.skipped.load(Ordering::Relaxed),
             unfinished_lines: progress.unfinished.load(Ordering::Relaxed),
             interrupted,
@@ -133,6 +136,9 @@ impl Summary {
         );
         if self.compression_rate < 1.0 {
             text.push_str(&format!(", compressed to {:.1} %", self.compression_rate * 100.0));
+        }
+        if self.leader_changes > 0 {
+            text.push_str(&format!(", followed {} leader changes", grouped(self.leader_changes)));
         }
         for (count, what) in [
             (self.skipped_long_lines, "too long and left out"),

@@ -7,6 +7,7 @@ use proto::client::ClientError;
 use proto::{BrokerId, ErrorCode, Retry, v1};
 
 use super::Sender;
+use super::link::InFlight;
 use super::partition::SentBatch;
 use crate::accumulator::{PartitionQueue, QueueIndex};
 use crate::batch::{OpenBatch, Outcome};
@@ -33,9 +34,11 @@ fn judge(ack: v1::ProduceAck) -> Verdict {
             Verdict::Again(Answer::OutOfOrder, code, error)
         }
         ErrorCode::InvalidProducerEpoch => Verdict::Fenced(error),
-        // Told after the append, or without knowing of it.
+        // Told after the append, or without knowing of it: a leader that is none any more tells so for
+        // what it had appended too.
         ErrorCode::RequestTimedOut
         | ErrorCode::NotEnoughReplicasAfterAppend
+        | ErrorCode::NotLeaderOrFollower
         | ErrorCode::KafkaStorageError => Verdict::Again(Answer::RetryInDoubt, code, error),
         code => match code.retry() {
             Retry::Never => Verdict::Refused(code, error),
@@ -53,11 +56,27 @@ impl Sender {
             let link = self.links.get_mut(&broker).filter(|link| link.generation == generation);
             let Some(link) = link else { return };
             match link.in_flight.remove(&ack.request_id) {
-                Some(sent) => self.on_ack(sent.at, sent.ticket, ack),
+                Some(sent) if self.is_current(&sent) => self.on_ack(sent.at, sent.ticket, ack),
+                Some(sent) => self.on_late_ack(sent.at, sent.ticket, ack),
                 None => {
                     tracing::warn!(%broker, request = ack.request_id, "answer to nothing asked");
                 }
             }
+        }
+    }
+
+    /// Whether its batch was not sent another way since.
+    fn is_current(&self, sent: &InFlight) -> bool {
+        self.partitions.get(sent.at).is_some_and(|partition| partition.route == sent.route)
+    }
+
+    /// Its batch is on its way to another leader: what is not appended there yet, that one will tell.
+    fn on_late_ack(&mut self, at: QueueIndex, ticket: Ticket, ack: v1::ProduceAck) {
+        let Verdict::Done { base_offset, append_time_ms } = judge(ack) else { return };
+        let partition = self.partitions.get_mut(at);
+        if let Some(batch) = partition.and_then(|p| p.window.appended_before(ticket)) {
+            self.end(&batch, Outcome::Done { base_offset, append_time_ms });
+            self.settle(at);
         }
     }
 
@@ -156,17 +175,21 @@ impl Sender {
             tracing::warn!(%broker, error = %text, "no produce stream, will try again");
         }
         let mut concerned = std::mem::take(&mut link.waiting);
-        concerned.extend(link.in_flight.values().map(|sent| sent.at));
+        let current = link.in_flight.values().filter(|sent| self.is_current(sent));
+        concerned.extend(current.map(|sent| sent.at));
         concerned.sort_unstable();
         concerned.dedup();
+        // Those that have another leader by now neither lose nor wait for anything.
+        concerned.retain(|&at| self.partitions.get(at).is_some_and(|p| p.depends_on(broker)));
         for &at in &concerned {
             let Some(partition) = self.partitions.get_mut(at) else { continue };
-            partition.window.lost();
+            partition.reroute();
             partition.trouble = Some(Arc::clone(&text));
             partition.not_before = Some(Instant::now() + partition.backoff.after_failure());
             self.settle(at);
         }
         self.trouble = Some(text);
+        self.cluster.suspect(broker);
         if !concerned.is_empty() {
             self.want_metadata();
         }

@@ -30,6 +30,8 @@ const ACKS_LEN_MAX: usize = 4 << 20;
 pub(super) struct InFlight {
     pub(super) at: QueueIndex,
     pub(super) ticket: Ticket,
+    /// Its partition's route when it was sent.
+    pub(super) route: u64,
     pub(super) since: Instant,
 }
 

@@ -1,10 +1,17 @@
-//! Leaders, partitions and the producer id: asked for in the background, at once when an answer shows
-//! that what is known is wrong.
+//! Leaders, partitions and the producer id: pushed by a broker, and asked for in the background at
+//! once when an answer shows that what is known is wrong.
+//!
+//! When another broker leads a partition, what is on the wire to the old one is lost to it: it is in
+//! doubt and goes to the new one, in order and under its own sequences, without waiting for answers
+//! that may never come. The old leader can commit nothing more, and where it has replicated a batch,
+//! the new one knows its sequence.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::client::{Backoff, ClientError, Metadata, PartitionMetadata, TopicMetadata};
+use proto::client::{
+    Backoff, ClientError, Cluster, Connection, Metadata, PartitionMetadata, TopicMetadata,
+};
 use proto::v1::log_client::LogClient;
 use proto::{ErrorCode, ProducerEpoch, ProducerId, Retry, TopicPartition, v1};
 
@@ -53,9 +60,11 @@ impl Sender {
                 topics.extend(missing.map(str::to_owned));
             });
             let (cluster, report) = (self.cluster.clone(), self.report.clone());
+            cluster.watch(topics.iter().cloned().collect());
             tokio::spawn(async move {
                 let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-                let _ = report.send(Event::Metadata(cluster.refresh(&names).await));
+                let answer = cluster.refresh(&names).await.map(drop);
+                let _ = report.send(Event::Metadata(answer));
             });
         }
         if self.producer_id.is_due(now) {
@@ -73,16 +82,16 @@ impl Sender {
         }
     }
 
-    pub(super) fn on_metadata(&mut self, answer: Result<Arc<Metadata>, ClientError>) {
+    /// A refresh has ended.
+    pub(super) fn on_metadata(&mut self, answer: Result<(), ClientError>) {
         let now = Instant::now();
         self.metadata.under_way = false;
         match answer {
-            Ok(metadata) => {
+            Ok(()) => {
                 self.metadata.failures = 0;
                 self.metadata_at = now;
-                let known = metadata.topics().map(Arc::clone).collect::<Vec<_>>();
-                known.iter().for_each(|topic| self.update_topic(topic, &metadata));
-                self.judge_missing(&metadata);
+                self.take_up_metadata();
+                self.ask_again();
             }
             Err(error) => {
                 self.metadata.failures += 1;
@@ -95,6 +104,30 @@ impl Sender {
         }
         // The next refresh comes at once when wanted, but two in a row keep their distance.
         self.metadata.not_before = Some(now + self.pause(self.metadata.failures));
+    }
+
+    /// Follows what is known of the cluster now.
+    pub(super) fn take_up_metadata(&mut self) {
+        let metadata = Arc::clone(&self.known.borrow_and_update());
+        let before = std::mem::replace(&mut self.applied, Arc::clone(&metadata));
+        let same_brokers = before.brokers == metadata.brokers;
+        for topic in metadata.topics() {
+            // Topics are replaced only where they change.
+            let seen = before.topic(&topic.name).is_some_and(|seen| Arc::ptr_eq(seen, topic));
+            if !seen || !same_brokers {
+                self.update_topic(topic, &metadata);
+            }
+        }
+        self.judge_missing(&metadata);
+    }
+
+    /// What the last answer did not settle: partitions with work and no leader.
+    fn ask_again(&mut self) {
+        let has_work = |p: &PartitionState| !p.window.is_empty() || !p.queue.is_empty();
+        let waits = |p: &PartitionState| p.leader.is_none() && has_work(p);
+        if self.partitions.iter().any(waits) {
+            self.metadata.wanted = true;
+        }
     }
 
     /// Topics that records wait for and that are not there: some never will be.
@@ -190,6 +223,7 @@ impl Sender {
             leader: None,
             leader_epoch: partition.leader_epoch,
             link: None,
+            route: 0,
             backoff,
             not_before: None,
             trouble: None,
@@ -218,12 +252,16 @@ impl Sender {
             if leader.is_some() {
                 // What failed with the old leader need not wait for the new one.
                 state.not_before = None;
+            } else {
+                self.metadata.wanted |= !state.window.is_empty();
             }
         }
-        if leader.is_none() && !state.window.is_empty() {
-            self.metadata.wanted = true;
+        let moved = leader.is_some_and(|new| state.link.is_some_and(|(old, _)| old != new));
+        if moved && state.reroute() {
+            tracing::debug!(partition = %state.queue.name, leader = ?leader, epoch = %state.leader_epoch,
+                "another leader, what is on the wire goes to it");
         }
-        if recreated {
+        if moved || recreated {
             self.settle(at);
         }
         self.make_ready(at);
@@ -269,17 +307,27 @@ impl Sender {
 }
 
 async fn init_producer_id(
-    cluster: &proto::client::Cluster,
+    cluster: &Cluster,
     client_id: String,
 ) -> Result<(ProducerId, ProducerEpoch), Arc<str>> {
-    let text = |error: &dyn std::fmt::Display| -> Arc<str> { error.to_string().into() };
-    let connection = cluster.any_connection().await.map_err(|error| text(&error))?;
-    let request = v1::InitProducerIdRequest { client_id };
-    let answer = LogClient::new(connection).init_producer_id(request).await;
-    let answer = answer.map_err(|status| text(&status.message()))?.into_inner();
-    if let Some(error) = answer.error {
-        return Err(format!("no producer id: {}; {}", error.message, error.remedy).into());
-    }
+    let ask = move |connection: Connection| {
+        let request = v1::InitProducerIdRequest { client_id: client_id.clone() };
+        async move {
+            let address = connection.address().to_owned();
+            let answer = LogClient::new(connection).init_producer_id(request).await;
+            let answer = answer.map(tonic::Response::into_inner);
+            let refused = |status| ClientError::Refused { address: address.clone(), status };
+            match answer.map_err(&refused)? {
+                // Another broker may be able to.
+                v1::InitProducerIdResponse { error: Some(error), .. } => {
+                    let text = format!("no producer id: {}; {}", error.message, error.remedy);
+                    Err(refused(tonic::Status::unavailable(text)))
+                }
+                answer => Ok(answer),
+            }
+        }
+    };
+    let answer = cluster.ask_any(ask).await.map_err(|error| Arc::<str>::from(error.to_string()))?;
     let epoch = ProducerEpoch::try_from(answer.producer_epoch).ok().filter(|epoch| *epoch >= 0);
     match (answer.producer_id, epoch) {
         (id @ 0.., Some(epoch)) => Ok((id, epoch)),

@@ -7,7 +7,7 @@
 //! - `run`: the loop, timers, commands.
 //! - `partition`: one partition's window, leader and back-off; what is sent next.
 //! - `answers`: what acknowledgements, lost links and timeouts do to batches.
-//! - `metadata`: leaders, partitions and the producer id, asked for in the background.
+//! - `metadata`: leaders, partitions and the producer id, pushed or asked for in the background.
 //! - `link`: the stream to one broker.
 //!
 //! The decisions about sequences are in [`crate::idempotence`]; nothing here encodes a record.
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use proto::client::{ClientError, Cluster, Metadata};
 use proto::record::{Compression, Compressor};
 use proto::{BrokerId, ProducerEpoch, ProducerId, TopicId, v1};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::accumulator::QueueIndex;
 use crate::config::ProducerConfig;
@@ -63,7 +63,8 @@ enum Event {
     LinkRoom(BrokerId, u64),
     /// The stream ended.
     LinkClosed(BrokerId, u64, ClientError),
-    Metadata(Result<Arc<Metadata>, ClientError>),
+    /// A refresh has ended; what it brought is told as any change is.
+    Metadata(Result<(), ClientError>),
     ProducerId(Result<(ProducerId, ProducerEpoch), Arc<str>>),
     Flushed(Reply),
     CloseFlushed,
@@ -102,6 +103,10 @@ pub(crate) struct Sender {
     timers: BinaryHeap<std::cmp::Reverse<(Instant, QueueIndex)>>,
     metadata: Asking,
     metadata_at: Instant,
+    /// Tells changes of what is known of the cluster, pushed or asked for.
+    known: watch::Receiver<Arc<Metadata>>,
+    /// What was taken up of it.
+    applied: Arc<Metadata>,
     producer_id: Asking,
     id: Option<(ProducerId, ProducerEpoch)>,
     /// Flushes under way: nothing lingers.
@@ -125,7 +130,6 @@ impl Sender {
         Self {
             compressor: compressor(&shared.config),
             shared,
-            cluster,
             topics: HashMap::new(),
             partitions: Vec::new(),
             links: HashMap::new(),
@@ -138,6 +142,9 @@ impl Sender {
             timers: BinaryHeap::new(),
             metadata: Asking::default(),
             metadata_at: now,
+            known: cluster.subscribe(),
+            applied: Arc::default(),
+            cluster,
             producer_id: Asking::default(),
             id: None,
             flushing: 0,

@@ -99,6 +99,9 @@ pub(super) struct PartitionState {
     pub(super) leader_epoch: LeaderEpoch,
     /// The link that what is on the wire went over.
     pub(super) link: Option<(BrokerId, u64)>,
+    /// Counts how often what was on the wire was given up for another way: answers of an earlier one
+    /// are void.
+    pub(super) route: u64,
     pub(super) backoff: Backoff,
     pub(super) not_before: Option<Instant>,
     /// The last trouble, for error texts.
@@ -134,7 +137,12 @@ impl Sender {
                 Next::Sent => {}
                 Next::Nothing => return,
                 Next::At(when) => return self.make_ready_at(at, when),
-                Next::NoLeader => return self.want_metadata(),
+                Next::NoLeader => {
+                    if let Some(partition) = self.partitions.get_mut(at) {
+                        partition.trouble = Some("no live broker leads the partition".into());
+                    }
+                    return self.want_metadata();
+                }
                 Next::NoId => return self.want_producer_id(),
                 Next::Link(broker) => {
                     let link = self.link(broker);
@@ -178,7 +186,7 @@ impl Sender {
         };
         let over = Some((leader, link.generation));
         if partition.window.on_wire() > 0 && partition.link != over {
-            // The leader changed: the answers of the old one come first.
+            // Its link is gone, and the end of it will be told.
             return Next::Nothing;
         }
         let sent = match resending {
@@ -206,7 +214,8 @@ impl Sender {
         if config.acks == Acks::None {
             self.no_answer_expected(at, ticket);
         } else {
-            link.in_flight.insert(request_id, InFlight { at, ticket, since: now });
+            let route = partition.route;
+            link.in_flight.insert(request_id, InFlight { at, ticket, route, since: now });
         }
         Next::Sent
     }
@@ -221,6 +230,24 @@ impl Sender {
 }
 
 impl PartitionState {
+    /// What is on the wire will go another way; false where nothing is. To be settled after.
+    pub(super) fn reroute(&mut self) -> bool {
+        self.link = None;
+        let any = self.window.on_wire() > 0;
+        if any {
+            self.route += 1;
+            self.window.lost();
+        }
+        any
+    }
+
+    /// Whether it is led by the broker, or has something on the wire to it.
+    pub(super) fn depends_on(&self, broker: BrokerId) -> bool {
+        let on_wire = self.window.on_wire() > 0;
+        let over = self.link.filter(|_| on_wire).map(|(over, _)| over);
+        over.or(self.leader) == Some(broker)
+    }
+
     /// Compresses and stamps a batch and puts it in the window.
     fn send_new(
         &mut self,

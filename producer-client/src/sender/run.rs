@@ -30,6 +30,8 @@ impl Sender {
             let deadline = if worked { now } else { self.next_deadline(now) };
             tokio::select! {
                 biased;
+                // First: it is rare, and a stream of acknowledgements must not hold it up.
+                Ok(()) = self.known.changed() => self.take_up_metadata(),
                 Some(event) = self.events.recv() => {
                     if self.on_event(event) {
                         return self.say_farewell().await;

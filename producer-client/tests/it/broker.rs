@@ -2,7 +2,7 @@
 //! misbehave as a seed tells: lost connections before and after an append, errors, acknowledgements
 //! out of order, stalls, requests that arrive long after their connection died, moving leaders.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,7 +16,7 @@ use proto::record::{Batch, BatchDecoder, Compression};
 use proto::v1::log_server::{Log, LogServer};
 use proto::{ErrorCode, v1};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -37,6 +37,8 @@ pub(crate) struct Faults {
     pub(crate) move_leader: u32,
     pub(crate) reorder: bool,
     pub(crate) slow: bool,
+    /// Metadata are pushed.
+    pub(crate) pushes: bool,
     /// Batches of more bytes are refused; 0: none.
     pub(crate) batch_len_max: usize,
     /// Values with this in them are refused for good.
@@ -67,6 +69,11 @@ pub(crate) struct State {
     connections: Vec<AbortHandle>,
     next_producer_id: i64,
     pub(crate) requests: u64,
+    /// Requests that came to who does not lead.
+    pub(crate) astray: u64,
+    /// Brokers that take everything and answer nothing.
+    hung: HashSet<i32>,
+    changed: watch::Sender<u64>,
     pub(crate) widest: usize,
     /// Batches appended, by codec number.
     pub(crate) codecs: [usize; 5],
@@ -96,6 +103,9 @@ impl Brokers {
             connections: Vec::new(),
             next_producer_id: 100,
             requests: 0,
+            astray: 0,
+            hung: HashSet::new(),
+            changed: watch::Sender::new(0),
             widest: 0,
             codecs: [0; 5],
         };
@@ -126,9 +136,23 @@ impl Brokers {
         self.lock().connections.drain(..).for_each(|task| task.abort());
     }
 
+    /// Another broker leads a partition from now on, or none does (-1).
+    pub(crate) fn lead(&self, partition: usize, leader: i32) {
+        let mut state = self.lock();
+        let log = &mut state.partitions[partition];
+        (log.leader, log.epoch) = (leader, log.epoch + 1);
+        state.changed();
+    }
+
+    /// A broker takes everything and answers nothing from now on.
+    pub(crate) fn hang(&self, broker: i32) {
+        self.lock().hung.insert(broker);
+    }
+
     /// The topic is deleted and created again.
     pub(crate) fn recreate_topic(&self) {
         let mut state = self.lock();
+        state.changed();
         state.topic_id = Bytes::from_static(&[8; 16]);
         for log in &mut state.partitions {
             *log = PartitionLog { leader: log.leader, ..PartitionLog::default() };
@@ -143,6 +167,56 @@ impl Brokers {
         for producer in log.producers.values_mut() {
             producer.next -= records as i32;
             producer.remembered.clear();
+        }
+    }
+
+    /// What metadata say.
+    fn describe(&self, request: &v1::MetadataRequest) -> v1::MetadataResponse {
+        let state = self.lock();
+        let brokers = state.addresses.iter().enumerate().map(|(id, address)| v1::Node {
+            id: id as i32,
+            host: address.ip().to_string(),
+            grpc_port: u32::from(address.port()),
+            ..Default::default()
+        });
+        let topics = request.topics.iter().map(|name| match name.as_str() {
+            "t" => v1::Topic {
+                name: name.clone(),
+                topic_id: state.topic_id.clone(),
+                partitions: (0..)
+                    .zip(&state.partitions)
+                    .map(|(partition, log)| v1::Partition {
+                        partition,
+                        leader: log.leader,
+                        leader_epoch: log.epoch,
+                        ..v1::Partition::default()
+                    })
+                    .collect(),
+                error: None,
+            },
+            "bad name" => v1::Topic {
+                name: name.clone(),
+                error: Some(ErrorCode::InvalidTopicException.to_message("a space", "rename it")),
+                ..v1::Topic::default()
+            },
+            _ => v1::Topic {
+                name: name.clone(),
+                error: Some(ErrorCode::UnknownTopicOrPartition.to_message("no topic", "create it")),
+                ..v1::Topic::default()
+            },
+        });
+        v1::MetadataResponse {
+            cluster_id: "fake".into(),
+            brokers: brokers.collect(),
+            topics: topics.collect(),
+            ..v1::MetadataResponse::default()
+        }
+    }
+
+    /// For ever where the broker hangs.
+    async fn unless_hung(&self, id: i32) {
+        while self.lock().hung.contains(&id) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -168,6 +242,10 @@ impl Brokers {
 }
 
 impl State {
+    fn changed(&self) {
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
     fn chance(&mut self, permille: u32) -> bool {
         self.rng.u32(..1000) < permille
     }
@@ -253,6 +331,7 @@ enum Then {
     Break,
     End,
     Stall(Duration, v1::ProduceAck),
+    Hang,
 }
 
 struct FakeBroker {
@@ -275,8 +354,13 @@ impl FakeBroker {
             let log = &mut state.partitions[request.partition as usize];
             log.leader = (log.leader + 1) % brokers;
             log.epoch += 1;
+            state.changed();
+        }
+        if state.hung.contains(&self.id) {
+            return Then::Hang;
         }
         if state.partitions[request.partition as usize].leader != self.id {
+            state.astray += 1;
             return Then::Answer(error(ErrorCode::NotLeaderOrFollower));
         }
         if state.chance(faults.drop_before) {
@@ -336,6 +420,11 @@ impl FakeBroker {
                         let _ = answers.send(Err(Status::unavailable("restarting"))).await;
                         return;
                     }
+                    Then::Hang => {
+                        // Reads on, so that nothing breaks.
+                        while requests.next().await.is_some() {}
+                        return;
+                    }
                     Then::Stall(time, ack) => {
                         tokio::time::sleep(time).await;
                         held.push(ack);
@@ -388,45 +477,36 @@ impl Log for FakeBroker {
         &self,
         request: Request<v1::MetadataRequest>,
     ) -> Result<Response<v1::MetadataResponse>, Status> {
-        let state = self.brokers.lock();
-        let brokers = state.addresses.iter().enumerate().map(|(id, address)| v1::Node {
-            id: id as i32,
-            host: address.ip().to_string(),
-            grpc_port: u32::from(address.port()),
-            ..Default::default()
+        self.brokers.unless_hung(self.id).await;
+        Ok(Response::new(self.brokers.describe(request.get_ref())))
+    }
+
+    async fn watch_metadata(
+        &self,
+        request: Request<v1::MetadataRequest>,
+    ) -> Result<Response<Self::WatchMetadataStream>, Status> {
+        if !self.brokers.lock().faults.pushes {
+            return Err(Status::unimplemented("the producer asks"));
+        }
+        let request = request.into_inner();
+        let keep_alive = Duration::from_millis(request.keep_alive_ms.into());
+        let mut changed = self.brokers.lock().changed.subscribe();
+        let (answers, stream) = mpsc::channel(16);
+        let (id, brokers) = (self.id, self.brokers.clone());
+        tokio::spawn(async move {
+            let mut answer = brokers.describe(&request);
+            loop {
+                brokers.unless_hung(id).await;
+                if answers.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+                answer = match tokio::time::timeout(keep_alive, changed.changed()).await {
+                    Ok(_) => brokers.describe(&request),
+                    Err(_) => v1::MetadataResponse { unchanged: true, ..Default::default() },
+                };
+            }
         });
-        let topics = request.get_ref().topics.iter().map(|name| match name.as_str() {
-            "t" => v1::Topic {
-                name: name.clone(),
-                topic_id: state.topic_id.clone(),
-                partitions: (0..)
-                    .zip(&state.partitions)
-                    .map(|(partition, log)| v1::Partition {
-                        partition,
-                        leader: log.leader,
-                        leader_epoch: log.epoch,
-                        ..v1::Partition::default()
-                    })
-                    .collect(),
-                error: None,
-            },
-            "bad name" => v1::Topic {
-                name: name.clone(),
-                error: Some(ErrorCode::InvalidTopicException.to_message("a space", "rename it")),
-                ..v1::Topic::default()
-            },
-            _ => v1::Topic {
-                name: name.clone(),
-                error: Some(ErrorCode::UnknownTopicOrPartition.to_message("no topic", "create it")),
-                ..v1::Topic::default()
-            },
-        });
-        Ok(Response::new(v1::MetadataResponse {
-            cluster_id: "fake".into(),
-            brokers: brokers.collect(),
-            topics: topics.collect(),
-            ..v1::MetadataResponse::default()
-        }))
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
     async fn init_producer_id(
@@ -468,13 +548,6 @@ impl Log for FakeBroker {
         _: Request<v1::ListOffsetsRequest>,
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
         Err(Status::unimplemented("a producer does not ask for offsets"))
-    }
-
-    async fn watch_metadata(
-        &self,
-        _: Request<v1::MetadataRequest>,
-    ) -> Result<Response<Self::WatchMetadataStream>, Status> {
-        Err(Status::unimplemented("the producer asks"))
     }
 }
 

@@ -105,6 +105,7 @@ fn faults(rng: &mut Rng) -> Faults {
         stall_for: Duration::ZERO,
         reorder: rng.bool(),
         slow: rng.bool(),
+        pushes: rng.bool(),
         batch_len_max: 0,
         poison: None,
     }

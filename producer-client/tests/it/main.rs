@@ -5,3 +5,4 @@
 mod broker;
 mod executable;
 mod faults;
+mod leaders;

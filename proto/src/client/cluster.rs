@@ -71,12 +71,12 @@ pub(super) struct Inner {
     /// The topics whose changes are to be pushed.
     watched: watch::Sender<BTreeSet<String>>,
     watching: Mutex<Option<AbortHandle>>,
-    pub(super) counts: Counts,
+    pub(super) counts: Arc<ClusterCounts>,
 }
 
-/// What [`ClusterStats`] tells.
+/// Counts how a client comes to know what it knows; readable when the cluster is gone.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub struct ClusterCounts {
     pub(super) refreshes: AtomicU64,
     pub(super) pushes: AtomicU64,
     pub(super) streams: AtomicU64,
@@ -94,6 +94,18 @@ pub struct ClusterStats {
     pub streams: u64,
     /// Partitions that were seen to have a newer leader epoch than before.
     pub leader_changes: u64,
+}
+
+impl ClusterCounts {
+    /// What happened so far.
+    pub fn stats(&self) -> ClusterStats {
+        ClusterStats {
+            refreshes: self.refreshes.load(Ordering::Relaxed),
+            pushes: self.pushes.load(Ordering::Relaxed),
+            streams: self.streams.load(Ordering::Relaxed),
+            leader_changes: self.leader_changes.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Drop for Inner {
@@ -121,7 +133,7 @@ impl Cluster {
                 refreshing: tokio::sync::Mutex::default(),
                 watched: watch::Sender::new(BTreeSet::new()),
                 watching: Mutex::new(None),
-                counts: Counts::default(),
+                counts: Arc::default(),
             }),
         }
     }
@@ -149,13 +161,12 @@ impl Cluster {
 
     /// What happened so far.
     pub fn stats(&self) -> ClusterStats {
-        let counts = &self.inner.counts;
-        ClusterStats {
-            refreshes: counts.refreshes.load(Ordering::Relaxed),
-            pushes: counts.pushes.load(Ordering::Relaxed),
-            streams: counts.streams.load(Ordering::Relaxed),
-            leader_changes: counts.leader_changes.load(Ordering::Relaxed),
-        }
+        self.inner.counts.stats()
+    }
+
+    /// What counts it.
+    pub fn counts(&self) -> Arc<ClusterCounts> {
+        Arc::clone(&self.inner.counts)
     }
 
     /// Tells each change of what is known.

@@ -23,7 +23,7 @@ mod watching;
 mod tests;
 
 pub use backoff::Backoff;
-pub use cluster::{Cluster, ClusterOptions, ClusterStats};
+pub use cluster::{Cluster, ClusterCounts, ClusterOptions, ClusterStats};
 pub use connection::{Connection, ResponseBody};
 pub use error::ClientError;
 pub use metadata::{BrokerNode, Metadata, PartitionMetadata, TopicMetadata};
