@@ -1,7 +1,8 @@
 //! How the storage of one broker bears many partitions and much data. Prints what it measured and
 //! with what; asserts nothing about time.
 //!
-//! `cargo bench -p broker --bench scale -- DIR [open|recover|tail]` (all three by default).
+//! `cargo bench -p broker --bench scale -- DIR [open|recover|tail]` (all three by default); `--help`
+//! says the same.
 //!
 //! The data is sparse where only headers are read: segments of real batch headers a mebibyte apart,
 //! with real indexes, and holes for the records. An open after a clean stop and a walk by headers
@@ -28,8 +29,29 @@ const GIB: u64 = 1 << 30;
 /// Bytes from one sparse batch to the next.
 const SPARSE_BATCH: u64 = MIB;
 
+const USAGE: &str = "\
+Usage: cargo bench -p broker --bench scale -- DIR [open|recover|tail]
+
+  DIR      a directory on the disk to be measured, made if it is missing; its sub-directories open, open-many, recover and tail
+           are emptied
+  open     a start after a clean stop, with 2,000 partitions
+  recover  a start after a crash, by 1, 2 and 4 threads
+  tail     appends and reads at the end of a log of 1 and of 100 GiB
+Without a word: all three.";
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return;
+    }
+    let known = |word: &String| ["open", "recover", "tail"].contains(&word.as_str());
+    let flag = arguments.first().filter(|dir| dir.starts_with('-'));
+    let wrong = flag.or_else(|| arguments.iter().skip(1).find(|word| !known(word)));
+    if let Some(wrong) = wrong {
+        eprintln!("scale: `{wrong}` is not understood\n\n{USAGE}");
+        std::process::exit(2);
+    }
     let Some(dir) = arguments.first().map(PathBuf::from) else {
         println!("scale: nothing measured; give a directory on the disk to be measured");
         return;

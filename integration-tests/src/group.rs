@@ -13,9 +13,8 @@ use crate::cluster::Cluster;
 use crate::process::Process;
 use crate::workload::parse_value;
 
-/// Session timeout of members: long enough that a machine busy with other tests lets nobody expire
-/// who is alive.
-pub const SESSION: Duration = Duration::from_secs(4);
+/// Session timeout of members.
+pub const SESSION: Duration = Duration::from_secs(2);
 
 /// A running `consumer` executable that writes `partition offset value` lines to a file.
 pub struct Member {
@@ -87,6 +86,12 @@ pub async fn claims(client: &Client, group: &str, topic: &str) -> Result<BTreeMa
         }
     }
     Ok(claims)
+}
+
+/// The ensemble's epoch when the newest of these claims was made. It changes when the ensemble elects
+/// a leader, who gives every session its whole time again.
+pub fn registry_epoch(claims: &BTreeMap<i32, i64>) -> i64 {
+    claims.values().max().map_or(0, |zxid| zxid >> 32)
 }
 
 /// The partitions of each member.

@@ -5,6 +5,7 @@
 
 pub mod checker;
 pub mod cluster;
+pub mod dev;
 pub mod faults;
 pub mod group;
 pub mod kafka_stub;

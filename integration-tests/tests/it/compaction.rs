@@ -1,13 +1,12 @@
 //! A compacted topic from end to end: the driver-location table through the producer's executable, a
 //! real broker whose cleaner runs by itself, and the consumer's executable.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use integration_tests::process::Process;
+use anyhow::{Result, ensure};
+use integration_tests::dev::Dev;
 
 const SETTINGS: [&str; 2] = ["log.cleaner.backoff.ms=100", "log.retention.check.interval.ms=100"];
 const CONFIG: [&str; 4] = [
@@ -17,42 +16,14 @@ const CONFIG: [&str; 4] = [
     "delete.retention.ms=100",
 ];
 
-fn dev(dir: &Path) -> Result<(Process, String)> {
-    let mut command = Command::new(integration_tests::executable("broker")?);
-    command.arg("dev").arg("--data").arg(dir.join("data"));
-    for listen in ["--listen-grpc", "--listen-zookeeper", "--listen-http"] {
-        command.args([listen, "127.0.0.1:0"]);
-    }
-    for setting in SETTINGS {
-        command.args(["--set", setting]);
-    }
-    let (process, ready) = Process::spawn_ready("dev", dir, command)?;
-    Ok((process, ready["grpc"].as_str().context("an address")?.to_owned()))
-}
-
-fn run(name: &str, bootstrap: &str, arguments: &[&str], input: &str) -> Result<String> {
-    let mut child = Command::new(integration_tests::executable(name)?)
-        .args(arguments)
-        .env("OTTLA_BOOTSTRAP_SERVER", bootstrap)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    child.stdin.take().context("piped")?.write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name} {arguments:?}: {}: {error}", output.status);
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-fn produce(bootstrap: &str, codec: &str, lines: &str) -> Result<()> {
+fn produce(broker: &Dev, codec: &str, lines: &str) -> Result<()> {
     let codec = format!("compression.type={codec}");
     let arguments =
         ["-t", "drivers", "--key-separator", ":", "--null-value", "-", "--set", codec.as_str()];
-    run("producer", bootstrap, &arguments, lines).map(drop)
+    broker.run("producer", &arguments, lines).map(drop)
 }
 
-fn consume(bootstrap: &str, count: usize) -> Result<Vec<String>> {
+fn consume(broker: &Dev, count: usize) -> Result<Vec<String>> {
     let count = count.to_string();
     let arguments = [
         "-t",
@@ -63,7 +34,7 @@ fn consume(bootstrap: &str, count: usize) -> Result<Vec<String>> {
         "--output-format",
         "%o %k %s\\n",
     ];
-    Ok(run("consumer", bootstrap, &arguments, "")?.lines().map(str::to_owned).collect())
+    Ok(broker.run("consumer", &arguments, "")?.lines().map(str::to_owned).collect())
 }
 
 /// Batches of the partition's segments that have records, as `broker dump-log` tells.
@@ -99,30 +70,30 @@ fn eventually(dir: &Path, wanted: u64) -> Result<()> {
 fn of_the_drivers_only_the_last_places_are_consumed_under_their_offsets() -> Result<()> {
     let scratch = integration_tests::scratch("compaction")?;
     let dir = scratch.path();
-    let (mut broker, bootstrap) = dev(dir)?;
+    let broker = Dev::start(dir, &SETTINGS)?;
     let mut create = vec!["topics", "--create", "--topic", "drivers", "--partitions", "1"];
     CONFIG.iter().for_each(|setting| create.extend(["--config", setting]));
-    run("coordinator", &bootstrap, &create, "")?;
+    broker.run("coordinator", &create, "")?;
 
     // Two batches, the second one compressed: its first record goes, the others stay.
-    produce(&bootstrap, "none", "driver-1:a\ndriver-1:b\ndriver-2:a\n")?;
+    produce(&broker, "none", "driver-1:a\ndriver-1:b\ndriver-2:a\n")?;
     let long = "x".repeat(300);
-    produce(&bootstrap, "zstd", &format!("driver-3:{long}\ndriver-1:c\ndriver-2:b\n"))?;
+    produce(&broker, "zstd", &format!("driver-3:{long}\ndriver-1:c\ndriver-2:b\n"))?;
     eventually(dir, 3)?;
     let expected = [format!("3 driver-3 {long}"), "4 driver-1 c".into(), "5 driver-2 b".into()];
-    ensure!(consume(&bootstrap, 3)? == expected);
+    ensure!(consume(&broker, 3)? == expected);
 
     // A tombstone removes its key, and goes itself when its time is over.
-    produce(&bootstrap, "none", "driver-3:-\n")?;
+    produce(&broker, "none", "driver-3:-\n")?;
     eventually(dir, 2)?;
-    let found = consume(&bootstrap, 2)?;
+    let found = consume(&broker, 2)?;
     ensure!(found == expected[1..], "{found:?}");
 
-    let refused = run("producer", &bootstrap, &["-t", "drivers"], "no key\n");
+    let refused = broker.run("producer", &["-t", "drivers"], "no key\n");
     ensure!(refused.is_err_and(|error| error.to_string().contains("key")));
 
-    broker.stop(Duration::from_secs(10))?;
-    let (mut broker, bootstrap) = dev(dir)?;
-    ensure!(consume(&bootstrap, 2)? == found, "after a restart");
-    broker.stop(Duration::from_secs(10))
+    broker.stop()?;
+    let broker = Dev::start(dir, &SETTINGS)?;
+    ensure!(consume(&broker, 2)? == found, "after a restart");
+    broker.stop()
 }

@@ -1,38 +1,14 @@
 //! `broker dump-log` on what a real broker wrote: its lines, its exit codes, a repair that a
 //! broker serves.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration_tests::process::Process;
+use integration_tests::dev::Dev;
 
 const RECORDS: usize = 2_000;
-
-fn dev(dir: &Path) -> Result<(Process, String)> {
-    let mut command = Command::new(integration_tests::executable("broker")?);
-    command.arg("dev").arg("--data").arg(dir.join("data"));
-    for listen in ["--listen-grpc", "--listen-zookeeper", "--listen-http"] {
-        command.args([listen, "127.0.0.1:0"]);
-    }
-    let (process, ready) = Process::spawn_ready("dev", dir, command)?;
-    Ok((process, ready["grpc"].as_str().context("an address")?.to_owned()))
-}
-
-fn run(name: &str, bootstrap: &str, arguments: &[&str], input: &str) -> Result<String> {
-    let mut child = Command::new(integration_tests::executable(name)?)
-        .args(arguments)
-        .env("OTTLA_BOOTSTRAP_SERVER", bootstrap)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    child.stdin.take().context("piped")?.write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "{name} {arguments:?}: {}", output.status);
-    Ok(String::from_utf8(output.stdout)?)
-}
 
 fn dump(arguments: &[&str], path: &Path) -> Result<Output> {
     let mut command = Command::new(integration_tests::executable("broker")?);
@@ -43,25 +19,25 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn consume(bootstrap: &str, count: usize) -> Result<Vec<String>> {
+fn consume(broker: &Dev, count: usize) -> Result<Vec<String>> {
     let count = count.to_string();
     let arguments = ["--topic", "lines", "--from-beginning", "--max-messages", &count];
-    Ok(run("consumer", bootstrap, &arguments, "")?.lines().map(str::to_owned).collect())
+    Ok(broker.run("consumer", &arguments, "")?.lines().map(str::to_owned).collect())
 }
 
 #[test]
 fn what_a_broker_wrote_is_dumped_verified_and_repaired() -> Result<()> {
     let scratch = integration_tests::scratch("dump-log")?;
-    let (mut broker, bootstrap) = dev(scratch.path())?;
+    let broker = Dev::start(scratch.path(), &[])?;
     let create = ["topics", "--create", "--topic", "lines", "--partitions", "1"];
-    run("coordinator", &bootstrap, &create, "")?;
+    broker.run("coordinator", &create, "")?;
     let lines: Vec<String> =
         (0..RECORDS).map(|i| format!("line {i} {}", "x".repeat(i % 90))).collect();
-    run("producer", &bootstrap, &["--topic", "lines"], &format!("{}\n", lines.join("\n")))?;
+    broker.run("producer", &["--topic", "lines"], &format!("{}\n", lines.join("\n")))?;
     let logs = scratch.path().join("data/broker");
     let live = dump(&["--summary"], &logs)?;
     ensure!(live.status.code() == Some(0), "of a running broker: {}", text(&live));
-    broker.stop(Duration::from_secs(10))?;
+    broker.stop()?;
 
     let folder = logs.join("lines-0");
     let log = folder.join("00000000000000000000.log");
@@ -118,9 +94,9 @@ fn what_a_broker_wrote_is_dumped_verified_and_repaired() -> Result<()> {
     ensure!(std::fs::read(&log)? == bytes, "the source was changed");
     std::fs::remove_dir_all(&folder)?;
     std::fs::rename(repaired.join("lines-0"), &folder)?;
-    let (mut broker, bootstrap) = dev(scratch.path())?;
+    let broker = Dev::start(scratch.path(), &[])?;
     let mut expected = lines;
     expected.drain(number("baseOffset")?..=number("lastOffset")?);
-    ensure!(consume(&bootstrap, expected.len())? == expected, "after the repair");
-    broker.stop(Duration::from_secs(10))
+    ensure!(consume(&broker, expected.len())? == expected, "after the repair");
+    broker.stop()
 }
