@@ -1,7 +1,5 @@
 //! Breaks something in a running cluster, and heals it.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
@@ -195,9 +193,4 @@ impl Injector<'_> {
         };
         number % self.cluster.coordinators().len()
     }
-}
-
-/// How long after a fault healed every partition may take to work again.
-pub fn heals_within(session: Duration) -> Duration {
-    session * 2 + Duration::from_secs(5)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::schedule::FaultKind;
-use crate::checker::{History, Kind, Millis, Verdict};
+use crate::checker::{History, Kind, Millis, Outcome, Verdict};
 
 /// The pauses of one fault.
 #[derive(Debug, Clone)]
@@ -69,6 +69,9 @@ pub struct Report {
     /// Broken promises by kind, zeros included.
     #[serde(flatten)]
     pub broken: BTreeMap<Kind, u64>,
+    /// Milliseconds from a send to its acknowledgement, the whole run over: median, 99th percentile,
+    /// longest.
+    pub acknowledged_ms: [Millis; 3],
     /// Replicas whose bytes differ below the high watermark.
     pub replicas_differ: usize,
     /// Seconds without acknowledgements.
@@ -94,6 +97,7 @@ impl Report {
             delivered: 0,
             read: 0,
             broken: BTreeMap::new(),
+            acknowledged_ms: [0; 3],
             replicas_differ: 0,
             seconds_without_leader: WithoutLeader::default(),
             seconds_without_leader_by_kind: BTreeMap::new(),
@@ -113,6 +117,16 @@ impl Report {
             let sum = WithoutLeader::of(of_kind.map(|pause| pause.worst_ms));
             self.seconds_without_leader_by_kind.insert(*kind, sum);
         }
+    }
+
+    /// Adds how long acknowledgements took.
+    pub fn latency(&mut self, history: &History) {
+        let sends = history.sends.iter().flat_map(|sends| &sends.sends);
+        let acknowledged = sends.filter(|send| send.outcome != Outcome::Unknown);
+        let mut took: Vec<Millis> = acknowledged.map(|send| send.ended - send.sent).collect();
+        took.sort_unstable();
+        let at = |part: usize| took.get(took.len() * part / 100).or(took.last());
+        self.acknowledged_ms = [50, 99, 100].map(|part| at(part).copied().unwrap_or(0));
     }
 
     /// Adds what the checker found.

@@ -1,11 +1,13 @@
 //! Goes through a schedule: break, wait, heal, demand that everything works, and judge in the end.
+//! A test of one scenario uses the same [`Scene`] and breaks it by hand.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use coordinator::zk::payload::PartitionState;
 
-use super::inject::{heals_within, inject};
+use super::inject::inject;
 use super::observer::{Observer, Subject};
 use super::replicas;
 use super::report::{Pause, Report};
@@ -16,7 +18,8 @@ use crate::recorder::Recorder;
 use crate::workload::nap;
 use crate::zookeeper::RegistryKind;
 
-const TOPIC: &str = "ledger";
+/// The topic of every run.
+pub const TOPIC: &str = "ledger";
 const GROUP: &str = "readers";
 /// At least so many records are acknowledged between faults.
 const BETWEEN_FAULTS: u64 = 1_000;
@@ -73,50 +76,158 @@ pub struct Outcome {
 /// Runs the whole schedule. An error is one of the test's own machinery, before anything was broken;
 /// everything else is in the report.
 pub fn run(options: &RunOptions) -> Result<Outcome> {
-    let began = Instant::now();
-    let mut report = Report::new(options.schedule.seed);
-    let mut cluster = Cluster::start(cluster_options(options))?;
-    create_topic(&cluster, options)?;
-    let observer = Observer::start(Subject {
-        zookeeper: cluster.zookeeper(),
-        topic: TOPIC.to_owned(),
-        partitions: options.partitions,
-        group: GROUP.to_owned(),
-    })?;
-    let mut pauses = Vec::new();
-    let judged = (|| {
-        let recorder = start_load(&cluster, options)?;
-        let ran = go_through(&mut cluster, &observer, &recorder, options, &mut pauses);
-        report.cut_short = ran.is_ok() && pauses.len() < options.schedule.faults.len();
-        report.acknowledged = recorder.acknowledged();
-        report.failed = recorder.failed();
-        if let Err(error) = &ran {
-            eprintln!("{} ms: FAILED: {error:#}", recorder.now());
-            report.why.push(format!("{error:#}"));
-        }
-        judge(recorder, observer, &mut report)
-    })();
-    report.pauses(&pauses);
-    match judged.and_then(|history| compare(&mut cluster, &history, options.partitions)) {
-        Ok(differences) => {
-            report.replicas_differ = differences.len();
-            report.why.extend(differences);
-        }
-        Err(error) => report.why.push(format!("{error:#}")),
+    let mut scene = Scene::start("faults", options)?;
+    let ran = scene.go_through();
+    let cut_short = ran.is_ok() && scene.pauses.len() < options.schedule.faults.len();
+    if let Err(error) = &ran {
+        eprintln!("{} ms: FAILED: {error:#}", scene.recorder.now());
     }
-    report.why.extend(cluster.panics());
-    if pauses.is_empty() {
-        report.why.push("no fault was injected".to_owned());
-    }
-    report.seconds = began.elapsed().as_secs_f64();
-    report.ok = report.why.is_empty();
-    let kept = (!report.ok).then(|| cluster.keep());
-    Ok(Outcome { report, kept })
+    let mut outcome = scene.finish(ran);
+    outcome.report.cut_short = cut_short;
+    Ok(outcome)
 }
 
-fn cluster_options(options: &RunOptions) -> ClusterOptions {
+/// A cluster under load, watched and recorded.
+pub struct Scene {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Producers, a group and a reader of everything.
+    pub recorder: Recorder,
+    /// Sees the registry.
+    pub observer: Observer,
+    options: RunOptions,
+    began: Instant,
+    pauses: Vec<Pause>,
+}
+
+impl Scene {
+    /// Starts all of it, and waits until every partition works.
+    pub fn start(name: &str, options: &RunOptions) -> Result<Self> {
+        let began = Instant::now();
+        let cluster = Cluster::start(cluster_options(name, options))?;
+        create_topic(&cluster, options)?;
+        let observer = Observer::start(Subject {
+            zookeeper: cluster.zookeeper(),
+            topic: TOPIC.to_owned(),
+            partitions: options.partitions,
+            group: GROUP.to_owned(),
+        })?;
+        let recorder = start_load(&cluster, options)?;
+        recorder.all_partitions_work(BETWEEN_LIMIT, true).context("before the first fault")?;
+        let pauses = Vec::new();
+        Ok(Self { cluster, recorder, observer, options: options.clone(), began, pauses })
+    }
+
+    /// How long after a fault healed every partition may take to work again.
+    pub fn heals_within(&self) -> Duration {
+        self.options.session * 2 + Duration::from_secs(5)
+    }
+
+    fn go_through(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let faults = self.options.schedule.faults.clone();
+        for (number, fault) in (1..).zip(&faults) {
+            if self.options.time.is_some_and(|time| began.elapsed() >= time) {
+                break;
+            }
+            let label = format!("fault {number} of {}", faults.len());
+            self.fault(*fault, &label).with_context(|| format!("{label}, {fault:?}"))?;
+        }
+        self.recorder.wait_for_more(BETWEEN_FAULTS, BETWEEN_LIMIT).context("after the last fault")
+    }
+
+    /// Waits until enough was acknowledged since the last fault, then goes through one fault from its
+    /// beginning until every partition works again.
+    pub fn fault(&mut self, fault: Fault, label: &str) -> Result<()> {
+        let recorder = &self.recorder;
+        recorder.wait_for_more(BETWEEN_FAULTS, BETWEEN_LIMIT).context("between faults")?;
+        recorder.begin_pause();
+        let at = recorder.now();
+        let broken = inject(&mut self.cluster, &self.observer, fault)?;
+        let what = broken.what.clone();
+        eprintln!("{at} ms: {label}: {what} for {} ms", fault.lasts_ms);
+        nap(Duration::from_millis(fault.lasts_ms));
+        let healing = Instant::now();
+        broken.heal(&mut self.cluster)?;
+        let limit = self.heals_within().saturating_sub(healing.elapsed());
+        let recorder = &self.recorder;
+        recorder.all_partitions_work(limit, true).with_context(|| format!("{what} healed"))?;
+        let works_after = healing.elapsed();
+        self.cluster.check_alive()?;
+        let worst_ms = recorder.pauses().into_iter().max().unwrap_or(0);
+        let now = recorder.now();
+        eprintln!("{now} ms: works {works_after:.1?} after healing, pause {worst_ms} ms");
+        self.pauses.push(Pause { kind: fault.kind, worst_ms });
+        Ok(())
+    }
+
+    /// Waits until every replica of every partition is in sync.
+    pub fn in_sync(&self, limit: Duration) -> Result<()> {
+        let wanted = self.options.replication_factor as usize;
+        self.wait_for(limit, "every replica is in sync", |state| state.isr.len() == wanted)
+    }
+
+    /// Waits until the states of all partitions are so.
+    pub fn wait_for(
+        &self,
+        limit: Duration,
+        what: &str,
+        holds: impl Fn(&PartitionState) -> bool,
+    ) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let states = self.observer.seen().states;
+            let good = states.iter().flatten().filter(|state| holds(state)).count();
+            if good == self.options.partitions as usize {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "waited {limit:?} for: {what}; {states:?}");
+            nap(Duration::from_millis(50));
+        }
+    }
+
+    /// Ends the load, judges what was recorded, compares the replicas. `ran` is how it went so far.
+    pub fn finish(self, ran: Result<()>) -> Outcome {
+        let Self { mut cluster, recorder, observer, options, began, pauses } = self;
+        let mut report = Report::new(options.schedule.seed);
+        report.why.extend(ran.err().map(|error| format!("{error:#}")));
+        report.pauses(&pauses);
+        report.acknowledged = recorder.acknowledged();
+        report.failed = recorder.failed();
+        let compared = judge(recorder, observer, &mut report).and_then(|history| {
+            report.latency(&history);
+            compare(&mut cluster, &history, options.partitions)
+        });
+        match compared {
+            Ok(differences) => {
+                report.replicas_differ = differences.len();
+                report.why.extend(differences);
+            }
+            Err(error) => report.why.push(format!("{error:#}")),
+        }
+        report.why.extend(cluster.panics());
+        if !options.schedule.faults.is_empty() && pauses.is_empty() {
+            report.why.push("no fault was injected".to_owned());
+        }
+        report.seconds = began.elapsed().as_secs_f64();
+        report.ok = report.why.is_empty();
+        let kept = (!report.ok).then(|| cluster.keep());
+        Outcome { report, kept }
+    }
+}
+
+impl Outcome {
+    /// An error that says all that went wrong.
+    pub fn ok(self) -> Result<Report> {
+        let Self { report, kept } = self;
+        ensure!(report.ok, "{}\nlogs and data: {kept:?}", report.why.join("\n"));
+        Ok(report)
+    }
+}
+
+fn cluster_options(name: &str, options: &RunOptions) -> ClusterOptions {
     let session = options.session.as_millis().to_string();
-    let mut cluster = ClusterOptions::three("faults")
+    let mut cluster = ClusterOptions::three(name)
         // So that a replica that does not follow leaves the ISR within a fault.
         .set("replica.lag.time.max.ms", &session);
     cluster.registry = RegistryKind::ZooKeeper(3);
@@ -145,55 +256,6 @@ fn start_load(cluster: &Cluster, options: &RunOptions) -> Result<Recorder> {
     }
     recorder.tail()?;
     Ok(recorder)
-}
-
-fn go_through(
-    cluster: &mut Cluster,
-    observer: &Observer,
-    recorder: &Recorder,
-    options: &RunOptions,
-    pauses: &mut Vec<Pause>,
-) -> Result<()> {
-    let began = Instant::now();
-    recorder.all_partitions_work(BETWEEN_LIMIT, true).context("before the first fault")?;
-    let count = options.schedule.faults.len();
-    for (number, fault) in (1..).zip(&options.schedule.faults) {
-        if options.time.is_some_and(|time| began.elapsed() >= time) {
-            break;
-        }
-        let label = format!("fault {number} of {count}");
-        recorder.wait_for_more(BETWEEN_FAULTS, BETWEEN_LIMIT).with_context(|| label.clone())?;
-        let pause = one(cluster, observer, recorder, *fault, options.session, &label)
-            .with_context(|| format!("{label}, {fault:?}"))?;
-        pauses.push(pause);
-    }
-    recorder.wait_for_more(BETWEEN_FAULTS, BETWEEN_LIMIT).context("after the last fault")
-}
-
-/// One fault from its beginning until every partition works again.
-fn one(
-    cluster: &mut Cluster,
-    observer: &Observer,
-    recorder: &Recorder,
-    fault: Fault,
-    session: Duration,
-    label: &str,
-) -> Result<Pause> {
-    recorder.begin_pause();
-    let at = recorder.now();
-    let broken = inject(cluster, observer, fault)?;
-    let what = broken.what.clone();
-    eprintln!("{at} ms: {label}: {what} for {} ms", fault.lasts_ms);
-    nap(Duration::from_millis(fault.lasts_ms));
-    let healing = Instant::now();
-    broken.heal(cluster)?;
-    let limit = heals_within(session).saturating_sub(healing.elapsed());
-    recorder.all_partitions_work(limit, true).with_context(|| format!("{what} healed"))?;
-    let works_after = healing.elapsed();
-    cluster.check_alive()?;
-    let worst_ms = recorder.pauses().into_iter().max().unwrap_or(0);
-    eprintln!("{} ms: works {works_after:.1?} after healing, pause {worst_ms} ms", recorder.now());
-    Ok(Pause { kind: fault.kind, worst_ms })
 }
 
 fn judge(recorder: Recorder, observer: Observer, report: &mut Report) -> Result<History> {
