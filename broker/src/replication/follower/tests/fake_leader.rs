@@ -78,12 +78,6 @@ impl FakePartition {
         self.batches.push(batch_at(self.end(), records, self.epoch));
     }
 
-    /// As if it had been cut to `end` and led in `epoch` since.
-    pub(super) fn new_leader(&mut self, epoch: i32, end: i64) {
-        self.batches.retain(|batch| header(batch).next_offset().0 <= end);
-        self.epoch = epoch;
-    }
-
     /// All bytes.
     pub(super) fn bytes(&self) -> Vec<u8> {
         self.batches.concat()

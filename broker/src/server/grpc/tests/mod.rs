@@ -3,6 +3,7 @@
 mod rig;
 
 mod fetch;
+mod following;
 mod hostile;
 mod produce;
 mod unmodified_client;
