@@ -15,6 +15,7 @@ pub(super) fn render(metrics: &Metrics, partitions: &PartitionSet) -> String {
         page.line(name, "", value);
     });
     storage(&mut page, partitions);
+    super::replication_metrics::render(&mut page, partitions);
     directories(&mut page, partitions);
     cleaner(&mut page, partitions);
     process(&mut page);
@@ -224,15 +225,15 @@ fn process(page: &mut Page) {
     }
 }
 
-struct Page(String);
+pub(super) struct Page(String);
 
 impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn head(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn line(&mut self, name: &str, labels: &str, value: i64) {
+    pub(super) fn line(&mut self, name: &str, labels: &str, value: i64) {
         let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 }

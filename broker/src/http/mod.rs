@@ -3,5 +3,6 @@
 
 mod listener;
 mod metrics;
+mod replication_metrics;
 
 pub(crate) use listener::{Pages, serve};

@@ -35,6 +35,13 @@ pub struct ReplicationView {
     pub waiting: usize,
 }
 
+impl ReplicationView {
+    /// Not all replicas are in sync.
+    pub fn is_under_replicated(&self) -> bool {
+        self.isr.len() < self.replicas.len()
+    }
+}
+
 impl Partition {
     /// Positions that count for the high watermark are flushed ones.
     pub(super) fn counts_flushed_only(&self) -> bool {

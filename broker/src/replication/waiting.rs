@@ -4,7 +4,7 @@
 //! Nothing here polls or sleeps. (Produce requests that wait for a flush wait in the log itself.)
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 
@@ -30,6 +30,8 @@ impl Parked {
         let mut readers = self.readers.lock();
         readers.push((wake, token));
         self.count.store(readers.len(), Ordering::SeqCst);
+        // Between the count and the caller's look at the partition; pairs with the one below.
+        fence(Ordering::SeqCst);
     }
 
     /// Forgets a reader that will not come back.
@@ -41,6 +43,8 @@ impl Parked {
 
     /// Tells everybody, once.
     pub(crate) fn wake_all(&self) {
+        // Between the partition's move and the count: one of the two sees the other.
+        fence(Ordering::SeqCst);
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }

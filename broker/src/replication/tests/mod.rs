@@ -5,3 +5,4 @@ pub(crate) mod rig;
 mod partition;
 mod recoding;
 mod record_keys;
+mod replicas;

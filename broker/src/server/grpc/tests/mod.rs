@@ -6,4 +6,5 @@ mod fetch;
 mod following;
 mod hostile;
 mod produce;
+mod replica;
 mod unmodified_client;

@@ -128,6 +128,22 @@ impl Server {
         });
     }
 
+    /// Another broker, in one of its runs; the one before is gone.
+    pub(super) fn register(&self, id: BrokerId, incarnation: uuid::Uuid) {
+        self.metadata.update(|image| {
+            let mut brokers: Vec<_> = image.brokers.values().cloned().collect();
+            brokers.retain(|broker| broker.id != id);
+            brokers.push(BrokerImage {
+                id,
+                host: "localhost".to_owned(),
+                grpc_port: 1,
+                rack: String::new(),
+                incarnation,
+            });
+            image.apply(ClusterDelta { brokers: Some(brokers), ..ClusterDelta::default() });
+        });
+    }
+
     pub(super) async fn connect(&self) -> Connection {
         let address = self.address.to_string();
         Connection::connect(&address, &SocketOptions::default()).await.unwrap()

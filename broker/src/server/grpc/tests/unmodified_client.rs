@@ -13,7 +13,7 @@ use super::rig::{Server, batch, handle, produce};
 use crate::cluster::metadata::ClusterImage;
 use crate::storage::LogConfig;
 
-async fn client(server: &Server) -> LogClient<Channel> {
+pub(super) async fn client(server: &Server) -> LogClient<Channel> {
     let address = format!("http://{}", server.address);
     let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
     LogClient::new(channel)
