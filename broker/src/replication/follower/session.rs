@@ -345,6 +345,8 @@ impl Fetcher<'_> {
                 | ErrorCode::FencedLeaderEpoch
                 | ErrorCode::UnknownLeaderEpoch
                 | ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::ReplicaNotAvailable
+                | ErrorCode::StaleBrokerEpoch
         ) && failures < 32;
         if failures.is_power_of_two() && !usual {
             tracing::warn!(
