@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::rig::{Server, batch, handle, produce, topic_id};
 use super::unmodified_client::client;
 use crate::replication::Leadership;
+use crate::replication::tests::rig::led;
 use crate::storage::LogConfig;
 
 /// Broker 2, as it is registered.
@@ -77,9 +78,7 @@ fn records(message: &v1::FetchResponse) -> usize {
 }
 
 fn leadership(epoch: i32, replicas: &[i32], isr: &[i32]) -> Leadership {
-    let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
-    let (replicas, isr) = (ids(replicas), ids(isr));
-    Leadership { epoch: LeaderEpoch(epoch), version: epoch, replicas, isr, electable: Vec::new() }
+    led(epoch, epoch, replicas, isr)
 }
 
 /// Topic "t", led by broker 1 in epoch 1 with broker 2, both in sync.
