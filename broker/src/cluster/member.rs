@@ -202,6 +202,12 @@ impl Member {
     async fn try_join_first(&mut self, live: &Live) -> Result<(), Failure> {
         let WholeRead { states, deleted, .. } = self.place.reread(live).await?;
         self.settler.note_deleted(deleted);
+        let lost = self.settler.lost_at_start();
+        if !lost.is_empty() {
+            let Identity { id, dead, .. } = &self.place.identity;
+            brokers::clear_dead(&live.client, *id, dead).await?;
+            self.settler.take_out(&live.client, &states, lost).await?;
+        }
         self.settler.settle(Some(&live.client), &states, Epochs::MayBeUsed).await?;
         self.place.register(live).await?;
         self.place.producer_ids.prefetch().await;

@@ -41,6 +41,8 @@ pub(super) enum Role {
         version: i32,
         /// With these replicas.
         replicas: Vec<BrokerId>,
+        /// Of which these are on their way.
+        adding: Vec<BrokerId>,
     },
     /// It follows.
     Following {
@@ -114,7 +116,7 @@ pub(super) fn removals(
 }
 
 /// What this broker stores by the image.
-fn own(
+pub(super) fn own(
     image: &ClusterImage,
     me: BrokerId,
 ) -> impl Iterator<Item = (TopicPartition, TopicId, &PartitionImage)> {
@@ -172,8 +174,8 @@ pub(super) fn roles(image: &ClusterImage, here: &[Here], me: BrokerId) -> Vec<Ac
 
 fn is_news(role: &Role, state: &PartitionImage) -> bool {
     match role {
-        Role::Leading { version, replicas, .. } => {
-            *version < state.version || *replicas != state.replicas
+        Role::Leading { version, replicas, adding, .. } => {
+            *version < state.version || *replicas != state.replicas || *adding != state.adding
         }
         Role::Idle | Role::Following { .. } => false,
     }

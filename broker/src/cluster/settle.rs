@@ -5,7 +5,7 @@
 //! The order: what goes, then the roles in what is served, then what is missing and the roles in
 //! that. So a new leader leads before anybody waits for the files of a new topic.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use coordinator::registry::{RegistryError, Versioned, partitions, topics};
@@ -14,14 +14,14 @@ use coordinator::zk::payload::PartitionState;
 use proto::{BrokerId, LeaderEpoch, TopicId, TopicPartition};
 
 use super::blocking;
-use super::metadata::{ClusterImage, FoundState, MetadataCache, Overrides, PartitionImage};
-use super::placement::{self, Action, Here, LeaderAt, Removal, Role};
-use super::raise::{self, Raised};
+use super::losses::{self, LostReplica, TakenOut};
+use super::metadata::{ClusterImage, MetadataCache, Overrides};
+use super::placement::{self, Here, Removal, Role};
 use super::states_changed::StatesChanged;
 use crate::config::{TopicDefaults, log_config};
 use crate::metrics::Metrics;
-use crate::replication::follower::{Fetchers, LeaderAddress};
-use crate::replication::{Leadership, Partition, PartitionSet};
+use crate::replication::PartitionSet;
+use crate::replication::follower::Fetchers;
 
 /// States with their versions, as they were just read.
 pub(super) type States = HashMap<TopicPartition, Versioned<PartitionState>>;
@@ -34,15 +34,17 @@ pub(super) struct Settler {
     pub(super) defaults: TopicDefaults,
     pub(super) metrics: Arc<Metrics>,
     pub(super) states_changed: Arc<StatesChanged>,
-    fetchers: Arc<Fetchers>,
+    pub(super) fetchers: Arc<Fetchers>,
     /// The role taken up in each partition that is served.
-    roles: HashMap<(TopicPartition, TopicId), Role>,
+    pub(super) roles: HashMap<(TopicPartition, TopicId), Role>,
     /// Topics whose deletion was accepted and whose partitions may still be here.
     deleted: Vec<(Arc<str>, TopicId)>,
     /// The overrides that are in force.
     configured: BTreeMap<Arc<str>, Arc<Overrides>>,
+    /// Offline partitions that others lead now, if there are others.
+    pub(super) handed_over: HashSet<(TopicPartition, TopicId)>,
     /// Something could not be done: settle again after a while.
-    unsettled: bool,
+    pub(super) unsettled: bool,
 }
 
 /// What may be known of the epochs that the registry records.
@@ -75,6 +77,7 @@ impl Settler {
             roles: HashMap::new(),
             deleted: Vec::new(),
             configured: BTreeMap::new(),
+            handed_over: HashSet::new(),
             unsettled: false,
         }
     }
@@ -115,8 +118,30 @@ impl Settler {
         outcome
     }
 
+    /// Replicas here that lack something as this process found them.
+    pub(super) fn lost_at_start(&self) -> Vec<LostReplica> {
+        let image = self.metadata.image();
+        losses::found_at_start(&self.partitions, &image, &self.defaults, self.me)
+    }
+
+    /// Takes this broker out of the replicas that count, where it has lost something and somebody
+    /// else has not.
+    pub(super) async fn take_out(
+        &self,
+        client: &Client,
+        known: &States,
+        lost: Vec<LostReplica>,
+    ) -> Result<(), RegistryError> {
+        let TakenOut { states, outcome } = losses::take_out(client, self.me, known, lost).await;
+        for found in &states {
+            self.states_changed.note(&found.name, found.id);
+        }
+        self.found(states);
+        outcome
+    }
+
     /// What is served, and what lies on disk unserved.
-    fn here(&self) -> Vec<Here> {
+    pub(super) fn here(&self) -> Vec<Here> {
         let mut here: Vec<Here> = self
             .partitions
             .all()
@@ -127,8 +152,7 @@ impl Settler {
                 Here { name, id, role, served: true }
             })
             .collect();
-        let served: std::collections::HashSet<_> =
-            here.iter().map(|here| (here.name.clone(), here.id)).collect();
+        let served: HashSet<_> = here.iter().map(|here| (here.name.clone(), here.id)).collect();
         for (name, id) in self.partitions.stored() {
             if !served.contains(&(name.clone(), id)) {
                 here.push(Here { name, id, role: Role::Idle, served: false });
@@ -141,7 +165,9 @@ impl Settler {
     fn role_of(&self, of: (TopicPartition, TopicId), leading: Option<LeaderEpoch>) -> Role {
         match (self.roles.get(&of), leading) {
             (Some(role @ Role::Leading { epoch, .. }), Some(now)) if *epoch == now => role.clone(),
-            (_, Some(epoch)) => Role::Leading { epoch, version: i32::MIN, replicas: Vec::new() },
+            (_, Some(epoch)) => {
+                Role::Leading { epoch, version: i32::MIN, replicas: Vec::new(), adding: Vec::new() }
+            }
             (Some(role @ Role::Following { .. }), None) => role.clone(),
             (_, None) => Role::Idle,
         }
@@ -257,188 +283,6 @@ impl Settler {
             self.configured.clone_from(&image.topic_configs);
         }
     }
-
-    /// Takes up the roles that the image asks for in what is served: steps down first.
-    async fn take_roles(
-        &mut self,
-        client: Option<&Client>,
-        states: &States,
-        epochs: Epochs,
-    ) -> Result<(), RegistryError> {
-        let image = self.metadata.image();
-        let actions = placement::roles(&image, &self.here(), self.me);
-        if actions.is_empty() {
-            return Ok(());
-        }
-        let (mut to_lead, mut begin, mut to_follow) = (Vec::new(), Vec::new(), Vec::new());
-        for action in actions {
-            match action {
-                Action::Follow(name, id, epoch, leader) => {
-                    to_follow.push((name, id, epoch, leader))
-                }
-                Action::Adopt(name, id) => begin.push((name, id)),
-                Action::Lead(name, id, epoch) => to_lead.push((name, id, epoch)),
-            }
-        }
-        self.follow(to_follow).await;
-        let (ready, outcome) = self.raise(client, states, to_lead, epochs).await;
-        begin.extend(ready);
-        self.lead(begin).await;
-        outcome
-    }
-
-    /// Steps down, and follows whoever leads.
-    async fn follow(
-        &mut self,
-        to_follow: Vec<(TopicPartition, TopicId, LeaderEpoch, Option<LeaderAt>)>,
-    ) {
-        let work = to_follow.into_iter().filter_map(|(name, id, epoch, leader)| {
-            let partition = self.partitions.find(&name.topic, id, name.partition).ok()?;
-            Some((partition, epoch, leader))
-        });
-        let fetchers = Arc::clone(&self.fetchers);
-        let done = blocking::each(work.collect(), move |(partition, epoch, leader)| {
-            follow(&fetchers, &partition, epoch, leader.as_ref());
-            (partition, epoch, leader)
-        });
-        for (partition, epoch, leader) in done.await {
-            let of = (partition.name().clone(), partition.topic_id());
-            self.roles.insert(of, Role::Following { epoch, leader });
-        }
-    }
-
-    /// Who may be led now: those whose epoch cannot have been used, and those whose epoch was raised.
-    async fn raise(
-        &mut self,
-        client: Option<&Client>,
-        states: &States,
-        to_lead: Vec<(TopicPartition, TopicId, LeaderEpoch)>,
-        epochs: Epochs,
-    ) -> (Vec<(TopicPartition, TopicId)>, Result<(), RegistryError>) {
-        let (mut ready, mut used) = (Vec::new(), Vec::new());
-        for (name, id, epoch) in to_lead {
-            let Ok(partition) = self.partitions.find(&name.topic, id, name.partition) else {
-                continue;
-            };
-            let unused = epoch > partition.log().latest_epoch();
-            if unused && (partition.leading().is_some() || epochs == Epochs::OfThisRun) {
-                ready.push((name, id));
-            } else {
-                used.push((name, id));
-            }
-        }
-        if used.is_empty() {
-            return (ready, Ok(()));
-        }
-        let Some(client) = client else {
-            self.unsettled = true;
-            return (ready, Ok(()));
-        };
-        let Raised { states: raised, outcome } = raise::all(client, self.me, states, used).await;
-        let led = raised.iter().filter(|found| found.state.leader == Some(self.me));
-        let led: Vec<_> = led.map(|found| (found.name.clone(), found.id)).collect();
-        for (name, id) in &led {
-            self.states_changed.note(name, *id);
-        }
-        self.found(raised);
-        ready.extend(led);
-        (ready, outcome)
-    }
-
-    fn found(&self, states: Vec<FoundState>) {
-        if !states.is_empty() {
-            self.metadata.update(|image| image.found(states));
-        }
-    }
-
-    /// Begins to lead, or takes news of a leadership, as the image has it.
-    async fn lead(&mut self, begin: Vec<(TopicPartition, TopicId)>) {
-        let image = self.metadata.image();
-        let work = begin.into_iter().filter_map(|(name, id)| {
-            let state = image.partition(&name, id).filter(|s| s.leader == Some(self.me))?;
-            let partition = self.partitions.find(&name.topic, id, name.partition).ok()?;
-            Some((partition, state.clone()))
-        });
-        let (me, fetchers) = (self.me, Arc::clone(&self.fetchers));
-        let led = blocking::each(work.collect(), move |(partition, state)| {
-            fetchers.stop(partition.name());
-            let outcome = partition.lead(me, &leadership(&state));
-            (partition, state, outcome)
-        });
-        for (partition, state, outcome) in led.await {
-            let (name, id, epoch) =
-                (partition.name().clone(), partition.topic_id(), state.leader_epoch);
-            if let Err(error) = outcome {
-                tracing::error!(partition = %name, %epoch, %error, "cannot lead yet");
-                self.unsettled = true;
-                continue;
-            }
-            tracing::debug!(partition = %name, %epoch, "leading");
-            let (version, replicas) = (state.version, state.replicas);
-            self.roles.insert((name, id), Role::Leading { epoch, version, replicas });
-        }
-    }
-
-    /// Opens offline partitions anew; true when one came back and is to be led again.
-    pub(super) async fn reopen_offline(&mut self) -> bool {
-        let offline = self.partitions.offline();
-        if offline.is_empty() {
-            return false;
-        }
-        for partition in &offline {
-            self.roles.remove(&(partition.name().clone(), partition.topic_id()));
-        }
-        let (partitions, fetchers) = (Arc::clone(&self.partitions), Arc::clone(&self.fetchers));
-        let reopening = blocking::run(move || {
-            let mut any = false;
-            for partition in offline {
-                fetchers.stop(partition.name());
-                match partitions.reopen(partition.name(), partition.topic_id()) {
-                    Ok(()) => {
-                        tracing::warn!(partition = %partition.name(), "opened anew and checked");
-                        any = true;
-                    }
-                    Err(error) => {
-                        tracing::warn!(partition = %partition.name(), %error, "still offline");
-                    }
-                }
-            }
-            any
-        });
-        reopening.await.unwrap_or(false)
-    }
-}
-
-/// What the image says, in the words of a partition.
-fn leadership(state: &PartitionImage) -> Leadership {
-    Leadership {
-        epoch: state.leader_epoch,
-        version: state.version,
-        replicas: state.replicas.clone(),
-        isr: state.isr.clone(),
-        electable: state.electable.clone(),
-        adding: state.adding.clone(),
-    }
-}
-
-/// Follows somebody, or nobody for now.
-fn follow(
-    fetchers: &Fetchers,
-    partition: &Arc<Partition>,
-    epoch: LeaderEpoch,
-    leader: Option<&LeaderAt>,
-) {
-    let Some(leader) = leader else {
-        fetchers.stop(partition.name());
-        if partition.leading().is_some() {
-            // Nobody leads in the epoch that this broker led in.
-            partition.stop_leading();
-        }
-        return partition.follow(epoch);
-    };
-    partition.follow(epoch);
-    let address = LeaderAddress { id: leader.id, address: leader.address.clone() };
-    fetchers.follow(Arc::clone(partition), address, epoch);
 }
 
 /// False when the disk refused.

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 use super::settle::{Epochs, Settler, States};
 
+/// How often logs that went offline are looked for.
+const LOOK: Duration = Duration::from_millis(250);
 /// Before what the disk refused is tried again: at first, and after many failures.
 const TEND_FIRST: Duration = Duration::from_secs(1);
 const TEND_LAST: Duration = Duration::from_secs(60);
@@ -50,6 +52,8 @@ impl Settling {
     /// Settles until nobody asks any more.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut tend_at = Instant::now() + self.pause;
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let first = tokio::select! {
                 request = requests.recv() => match request {
@@ -57,6 +61,10 @@ impl Settling {
                     None => return,
                 },
                 () = self.wanted.notified() => Request::default(),
+                _ = look.tick() => {
+                    self.hand_over_offline().await;
+                    continue;
+                }
                 () = tokio::time::sleep_until(tend_at) => {
                     self.tend().await;
                     tend_at = Instant::now() + self.pause;
@@ -90,6 +98,13 @@ impl Settling {
         }
         if let Some(live) = live {
             self.stored.tell(live, &self.settler);
+        }
+    }
+
+    async fn hand_over_offline(&mut self) {
+        let live = self.session.connected();
+        if self.settler.hand_over_offline(live.as_ref().map(|live| &live.client)).await {
+            self.settle().await;
         }
     }
 

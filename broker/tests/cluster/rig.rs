@@ -8,7 +8,9 @@ use broker::broker::Broker;
 use broker::config::{BrokerConfig, Values};
 use coordinator::controller::{Controller, ControllerOptions};
 use coordinator::embedded::{EmbeddedOptions, Server};
-use coordinator::zk::SessionOptions;
+use coordinator::registry::partitions;
+use coordinator::zk::payload::PartitionState;
+use coordinator::zk::{Session, SessionOptions};
 use proto::client::{Connection, SocketOptions};
 use proto::record::{BatchBuilder, ProducerStamp};
 use proto::v1;
@@ -80,6 +82,31 @@ impl Cluster {
         self.dir.path().join(format!("broker-{id}"))
     }
 
+    /// Rewrites the state of a topic's first partition, as nobody else would.
+    pub(crate) fn write_state(
+        &self,
+        topic: &str,
+        change: impl FnOnce(PartitionState) -> PartitionState + Send,
+    ) {
+        let connect = format!("{}/ottla", self.registry.address).parse().unwrap();
+        let writing = async {
+            let session = Session::start(SessionOptions::new(connect)).await.unwrap();
+            let client = session.live().await.unwrap().client;
+            let state = partitions::read(&client, topic, 0).await.unwrap().unwrap();
+            let changed = change(state.value);
+            let written = partitions::set(&client, topic, 0, &changed, state.version).await;
+            assert!(written.unwrap().is_some());
+            session.close().await;
+        };
+        // A thread of its own: tests have a runtime already.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.unwrap().block_on(writing);
+            });
+        });
+    }
+
     pub(crate) fn config(&self, id: i32, data: &Path) -> BrokerConfig {
         let mut values = Values::default();
         for setting in [
@@ -92,7 +119,6 @@ impl Cluster {
             // Followers find out soon; tests say when they wait for it.
             "replica.lag.time.max.ms=1500".to_owned(),
             "zookeeper.session.timeout.ms=3000".to_owned(),
-            "min.insync.replicas=2".to_owned(),
         ] {
             values.read_assignment(&setting).unwrap();
         }
@@ -120,16 +146,23 @@ pub(crate) async fn connect(broker: &Running) -> Connection {
 pub(crate) async fn create(broker: &Running, topic: &str, assignment: &[i32]) {
     let assignment =
         assignment.iter().map(|&id| v1::Replicas { brokers: vec![id] }).collect::<Vec<_>>();
-    create_assigned(broker, topic, assignment).await;
+    create_assigned(broker, topic, assignment, &[]).await;
 }
 
-/// Creates a topic of one partition with these replicas.
+/// Creates a topic of one partition with these replicas, two of which must be in sync.
 pub(crate) async fn create_replicated(broker: &Running, topic: &str, replicas: &[i32]) {
-    create_assigned(broker, topic, vec![v1::Replicas { brokers: replicas.to_vec() }]).await;
+    let assignment = vec![v1::Replicas { brokers: replicas.to_vec() }];
+    create_assigned(broker, topic, assignment, &[("min.insync.replicas", "2")]).await;
 }
 
-async fn create_assigned(broker: &Running, topic: &str, assignment: Vec<v1::Replicas>) {
-    let topic = v1::NewTopic { name: topic.to_owned(), assignment, ..Default::default() };
+async fn create_assigned(
+    broker: &Running,
+    topic: &str,
+    assignment: Vec<v1::Replicas>,
+    configs: &[(&str, &str)],
+) {
+    let configs = configs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let topic = v1::NewTopic { name: topic.to_owned(), assignment, configs, ..Default::default() };
     let request = v1::CreateTopicsRequest {
         request_id: uuid::Uuid::new_v4().as_bytes().to_vec().into(),
         topics: vec![topic],

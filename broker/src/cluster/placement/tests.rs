@@ -56,7 +56,8 @@ fn here(partition: i32, topic: u128, role: Role) -> Here {
 }
 
 fn leading(epoch: i32, version: i32) -> Role {
-    Role::Leading { epoch: LeaderEpoch(epoch), version, replicas: vec![ME, OTHER] }
+    let (epoch, replicas) = (LeaderEpoch(epoch), vec![ME, OTHER]);
+    Role::Leading { epoch, version, replicas, adding: Vec::new() }
 }
 
 fn following(epoch: i32, leader: Option<LeaderAt>) -> Role {

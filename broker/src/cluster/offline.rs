@@ -1,0 +1,73 @@
+//! Logs that went offline while this broker runs: others take over, then they are opened anew from
+//! what is really on the disk, and catch up.
+
+use std::sync::Arc;
+
+use coordinator::zk::Client;
+use proto::{TopicId, TopicPartition};
+
+use super::blocking;
+use super::losses::LostReplica;
+use super::settle::{Settler, States};
+
+impl Settler {
+    /// Has others take over what went offline here, where there are others; true when something
+    /// changed. Until that is certain the log is not opened anew.
+    pub(super) async fn hand_over_offline(&mut self, client: Option<&Client>) -> bool {
+        let offline = self.partitions.offline();
+        let is_offline = |of: &(TopicPartition, TopicId)| {
+            offline.iter().any(|p| *p.name() == of.0 && p.topic_id() == of.1)
+        };
+        self.handed_over.retain(is_offline);
+        let image = self.metadata.image();
+        let mut lost = Vec::new();
+        for partition in &offline {
+            let of = (partition.name().clone(), partition.topic_id());
+            let replicas = image.partition(&of.0, of.1).map_or(1, |state| state.replicas.len());
+            if replicas < 2 {
+                self.handed_over.insert(of);
+            } else if !self.handed_over.contains(&of) {
+                lost.push(LostReplica::offline(partition, replicas));
+            }
+        }
+        let Some(client) = client.filter(|_| !lost.is_empty()) else { return false };
+        let of: Vec<_> = lost.iter().map(|lost| (lost.name.clone(), lost.id)).collect();
+        match self.take_out(client, &States::new(), lost).await {
+            Ok(()) => self.handed_over.extend(of),
+            Err(error) => tracing::warn!(%error, "what is offline here is not handed over yet"),
+        }
+        true
+    }
+
+    /// Opens offline partitions anew; true when one came back and is to be led again.
+    pub(super) async fn reopen_offline(&mut self) -> bool {
+        let mut offline = self.partitions.offline();
+        offline.retain(|partition| {
+            self.handed_over.contains(&(partition.name().clone(), partition.topic_id()))
+        });
+        if offline.is_empty() {
+            return false;
+        }
+        for partition in &offline {
+            self.roles.remove(&(partition.name().clone(), partition.topic_id()));
+        }
+        let (partitions, fetchers) = (Arc::clone(&self.partitions), Arc::clone(&self.fetchers));
+        let reopening = blocking::run(move || {
+            let mut any = false;
+            for partition in offline {
+                fetchers.stop(partition.name());
+                match partitions.reopen(partition.name(), partition.topic_id()) {
+                    Ok(()) => {
+                        tracing::warn!(partition = %partition.name(), "opened anew and checked");
+                        any = true;
+                    }
+                    Err(error) => {
+                        tracing::warn!(partition = %partition.name(), %error, "still offline");
+                    }
+                }
+            }
+            any
+        });
+        reopening.await.unwrap_or(false)
+    }
+}
