@@ -50,6 +50,22 @@ pub struct Progress {
     pub delivered: i64,
 }
 
+/// The last things that clients said, for whoever looks into a failed run.
+#[derive(Debug, Clone, Default)]
+struct Notes(Arc<Mutex<VecDeque<String>>>);
+
+impl Notes {
+    const MAX: usize = 2_000;
+
+    fn add(&self, at: Millis, who: &str, what: &dyn std::fmt::Display) {
+        let mut notes = self.0.lock();
+        if notes.len() == Self::MAX {
+            notes.pop_front();
+        }
+        notes.push_back(format!("{at} ms {who}: {what}"));
+    }
+}
+
 /// One run's recording.
 pub struct Recorder {
     began: Instant,
@@ -57,6 +73,7 @@ pub struct Recorder {
     topic: String,
     progress: Arc<Mutex<Vec<Progress>>>,
     failed: Arc<AtomicU64>,
+    notes: Notes,
     stop_sending: Arc<AtomicBool>,
     stop_reading: Arc<AtomicBool>,
     producers: Vec<JoinHandle<Result<Sends>>>,
@@ -73,6 +90,7 @@ impl Recorder {
             topic: topic.to_owned(),
             progress: Arc::new(Mutex::new(progress)),
             failed: Arc::default(),
+            notes: Notes::default(),
             stop_sending: Arc::default(),
             stop_reading: Arc::default(),
             producers: Vec::new(),
@@ -100,6 +118,7 @@ impl Recorder {
             sends: Sends { producer: number, sends: Vec::new() },
             progress: Arc::clone(&self.progress),
             failed: Arc::clone(&self.failed),
+            notes: self.notes.clone(),
         };
         let stop = Arc::clone(&self.stop_sending);
         self.producers.push(std::thread::spawn(move || {
@@ -156,6 +175,7 @@ impl Recorder {
             topic: self.topic.clone(),
             delivered,
             commits: Vec::new(),
+            notes: self.notes.clone(),
             positions: BTreeMap::new(),
             committed: BTreeMap::new(),
         };
@@ -178,6 +198,12 @@ impl Recorder {
     /// Records whose send ended with an error so far.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The events of readers and the failures of producers, the last few thousand, a line each.
+    pub fn notes(&self) -> String {
+        let notes = self.notes.0.lock();
+        notes.iter().flat_map(|note| [note.as_str(), "\n"]).collect()
     }
 
     /// Begins to measure the longest pause of each partition anew.
@@ -293,6 +319,7 @@ struct Sender {
     sends: Sends,
     progress: Arc<Mutex<Vec<Progress>>>,
     failed: Arc<AtomicU64>,
+    notes: Notes,
 }
 
 impl Sender {
@@ -368,9 +395,9 @@ impl Sender {
                 offset.map_or(Outcome::Somewhere, |offset| Outcome::At(offset.0))
             }
             Err(error) => {
-                if self.failed.fetch_add(1, Ordering::Relaxed) < 3 {
-                    eprintln!("{now} ms: {}:{number}: {error}", self.sends.producer);
-                }
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                let who = format!("producer {}", self.sends.producer);
+                self.notes.add(now, &who, &format!("send {number}: {error}"));
                 Outcome::Unknown
             }
         };
@@ -385,6 +412,7 @@ struct Reader {
     topic: String,
     delivered: Delivered,
     commits: Vec<Commit>,
+    notes: Notes,
     /// The next offset of each partition that is owned and was delivered something.
     positions: BTreeMap<i32, i64>,
     /// What was last asked to be committed.
@@ -417,6 +445,9 @@ impl Reader {
             if let Some((commits, outcome)) = &mut under_way {
                 let Some(outcome) = outcome.as_mut().now_or_never() else { continue };
                 let (ended, confirmed) = (millis(self.began), outcome.is_ok());
+                if let Err(error) = &outcome {
+                    self.notes.add(ended, &self.delivered.reader, error);
+                }
                 self.commits.extend(commits.drain(..).map(|c| Commit { ended, confirmed, ..c }));
                 under_way = None;
             }
@@ -459,6 +490,7 @@ impl Reader {
     }
 
     fn event(&mut self, event: &Event) -> Result<()> {
+        self.notes.add(millis(self.began), &self.delivered.reader, event);
         match event {
             Event::PartitionsRevoked(partitions) | Event::PartitionsLost(partitions) => {
                 for partition in partitions {

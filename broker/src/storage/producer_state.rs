@@ -227,22 +227,24 @@ impl ProducerState {
     }
 
     /// Makes the pushes since the last commit final, and forgets what has no room.
+    ///
+    /// All are charged before anything is forgotten: a window that is trimmed holds the batches of
+    /// pushes further down the journal, too, and a follower pushes hundreds at once.
     pub(super) fn commit(&mut self) {
-        for undo in std::mem::take(&mut self.journal) {
-            let id = match undo {
-                Undo::Created(id) => {
+        let journal = std::mem::take(&mut self.journal);
+        for undo in &journal {
+            match undo {
+                Undo::Created(_) => self.charge(PRODUCER_BYTES + BATCH_BYTES),
+                Undo::Pushed { .. } => self.charge(BATCH_BYTES),
+                Undo::Replaced(_, old) => {
                     self.charge(PRODUCER_BYTES + BATCH_BYTES);
-                    id
-                }
-                Undo::Pushed { id, .. } => {
-                    self.charge(BATCH_BYTES);
-                    id
-                }
-                Undo::Replaced(id, old) => {
                     self.release(old.bytes());
-                    self.charge(PRODUCER_BYTES + BATCH_BYTES);
-                    id
                 }
+            }
+        }
+        for undo in journal {
+            let id = match undo {
+                Undo::Created(id) | Undo::Pushed { id, .. } | Undo::Replaced(id, _) => id,
             };
             self.trim(id);
             if self.budget.is_exceeded() {

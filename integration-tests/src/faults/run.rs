@@ -101,7 +101,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Starts all of it, and waits until every partition works.
+    /// Starts all of it.
     pub fn start(name: &str, options: &RunOptions) -> Result<Self> {
         let began = Instant::now();
         let cluster = Cluster::start(cluster_options(name, options))?;
@@ -113,7 +113,6 @@ impl Scene {
             group: GROUP.to_owned(),
         })?;
         let recorder = start_load(&cluster, options)?;
-        recorder.all_partitions_work(BETWEEN_LIMIT, true).context("before the first fault")?;
         let pauses = Vec::new();
         Ok(Self { cluster, recorder, observer, options: options.clone(), began, pauses })
     }
@@ -123,7 +122,15 @@ impl Scene {
         self.options.session * 2 + Duration::from_secs(5)
     }
 
+    /// Waits until every partition works and every replica is in sync, before anything is broken.
+    pub fn ready(&self) -> Result<()> {
+        let works = self.recorder.all_partitions_work(BETWEEN_LIMIT, true);
+        works.context("before the first fault")?;
+        self.in_sync(BETWEEN_LIMIT).context("before the first fault")
+    }
+
     fn go_through(&mut self) -> Result<()> {
+        self.ready()?;
         let began = Instant::now();
         let faults = self.options.schedule.faults.clone();
         for (number, fault) in (1..).zip(&faults) {
@@ -194,6 +201,10 @@ impl Scene {
         report.pauses(&pauses);
         report.acknowledged = recorder.acknowledged();
         report.failed = recorder.failed();
+        let notes = cluster.dir().join("clients.log");
+        #[allow(clippy::disallowed_methods, reason = "a note for whoever looks into a failed run")]
+        let noted = std::fs::write(notes, recorder.notes());
+        report.why.extend(noted.err().map(|error| format!("clients.log: {error}")));
         let compared = judge(recorder, observer, &mut report).and_then(|history| {
             report.latency(&history);
             compare(&mut cluster, &history, options.partitions)

@@ -14,18 +14,12 @@ const IN_SYNC_WITHIN: Duration = Duration::from_secs(40);
 /// How often the same broker is killed; more by the environment variable OTTLA_KILLS.
 const KILLS: u32 = 50;
 
-fn scene(name: &str) -> Result<Scene> {
-    let schedule = Schedule { seed: 0, faults: Vec::new() };
-    let options = RunOptions { partitions: 3, rate: 300, ..RunOptions::new(schedule) };
-    let scene = Scene::start(name, &options)?;
-    scene.in_sync(IN_SYNC_WITHIN)?;
-    Ok(scene)
-}
-
 /// Goes through a scenario, then judges all that was sent and read, however it went.
 fn play(name: &str, scenario: impl FnOnce(&mut Scene) -> Result<()>) -> Result<()> {
-    let mut scene = scene(name)?;
-    let ran = scenario(&mut scene);
+    let schedule = Schedule { seed: 0, faults: Vec::new() };
+    let options = RunOptions { partitions: 3, rate: 300, ..RunOptions::new(schedule) };
+    let mut scene = Scene::start(name, &options)?;
+    let ran = scene.ready().and_then(|()| scenario(&mut scene));
     let report = scene.finish(ran).ok()?;
     println!("{}", serde_json::to_string(&report)?);
     ensure!(report.acknowledged >= 1_000, "only {} acknowledged", report.acknowledged);

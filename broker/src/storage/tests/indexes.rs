@@ -148,6 +148,29 @@ fn over_the_budget_the_oldest_producers_expire_first_and_the_writers_window_shri
     assert_eq!(budget.used(), 0);
 }
 
+/// As a follower does with what it fetched.
+#[test]
+fn hundreds_of_batches_are_remembered_in_one_step() {
+    let budget = ProducerBudget::new(1 << 20);
+    let mut state = ProducerState::new(budget.clone());
+    for epoch in 0..2 {
+        for i in 0..300 {
+            let offset = i64::from(epoch) * 1_000 + i64::from(i) * 2;
+            state.push(&header(1, epoch, i * 2, offset), Some(7), START_MS);
+        }
+        state.commit();
+        let used = budget.used();
+        // What is counted is what is held: a producer with its seven batches.
+        let alone = ProducerBudget::new(1 << 20);
+        let mut one = ProducerState::new(alone.clone());
+        (0..7).for_each(|i| one.push(&header(1, 0, i * 2, i64::from(i) * 2), Some(7), START_MS));
+        one.commit();
+        assert_eq!(used, alone.used(), "epoch {epoch}");
+    }
+    drop(state);
+    assert_eq!(budget.used(), 0);
+}
+
 #[test]
 fn sequences_wrap_and_epochs_begin_at_zero() {
     use crate::storage::producer_state::Verdict;
