@@ -153,7 +153,12 @@ impl Fetchers {
         self.len() == 0
     }
 
-    /// Another `follower.replication.throttled.rate`, bytes a second.
+    /// The `follower.replication.throttled.rate` of this broker's own settings.
+    pub fn configured_rate(&self) -> Option<u64> {
+        self.0.config.throttled_rate
+    }
+
+    /// Another rate in force, bytes a second; the same one changes nothing.
     pub fn set_throttled_rate(&self, rate: Option<u64>) {
         self.0.throttle.set_rate(rate, Instant::now());
     }
