@@ -9,7 +9,6 @@
 //! | any | no live leader, somebody may lead ([`in_sync::elect`]) | that one, + 1 | as elected, then without the dead ([`in_sync::shrink`]) |
 //! | any | no live leader, nobody may | as they were | as they were: they are who may lead later |
 //! | any | live leader, dead members | as they were | without the dead |
-//! | any | ISR at the minimum, electable left over | as they were | electable empty |
 //! | preferred | the first replica is in sync and does not lead | the first replica, + 1 | as they were |
 //! | unclean | no live leader, nobody in sync | any live replica, + 1 | that one alone |
 //! | leave | it leads, another may | the other, + 1 | without it, while at the minimum |
@@ -21,8 +20,9 @@
 //! without a controller, and a cluster that starts as a whole is not written twice. Answers to clients
 //! show a leader only while it is live.
 //!
-//! A live member that is about to stop may not be elected. Electable replicas count only below the
-//! minimum: at it the high watermark moves without them.
+//! A live member that is about to stop may not be elected. Electable replicas have everything
+//! committed, for leaders count them in until they have cleared them away themselves; so it does no
+//! harm where the minimum that holds here is not the one that the leader goes by.
 
 use std::collections::BTreeSet;
 
@@ -142,9 +142,6 @@ pub(crate) fn decide(
 ) -> Decided {
     let min_insync = rules.min_insync.clamp(1, replicas.len().max(1));
     let mut next = state.clone();
-    if next.isr.len() >= min_insync {
-        next.electable.clear();
-    }
     let lives = |id: BrokerId| hosts.live.contains(&id) && replicas.contains(&id);
     let may_lead = |id: BrokerId| hosts.may_lead(id);
     let mut unclean = false;

@@ -80,7 +80,7 @@ pub(crate) const KEYS: &[Key] = &[
         name: "min.insync.replicas",
         takes: Takes::Int { min: 1, max: 2_147_483_647 },
         default: "1",
-        doc: "For topics that do not override it: a replica that leaves the in-sync ones below this number may still be elected. Give the value that the brokers have, never a larger one: a replica would be elected that lacks acknowledged messages.",
+        doc: "For topics that do not override it: a replica that died and so left fewer than this number in sync may still be elected (KIP-966). Give the value that the brokers have; with a smaller one a partition may wait longer for a leader.",
     },
     Key {
         name: "unclean.leader.election.enable",

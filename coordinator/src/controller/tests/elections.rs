@@ -185,7 +185,7 @@ fn elections_are_held_when_asked_for() {
         assert_eq!(elected(&mut admin, elect(unclean, &[])).await, [mine("only", 0, nobody, 1)]);
         let (_session, live) = registry.session().await;
         let one = RunningBroker::start(&registry, 1).await;
-        until(async || told(&one, "b").is_some()).await;
+        until(async || !one.told.lock().updates.is_empty()).await;
         // It is back in sync in `a`; whoever leads tells.
         for partition in 0..2 {
             let found = partitions::read(&live.client, "a", partition).await.unwrap().unwrap();

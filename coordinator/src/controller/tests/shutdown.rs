@@ -19,7 +19,8 @@ fn a_broker_that_stops_hands_over_and_is_no_candidate_before_it_registers_anew()
         let two = RunningBroker::start(&registry, 2).await;
         let three = RunningBroker::start(&registry, 3).await;
         let mut admin = controller.active().await;
-        topic(&mut admin, "led", &[&[1, 2, 3], &[1, 3]], &[("min.insync.replicas", "2")]).await;
+        topic(&mut admin, "led", &[&[1, 2, 3]], &[("min.insync.replicas", "2")]).await;
+        topic(&mut admin, "low", &[&[1, 3]], &[("min.insync.replicas", "2")]).await;
         topic(&mut admin, "followed", &[&[2, 1, 3]], &[]).await;
         topic(&mut admin, "alone", &[&[1]], &[]).await;
         let mut calls = controller.of_brokers().await;
@@ -38,7 +39,7 @@ fn a_broker_that_stops_hands_over_and_is_no_candidate_before_it_registers_anew()
         // The answer came after everybody had been told.
         let led = two.told.lock().state("led", 0).unwrap();
         assert_eq!((led.leader, led.leader_epoch, led.isr), (2, 1, vec![2, 3]));
-        let at_minimum = three.told.lock().state("led", 1).unwrap();
+        let at_minimum = three.told.lock().state("low", 0).unwrap();
         assert_eq!((at_minimum.leader, at_minimum.isr), (3, vec![1, 3]));
         let followed = three.told.lock().state("followed", 0).unwrap();
         assert_eq!((followed.leader, followed.leader_epoch, followed.isr), (2, 0, vec![2, 3]));
