@@ -193,8 +193,10 @@ impl Term {
     }
 
     /// Leadership goes back where it is out of balance.
-    pub(super) fn balance(&mut self, percentage: u64) {
-        let places = balance::imbalanced(&self.cluster, percentage);
+    pub(super) fn balance(&mut self) {
+        let Some(balance) = self.balance else { return };
+        self.next_balance = Some(Instant::now() + balance.interval);
+        let places = balance::imbalanced(&self.cluster, balance.percentage);
         if places.is_empty() {
             return;
         }
@@ -297,8 +299,9 @@ impl Term {
             Then::Rest => {}
             Then::AnswerElection { reply, all } => {
                 let needed = |one: &Looked| !all || one.answer != Answer::NotNeeded;
-                let results = looked.into_iter().filter(needed);
-                let results = results.map(|one| self.election_result(one)).collect();
+                let mut looked: Vec<Looked> = looked.into_iter().filter(needed).collect();
+                looked.sort_by(|a, b| a.place.cmp(&b.place));
+                let results = looked.into_iter().map(|one| self.election_result(one)).collect();
                 self.answer_when_heard(reply, v1::ElectLeadersResponse { results });
             }
             Then::AnswerShutdown { broker, reply } => {

@@ -54,7 +54,8 @@ pub(crate) struct Term {
     pub(super) defaults: Defaults,
     pub(super) links: Links,
     pub(super) due: Due<Then>,
-    balance: Option<Balance>,
+    pub(super) balance: Option<Balance>,
+    pub(super) next_balance: Option<Instant>,
     pub(super) waiting: WaitingDeletions,
     removals: Removals,
     pub(super) looks: reassignment::Looks,
@@ -86,6 +87,7 @@ impl Term {
             links: Links::new(sender, events),
             due: Due::default(),
             balance,
+            next_balance: balance.map(|balance| Instant::now() + balance.interval),
             waiting: WaitingDeletions::default(),
             removals: Removals::default(),
             looks: reassignment::Looks::default(),
@@ -105,54 +107,45 @@ impl Term {
         if let Err(end) = self.advance_reassignments().await {
             return end;
         }
-        let mut next_balance = self.balance.map(|balance| Instant::now() + balance.interval);
         loop {
-            // A chunk of elections after each event: neither keeps the other waiting for long.
-            if self.due.ready_at(Instant::now()).is_some_and(|at| at <= Instant::now()) {
-                let held = tokio::select! {
-                    biased;
-                    () = &mut lease_over => return TermEnd::LeaseOver,
-                    held = self.hold_elections() => held,
-                };
-                if let Err(end) = held {
-                    return end;
-                }
-            }
-            let next_answer = self.waiting.next_deadline();
-            let next_elections = self.due.ready_at(Instant::now());
-            let event = tokio::select! {
+            let taken = tokio::select! {
                 biased;
                 () = &mut lease_over => return TermEnd::LeaseOver,
-                () = at(next_balance) => {
-                    if let Some(balance) = self.balance {
-                        next_balance = Some(Instant::now() + balance.interval);
-                        self.balance(balance.percentage);
-                    }
-                    continue;
-                }
-                () = at(next_answer) => {
-                    self.waiting.answer(&self.cluster, Instant::now());
-                    continue;
-                }
-                () = at(self.looks.next()) => {
-                    if let Err(end) = self.look_at_reassignments().await {
-                        return end;
-                    }
-                    continue;
-                }
-                Some((name, result)) = self.removals.next() => {
-                    if let Err(end) = self.removed(name, result) {
-                        return end;
-                    }
-                    continue;
-                }
-                event = events.recv() => event,
-                () = at(next_elections) => continue,
+                taken = self.turn(&mut events) => taken,
             };
-            let Some(event) = event else { return TermEnd::Stopped };
-            if let Err(end) = self.handle(event).await {
+            if let Err(end) = taken {
                 return end;
             }
+        }
+    }
+
+    /// A chunk of elections where some are due, then what comes next: neither keeps the other
+    /// waiting for long.
+    async fn turn(&mut self, events: &mut mpsc::Receiver<Event>) -> Result<(), TermEnd> {
+        let now = Instant::now();
+        if self.due.ready_at(now).is_some_and(|at| at <= now) {
+            self.hold_elections().await?;
+        }
+        let next_answer = self.waiting.next_deadline();
+        let next_elections = self.due.ready_at(Instant::now());
+        let event = tokio::select! {
+            biased;
+            () = at(self.next_balance) => {
+                self.balance();
+                return Ok(());
+            }
+            () = at(next_answer) => {
+                self.waiting.answer(&self.cluster, Instant::now());
+                return Ok(());
+            }
+            () = at(self.looks.next()) => return self.look_at_reassignments().await,
+            Some((name, result)) = self.removals.next() => return self.removed(name, result),
+            event = events.recv() => event,
+            () = at(next_elections) => return Ok(()),
+        };
+        match event {
+            Some(event) => self.handle(event).await,
+            None => Err(TermEnd::Stopped),
         }
     }
 

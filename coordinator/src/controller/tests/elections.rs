@@ -24,8 +24,11 @@ pub(super) async fn topic(
         configs: configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         ..Default::default()
     };
-    let request = v1::CreateTopicsRequest { topics: vec![new], ..Default::default() };
-    until(async || code(admin.create_topics(request.clone()).await.unwrap()) == 0).await;
+    // The same request until it is done: a busy machine may take longer than an answer may.
+    let request_id = bytes::Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    let request = v1::CreateTopicsRequest { request_id, topics: vec![new], ..Default::default() };
+    until(async || admin.create_topics(request.clone()).await.is_ok_and(|done| code(done) == 0))
+        .await;
 }
 
 pub(super) async fn state(client: &Client, topic: &str, partition: i32) -> PartitionState {

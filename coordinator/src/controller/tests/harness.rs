@@ -35,14 +35,22 @@ pub(super) fn run(test: impl Future<Output = ()>) {
     }));
 }
 
+/// A registry of its own: an embedded one, or a new chroot of the ZooKeeper that
+/// `OTTLA_TEST_ZOOKEEPER` (`HOST:PORT`) names.
 pub(super) struct Registry {
     address: SocketAddr,
-    _data: tempfile::TempDir,
-    task: JoinHandle<()>,
+    chroot: String,
+    session: Duration,
+    embedded: Option<(tempfile::TempDir, JoinHandle<()>)>,
 }
 
 impl Registry {
     pub(super) fn start() -> Self {
+        let session = SESSION;
+        if let Ok(address) = std::env::var("OTTLA_TEST_ZOOKEEPER") {
+            let chroot = format!("ottla-{}", Uuid::new_v4().simple());
+            return Self { address: address.parse().unwrap(), chroot, session, embedded: None };
+        }
         let data = tempfile::tempdir().unwrap();
         let options = EmbeddedOptions::new(data.path(), "127.0.0.1:0".parse().unwrap());
         let server = Server::bind(options).unwrap();
@@ -50,20 +58,29 @@ impl Registry {
         let task = tokio::task::spawn_local(async move {
             server.run(std::future::pending()).await.unwrap();
         });
-        Self { address, _data: data, task }
+        Self { address, chroot: "ottla".to_owned(), session, embedded: Some((data, task)) }
+    }
+
+    /// Sessions of this length from now on.
+    pub(super) fn with_session(self, session: Duration) -> Self {
+        Self { session, ..self }
     }
 
     pub(super) fn stop(self) {
-        self.task.abort();
+        self.embedded.unwrap().1.abort();
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
+    /// How it is reached by another address.
+    pub(super) fn connect_by(&self, address: SocketAddr) -> crate::zk::ConnectString {
+        format!("{address}/{}", self.chroot).parse().unwrap()
+    }
+
     pub(super) fn options(&self) -> SessionOptions {
-        let connect = format!("{}/ottla", self.address).parse().unwrap();
-        SessionOptions::new(connect).with_timeout(SESSION)
+        SessionOptions::new(self.connect_by(self.address)).with_timeout(self.session)
     }
 
     pub(super) async fn session(&self) -> (Session, Live) {
@@ -100,15 +117,12 @@ pub(super) struct RunningController {
 
 impl RunningController {
     pub(super) async fn admin(&self) -> AdminClient<Connection> {
-        let connection = Connection::connect(&self.address, &SocketOptions::default()).await;
-        AdminClient::new(connection.unwrap())
+        admin(&self.address).await
     }
 
     /// Waits until it is active.
     pub(super) async fn active(&self) -> AdminClient<Connection> {
-        let mut admin = self.admin().await;
-        until(async || admin.list_groups(v1::ListGroupsRequest {}).await.is_ok()).await;
-        admin
+        active(&self.address).await
     }
 
     /// What brokers tell it.
@@ -121,6 +135,63 @@ impl RunningController {
         self.stop.send(()).unwrap();
         self.task.await.unwrap();
     }
+}
+
+/// A controller on a thread of its own, which can be stopped dead: nothing of it runs on.
+pub(super) struct ControllerThread {
+    pub(super) address: String,
+    freezes: tokio::sync::mpsc::UnboundedSender<std::sync::mpsc::Receiver<()>>,
+}
+
+impl ControllerThread {
+    pub(super) async fn start(registry: &Registry) -> Self {
+        let options = ControllerOptions::new(registry.options());
+        let (freezes, mut freeze) =
+            tokio::sync::mpsc::unbounded_channel::<std::sync::mpsc::Receiver<()>>();
+        let (started, address) = oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let controller = Controller::start(options).await.unwrap();
+                started.send(controller.address().to_owned()).unwrap();
+                let frozen = async {
+                    // Blocks the only thread there is. Ends with the test.
+                    while let Some(until) = freeze.recv().await {
+                        let _ = until.recv();
+                    }
+                };
+                controller.run(frozen).await;
+            });
+        });
+        Self { address: address.await.unwrap(), freezes }
+    }
+
+    /// As by SIGSTOP, until what is returned is dropped.
+    pub(super) fn freeze(&self) -> std::sync::mpsc::Sender<()> {
+        let (wake, until) = std::sync::mpsc::channel();
+        self.freezes.send(until).unwrap();
+        wake
+    }
+
+    pub(super) async fn active(&self) -> AdminClient<Connection> {
+        active(&self.address).await
+    }
+
+    /// Why it does not answer as the controller; `None`: it does.
+    pub(super) async fn active_or_not(&self) -> Option<Status> {
+        admin(&self.address).await.list_groups(v1::ListGroupsRequest {}).await.err()
+    }
+}
+
+async fn admin(address: &str) -> AdminClient<Connection> {
+    AdminClient::new(Connection::connect(address, &SocketOptions::default()).await.unwrap())
+}
+
+async fn active(address: &str) -> AdminClient<Connection> {
+    let mut admin = admin(address).await;
+    until(async || admin.list_groups(v1::ListGroupsRequest {}).await.is_ok()).await;
+    admin
 }
 
 /// Between a controller and the registry; breaks every connection when it is asked to.

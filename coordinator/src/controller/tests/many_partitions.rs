@@ -4,34 +4,64 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use proto::client::Connection;
+use proto::v1::admin_client::AdminClient;
 use proto::{BrokerId, v1};
 
 use super::elections::topic;
 use super::harness::*;
-use crate::registry::partitions;
+use crate::registry::{Versioned, partitions, topics};
 use crate::zk::payload::{ControllerEpoch, PartitionState, Payload};
 use crate::zk::{Client, paths};
 
+/// The size whose times are printed.
 const MANY: i32 = 2_000;
+/// Several chunks.
+const SOME: i32 = 1_200;
 
 /// Replicas 1, 2, 3 in every order, so that broker 1 leads a third and follows elsewhere.
-async fn create_many(controller: &RunningController) {
-    let mut admin = controller.active().await;
-    let replicas: Vec<&[i32]> =
-        [&[1, 2, 3][..], &[2, 3, 1], &[3, 1, 2]].into_iter().cycle().take(MANY as usize).collect();
-    topic(&mut admin, "t", &replicas, &[]).await;
+async fn create(admin: &mut AdminClient<Connection>, partitions: i32) {
+    let replicas: Vec<&[i32]> = [&[1, 2, 3][..], &[2, 3, 1], &[3, 1, 2]]
+        .into_iter()
+        .cycle()
+        .take(partitions as usize)
+        .collect();
+    topic(admin, "t", &replicas, &[]).await;
+}
+
+async fn all_states(client: &Client) -> Vec<Versioned<PartitionState>> {
+    let topic = topics::read(client, "t").await.unwrap().unwrap();
+    let states = partitions::read_all(client, "t", topic.value.partitions.len()).await.unwrap();
+    states.into_iter().flatten().collect()
 }
 
 /// Whether every partition has a live leader and dead members nowhere, and brokers know it.
 async fn at_rest(client: &Client, live: &[(i32, &RunningBroker)]) -> bool {
-    let states = partitions::read_all(client, "t", MANY as usize).await.unwrap();
+    let states = all_states(client).await;
     let lives = |id: &BrokerId| live.iter().any(|(broker, _)| *broker == id.0);
     states.iter().zip(0..).all(|(state, p)| {
-        let state = state.as_ref().unwrap();
         let repaired = state.value.leader.is_some_and(|leader| lives(&leader))
             && state.value.isr.iter().all(lives);
         repaired && live.iter().all(|(_, broker)| knows(broker, p, state.version))
     })
+}
+
+/// The same by what a broker was told alone, which costs the others little.
+fn told_of_no_dead(broker: &RunningBroker, dead: i32) -> bool {
+    let told = broker.told.lock();
+    let Some(newest) = told.updates.iter().rev().flat_map(|u| &u.topics).next() else {
+        return false;
+    };
+    newest.partitions.iter().all(|p| p.leader != dead && !p.isr.contains(&dead))
+}
+
+/// Waits until nothing is left to be done, without keeping those from it who do it.
+async fn until_at_rest(client: &Client, live: &[(i32, &RunningBroker)]) {
+    let began = Instant::now();
+    while !at_rest(client, live).await {
+        assert!(began.elapsed() < Duration::from_secs(30), "not at rest");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 fn knows(broker: &RunningBroker, partition: i32, version: i32) -> bool {
@@ -64,20 +94,20 @@ fn many_elections_are_quick_and_keep_nobody_waiting() {
         let one = RunningBroker::start(&registry, 1).await;
         let two = RunningBroker::start(&registry, 2).await;
         let three = RunningBroker::start(&registry, 3).await;
-        create_many(&controller).await;
+        create(&mut controller.active().await, MANY).await;
         let mut admin = controller.active().await;
         let (_session, live) = registry.session().await;
         one.stop().await;
         let began = Instant::now();
         let mut longest = Duration::ZERO;
-        while !(knows(&two, MANY - 1, 1) && knows(&three, MANY - 1, 1) && knows(&two, 1, 1)) {
+        while !(told_of_no_dead(&two, 1) && told_of_no_dead(&three, 1)) {
             let asked = Instant::now();
             admin.describe_cluster(v1::DescribeClusterRequest {}).await.unwrap();
             longest = longest.max(asked.elapsed());
             assert!(began.elapsed() < Duration::from_secs(20), "not done");
         }
         let took = began.elapsed();
-        until(async || at_rest(&live.client, &[(2, &two), (3, &three)]).await).await;
+        until_at_rest(&live.client, &[(2, &two), (3, &three)]).await;
         println!("{MANY} partitions: told after {took:?}, longest look {longest:?}");
         assert!(longest < Duration::from_secs(2), "{longest:?}");
         one_leader_an_epoch(&[&two, &three]);
@@ -93,12 +123,12 @@ fn leaders_that_write_at_the_same_time_hold_up_no_other_partition() {
         let one = RunningBroker::start(&registry, 1).await;
         let two = RunningBroker::start(&registry, 2).await;
         let three = RunningBroker::start(&registry, 3).await;
-        create_many(&controller).await;
+        create(&mut controller.active().await, SOME).await;
         let (_session, live) = registry.session().await;
         // Every seventh partition's leader writes its ISR as fast as it can.
         let writing = async {
             for round in 0..40 {
-                for p in (0..MANY).step_by(7) {
+                for p in (0..SOME).step_by(7) {
                     let Some(found) = partitions::read(&live.client, "t", p).await.unwrap() else {
                         continue;
                     };
@@ -108,7 +138,7 @@ fn leaders_that_write_at_the_same_time_hold_up_no_other_partition() {
                     let _ =
                         partitions::set(&live.client, "t", p, &next, found.version).await.unwrap();
                 }
-                if round > 0 && knows(&two, MANY - 1, 1) {
+                if round > 0 && knows(&two, SOME - 1, 1) {
                     break;
                 }
             }
@@ -119,7 +149,7 @@ fn leaders_that_write_at_the_same_time_hold_up_no_other_partition() {
         };
         tokio::join!(writing, stopping);
         tell_all(&controller).await;
-        until(async || at_rest(&live.client, &[(2, &two), (3, &three)]).await).await;
+        until_at_rest(&live.client, &[(2, &two), (3, &three)]).await;
         one_leader_an_epoch(&[&two, &three]);
         controller.stop().await;
     });
@@ -128,7 +158,7 @@ fn leaders_that_write_at_the_same_time_hold_up_no_other_partition() {
 async fn tell_all(controller: &RunningController) {
     let changed = v1::TopicPartitions {
         topic: "t".to_owned(),
-        partitions: (0..MANY).collect(),
+        partitions: (0..SOME).collect(),
         ..Default::default()
     };
     let request = v1::StatesChangedRequest { broker_id: 2, changed: vec![changed] };
@@ -140,13 +170,12 @@ fn lost_answers_are_found_out() {
     run(async {
         let registry = Registry::start();
         let proxy = Proxy::start(registry.address()).await;
-        let connect = format!("{}/ottla", proxy.address);
-        let controller =
-            registry.controller_with(|o| o.session.connect = connect.parse().unwrap()).await;
+        let connect = registry.connect_by(proxy.address);
+        let controller = registry.controller_with(|o| o.session.connect = connect).await;
         let one = RunningBroker::start(&registry, 1).await;
         let two = RunningBroker::start(&registry, 2).await;
         let three = RunningBroker::start(&registry, 3).await;
-        create_many(&controller).await;
+        create(&mut controller.active().await, SOME).await;
         let (_session, live) = registry.session().await;
         one.stop().await;
         // Enough to lose answers of reads and of transactions, each time at another place.
@@ -154,11 +183,10 @@ fn lost_answers_are_found_out() {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             proxy.cut();
         }
-        until(async || at_rest(&live.client, &[(2, &two), (3, &three)]).await).await;
+        until_at_rest(&live.client, &[(2, &two), (3, &three)]).await;
         one_leader_an_epoch(&[&two, &three]);
-        let states = partitions::read_all(&live.client, "t", MANY as usize).await.unwrap();
         // Done once each: an epoch was raised where the dead one led, and by one.
-        for (state, p) in states.into_iter().flatten().zip(0..) {
+        for (state, p) in all_states(&live.client).await.into_iter().zip(0..) {
             assert_eq!(state.value.leader_epoch.0, i32::from(p % 3 == 0), "{p}: {state:?}");
         }
         controller.stop().await;
@@ -173,7 +201,7 @@ fn the_next_controller_goes_on_with_what_one_that_died_began() {
         let one = RunningBroker::start(&registry, 1).await;
         let two = RunningBroker::start(&registry, 2).await;
         let three = RunningBroker::start(&registry, 3).await;
-        create_many(&controller).await;
+        create(&mut controller.active().await, SOME).await;
         let (_session, live) = registry.session().await;
         // Broker and controller die together; some elections have happened, most have not.
         one.stop().await;
@@ -185,9 +213,9 @@ fn the_next_controller_goes_on_with_what_one_that_died_began() {
         controller.stop().await;
         let began = Instant::now();
         let next = registry.controller().await;
-        until(async || at_rest(&live.client, &[(2, &two), (3, &three)]).await).await;
+        until_at_rest(&live.client, &[(2, &two), (3, &three)]).await;
         println!(
-            "{MANY} partitions: next controller started and all told in {:?}",
+            "{SOME} partitions: next controller started and all told in {:?}",
             began.elapsed()
         );
         one_leader_an_epoch(&[&two, &three]);
@@ -203,7 +231,7 @@ fn a_deposed_controller_elects_nobody() {
         let one = RunningBroker::start(&registry, 1).await;
         let two = RunningBroker::start(&registry, 2).await;
         let three = RunningBroker::start(&registry, 3).await;
-        create_many(&controller).await;
+        create(&mut controller.active().await, SOME).await;
         let (_session, live) = registry.session().await;
         one.stop().await;
         // As one that was stopped in the middle and wakes: another was elected meanwhile.
@@ -214,19 +242,78 @@ fn a_deposed_controller_elects_nobody() {
         .await;
         let value = ControllerEpoch { epoch: 7 }.encode().unwrap();
         live.client.set_data(paths::CONTROLLER_EPOCH, &value, None).await.unwrap();
-        let states = async || partitions::read_all(&live.client, "t", MANY as usize).await.unwrap();
-        let by_it = |states: &[Option<crate::registry::Versioned<PartitionState>>]| {
-            let written = states.iter().flatten().filter(|state| state.version > 0);
+        let by_it = |states: &[Versioned<PartitionState>]| {
+            let written = states.iter().filter(|state| state.version > 0);
             written.filter(|state| state.value.controller_epoch < 7).count()
         };
-        let at_once = by_it(&states().await);
-        until(async || at_rest(&live.client, &[(2, &two), (3, &three)]).await).await;
+        let at_once = by_it(&all_states(&live.client).await);
+        until_at_rest(&live.client, &[(2, &two), (3, &three)]).await;
         // What it had not done by then was done by itself in its next term, under the next epoch.
-        assert_eq!(by_it(&states().await), at_once);
-        let later = states().await;
-        let next = later.iter().flatten().filter(|state| state.value.controller_epoch == 8);
-        assert_eq!(next.count() + at_once, MANY as usize);
+        assert_eq!(by_it(&all_states(&live.client).await), at_once);
+        let later = all_states(&live.client).await;
+        let next = later.iter().filter(|state| state.value.controller_epoch > 7);
+        assert_eq!(next.count() + at_once, SOME as usize);
         one_leader_an_epoch(&[&two, &three]);
         controller.stop().await;
+    });
+}
+
+/// How long brokers are without a controller's word when the active one dies without a farewell, and
+/// what it does when it wakes.
+#[test]
+fn a_controller_that_is_stopped_is_succeeded_and_does_nothing_when_it_wakes() {
+    run(async {
+        let session = Duration::from_secs(2);
+        let registry = Registry::start().with_session(session);
+        let first = ControllerThread::start(&registry).await;
+        let mut admin = first.active().await;
+        let one = RunningBroker::start(&registry, 1).await;
+        let two = RunningBroker::start(&registry, 2).await;
+        let three = RunningBroker::start(&registry, 3).await;
+        create(&mut admin, MANY).await;
+        let second = registry.controller().await;
+        let (_session, live) = registry.session().await;
+        // In the middle of an election: of what broker 1 led some has another leader by now.
+        one.stop().await;
+        until(async || {
+            let state = partitions::read(&live.client, "t", 0).await.unwrap().unwrap();
+            state.version > 0
+        })
+        .await;
+        let began = Instant::now();
+        let frozen = first.freeze();
+        second.active().await;
+        let elected = began.elapsed();
+        let by_next = |broker: &RunningBroker| {
+            broker.told.lock().updates.last().is_some_and(|update| update.controller_epoch == 2)
+        };
+        let done = |broker: &RunningBroker| by_next(broker) && told_of_no_dead(broker, 1);
+        until(async || done(&two) && done(&three)).await;
+        println!(
+            "{MANY} partitions, sessions of {session:?}: active one stopped; next elected after \
+             {elected:?}, all told after {:?}",
+            began.elapsed()
+        );
+        until_at_rest(&live.client, &[(2, &two), (3, &three)]).await;
+        let versions = async || {
+            let states = all_states(&live.client).await;
+            states.into_iter().map(|state| state.version).collect::<Vec<_>>()
+        };
+        let before = versions().await;
+        drop(frozen);
+        until(async || {
+            let status = first.active_or_not().await;
+            status.is_some_and(|status| status.code() == tonic::Code::FailedPrecondition)
+        })
+        .await;
+        assert_eq!(versions().await, before);
+        one_leader_an_epoch(&[&two, &three]);
+        // What it told after it was succeeded, if anything, it told as who it was.
+        for broker in [&two, &three] {
+            let told = broker.told.lock();
+            let newest = told.updates.iter().map(|update| update.controller_epoch).max();
+            assert_eq!(newest, Some(2));
+        }
+        second.stop().await;
     });
 }
