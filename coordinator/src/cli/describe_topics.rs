@@ -70,9 +70,14 @@ fn is_filter(only: OnlyPartitions) -> bool {
         || only.at_min_isr_partitions
 }
 
-/// Whether a partition is asked for; replicas that are only on their way do not count as missing.
+/// How many replicas should be in sync now; those that are only on their way are not missing.
+fn replicas_wanted(partition: &v1::Partition) -> usize {
+    partition.replicas.len().saturating_sub(partition.adding.len())
+}
+
+/// Whether a partition is asked for.
 fn is_shown(only: OnlyPartitions, partition: &v1::Partition, min_insync: usize) -> bool {
-    let replicas = partition.replicas.len() - partition.adding.len().min(partition.replicas.len());
+    let replicas = replicas_wanted(partition);
     let in_sync = partition.isr.len();
     // A partition cannot have more in sync than it has.
     let min_insync = min_insync.min(replicas);
@@ -101,7 +106,7 @@ fn logs_of(described: &v1::DescribedTopic, partition: i32) -> Vec<(i32, &str, &v
 /// Kafka's line for a topic.
 fn topic_line(topic: &v1::Topic, configs: &HashMap<String, String>) -> String {
     let id = TopicId::from_slice(&topic.topic_id).map_or_else(String::new, |id| id.to_string());
-    let factor = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+    let factor = topic.partitions.first().map_or(0, replicas_wanted);
     let mut configs: Vec<String> = configs.iter().map(|(k, v)| format!("{k}={v}")).collect();
     configs.sort_unstable();
     format!(

@@ -133,11 +133,16 @@ pub(crate) struct Health {
 pub(crate) fn health(cluster: &Cluster) -> Health {
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let live = |id: BrokerId| cluster.brokers.contains_key(&id);
-    let partitions = || cluster.partitions().map(|(_, _, state)| state);
-    Health {
-        offline: count(partitions().filter(|p| !p.leader.is_some_and(live)).count()),
-        under_replicated: count(partitions().filter(|p| p.isr.len() < p.replicas.len()).count()),
-    }
+    let offline = cluster.partitions().filter(|(_, _, p)| !p.leader.is_some_and(live));
+    // Replicas that are only on their way are not missing.
+    let adding = |topic: &str, partition| {
+        let under_way = cluster.topics.get(topic)?.reassigning.partitions.get(&partition)?;
+        Some(under_way.adding().count())
+    };
+    let under_replicated = cluster.partitions().filter(|(topic, partition, state)| {
+        state.isr.len() + adding(topic, *partition).unwrap_or(0) < state.replicas.len()
+    });
+    Health { offline: count(offline.count()), under_replicated: count(under_replicated.count()) }
 }
 
 /// The cluster's id, which the first comer makes.

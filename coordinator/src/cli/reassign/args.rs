@@ -8,12 +8,12 @@ use crate::cli::args::Target;
 
 pub(crate) const HELP: &str = "\
 Examples:
-  coordinator reassign --generate --topics-to-move app-logs,clicks --broker-list 1,2,3 > plan.txt
+  coordinator reassign --generate --topics-to-move app-logs,clicks --broker-list 1,2,3
   coordinator reassign --execute --reassignment-json-file plan.json --throttle 50000000 --wait
   coordinator reassign --list
   coordinator reassign --verify --reassignment-json-file plan.json
   coordinator reassign --cancel --reassignment-json-file plan.json
-where plan.json is
+where plan.json is the second JSON that --generate prints, or written by hand:
   {\"version\": 1, \"partitions\": [{\"topic\": \"app-logs\", \"partition\": 0, \"replicas\": [2, 3]}]}
 
 The first of the replicas is the preferred leader. Longer lists raise the replication factor,

@@ -327,7 +327,7 @@ impl Life {
 fn random_lives_never_lose_a_complete_replica_and_end_where_they_should() {
     let seeds = match std::env::var("OTTLA_REASSIGNMENT_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (0..3_000).collect(),
+        Err(_) => (0..600).collect(),
     };
     let mut ended = 0;
     for seed in seeds {
@@ -345,5 +345,5 @@ fn random_lives_never_lose_a_complete_replica_and_end_where_they_should() {
         }));
         assert!(told.is_ok(), "seed {seed}: {:?}", life.state);
     }
-    assert!(ended > 1_000 || std::env::var("OTTLA_REASSIGNMENT_SEED").is_ok(), "{ended} ended");
+    assert!(ended > 500 || std::env::var("OTTLA_REASSIGNMENT_SEED").is_ok(), "{ended} ended");
 }
