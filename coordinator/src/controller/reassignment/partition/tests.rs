@@ -80,6 +80,10 @@ fn a_leader_that_stays_goes_on_in_a_new_epoch_when_somebody_goes() {
     assert_eq!(next(&state(&[1, 2, 3], 1, &[1, 3]), &grown, 1, all), Next::Wait);
     let there = state(&[1, 2, 3], 1, &[1, 2, 3]);
     finishes(next(&there, &grown, 1, all), &[1, 2, 3], 1, 5, &[1, 2, 3]);
+    // Nobody goes, and the leader has just died: the next one has an epoch of its own.
+    let dead = |id: BrokerId| id.0 != 1;
+    let two = state(&[1, 2], 1, &[1, 2]);
+    finishes(next(&two, &to(&[1, 2], &[1]), 1, dead), &[1, 2], 2, 6, &[1, 2]);
     let turned = to(&[3, 2, 1], &[1, 2, 3]);
     finishes(next(&there, &turned, 1, all), &[3, 2, 1], 1, 5, &[1, 2, 3]);
 }
@@ -142,6 +146,9 @@ fn electable_replicas_are_cut_too() {
     now.electable = ids(&[2]);
     let Next::Finish(end) = next(&now, &to(&[3, 1], &[1, 2]), 3, all) else { panic!() };
     assert_eq!((shape(&end).3, end.electable), (vec![1, 3], Vec::new()));
+    // With enough in sync nobody else is electable, whoever stays.
+    let Next::Finish(end) = next(&now, &to(&[3, 2], &[1, 2]), 1, all) else { panic!() };
+    assert_eq!((shape(&end).3, end.electable), (vec![3], Vec::new()));
     let Next::Step(on) = next(&now, &to(&[3, 2, 1], &[1, 2]), 3, all) else { panic!() };
     assert_eq!(on.electable, ids(&[2]));
 }
