@@ -371,6 +371,7 @@ impl Cluster {
     /// Keeps the scratch directory when the cluster ends; where it is.
     pub fn keep(&mut self) -> PathBuf {
         self.dir.disable_cleanup(true);
+        self.registry.keep();
         self.dir.path().to_path_buf()
     }
 

@@ -12,6 +12,7 @@ use crate::process::Process;
 pub struct Ensemble {
     dir: PathBuf,
     connect: String,
+    keep: bool,
 }
 
 fn script(arguments: &[&str], dir: &Path) -> Result<String> {
@@ -29,7 +30,7 @@ impl Ensemble {
     pub fn start(dir: &Path, nodes: usize) -> Result<Self> {
         let dir = dir.join("zookeeper");
         let connect = script(&["start", &nodes.to_string()], &dir)?;
-        Ok(Self { dir, connect })
+        Ok(Self { dir, connect, keep: false })
     }
 
     /// `host:port,host:port`, without a chroot.
@@ -75,7 +76,8 @@ impl Ensemble {
 
 impl Drop for Ensemble {
     fn drop(&mut self) {
-        let _ = script(&["destroy"], &self.dir);
+        let verb = if self.keep { "stop" } else { "destroy" };
+        let _ = script(&[verb], &self.dir);
     }
 }
 
@@ -122,6 +124,13 @@ impl Registry {
         match self {
             Self::ZooKeeper(ensemble) => ensemble.connect(),
             Self::Embedded { connect, .. } => connect,
+        }
+    }
+
+    /// Its data and logs stay when it ends.
+    pub fn keep(&mut self) {
+        if let Self::ZooKeeper(ensemble) = self {
+            ensemble.keep = true;
         }
     }
 
