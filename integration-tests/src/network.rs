@@ -65,7 +65,7 @@ impl Network {
     /// A network without gates.
     pub fn start() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
+            .worker_threads(2)
             .thread_name("network")
             .enable_all()
             .build()?;
@@ -86,11 +86,15 @@ impl Network {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 };
-                let from = who(&named.lock().clone(), peer, address);
-                let link = Link { from, to, cuts: cuts.clone() };
+                let (named, cuts) = (named.lock().clone(), cuts.clone());
                 let target = target.clone();
-                // An error ends the connection, which is what both sides then see.
-                tokio::spawn(async move { link.carry(socket, &target).await });
+                tokio::spawn(async move {
+                    // Reads files of the kernel; others' bytes must not wait for that.
+                    let from = tokio::task::spawn_blocking(move || who(&named, peer, address));
+                    let link = Link { from: from.await?, to, cuts };
+                    // An error ends the connection, which is what both sides then see.
+                    link.carry(socket, &target).await
+                });
             }
         });
         Ok(address.to_string())

@@ -359,6 +359,8 @@ impl Place {
                 tracing::warn!(controller_epoch, sequence, %error, "update not applied");
                 // The controller may have gone away.
                 let _ = reply.send(Err(error));
+                // Leaders that were taken all the same.
+                ask(settle, Request { deleted: Vec::new(), settled: None }).await;
                 return;
             }
         };
@@ -412,8 +414,13 @@ impl Place {
         };
         // A broker that came has raised its epochs: they are in the registry.
         let reread = verdict == Verdict::Reread || has_newcomers(&image, &delta);
-        if verdict == Verdict::Apply {
+        if verdict == Verdict::Apply && delta.deleted.is_empty() {
             self.metadata.update(|image| image.apply(delta.clone()));
+        } else {
+            // A broker that has missed something, and cannot read what while the registry is away,
+            // has to hear all the same that others lead: nothing of what it serves is committed.
+            let leaders = image.leaders_in(&delta);
+            self.metadata.update(|image| image.apply(leaders));
         }
         if reread {
             let live = self.session.connected().ok_or(UpdateError::NoSession)?;
@@ -425,8 +432,10 @@ impl Place {
                     return Err(UpdateError::NoSession);
                 }
             }
-            self.metadata.update(|image| image.apply(delta));
             work.is_awaited = true;
+        }
+        if reread || !delta.deleted.is_empty() {
+            self.metadata.update(|image| image.apply(delta));
         }
         self.numbering.applied(controller_epoch, sequence);
         Ok((applied(self.numbering, reread), Some(work)))

@@ -158,6 +158,20 @@ impl ClusterImage {
         }
     }
 
+    /// The part of a change that is true whatever was missed before it: states of the partitions of
+    /// topics that are known (the higher epoch wins), live brokers, and who the controller is.
+    pub fn leaders_in(&self, delta: &ClusterDelta) -> ClusterDelta {
+        let known = |topic: &&TopicImage| {
+            self.topics.get(&topic.name).is_some_and(|known| known.id == topic.id)
+        };
+        ClusterDelta {
+            topics: delta.topics.iter().filter(known).cloned().collect(),
+            brokers: delta.brokers.clone(),
+            controller: delta.controller.clone(),
+            ..ClusterDelta::default()
+        }
+    }
+
     /// Replaces everything by what was just read from the registry, which has every topic there is.
     /// Known epochs that are higher than what was read stay: the read is older than they are.
     pub fn replace(&mut self, mut read: Self) {

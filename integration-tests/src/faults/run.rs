@@ -11,7 +11,7 @@ use super::inject::inject;
 use super::observer::{Observer, Subject};
 use super::replicas;
 use super::report::{Pause, Report};
-use super::schedule::{Fault, Schedule};
+use super::schedule::{Fault, FaultKind, Schedule};
 use crate::checker::{self, History};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::recorder::Recorder;
@@ -124,7 +124,7 @@ impl Scene {
 
     /// Waits until every partition works and every replica is in sync, before anything is broken.
     pub fn ready(&self) -> Result<()> {
-        let works = self.recorder.all_partitions_work(BETWEEN_LIMIT, true);
+        let works = self.recorder.all_partitions_work(BETWEEN_LIMIT * 2, true);
         works.context("before the first fault")?;
         self.in_sync(BETWEEN_LIMIT).context("before the first fault")
     }
@@ -154,8 +154,12 @@ impl Scene {
         let what = broken.what.clone();
         eprintln!("{at} ms: {label}: {what} for {} ms", fault.lasts_ms);
         nap(Duration::from_millis(fault.lasts_ms));
-        let healing = Instant::now();
+        let mut healing = Instant::now();
         broken.heal(&mut self.cluster)?;
+        if fault.kind == FaultKind::KillRegistry {
+            // How long a server of ZooKeeper takes to start is not ours; nobody waits for it.
+            healing = Instant::now();
+        }
         let limit = self.heals_within().saturating_sub(healing.elapsed());
         let recorder = &self.recorder;
         recorder.all_partitions_work(limit, true).with_context(|| format!("{what} healed"))?;
