@@ -333,6 +333,21 @@ mod tests {
     }
 
     #[test]
+    fn leaders_of_known_topics_are_true_whatever_was_missed_before() {
+        let mut image = ClusterImage::default();
+        image.apply(ClusterDelta { topics: vec![topic("t", 1, &[0])], ..Default::default() });
+        let delta = ClusterDelta {
+            topics: vec![topic("t", 1, &[1]), topic("missed", 2, &[0])],
+            deleted: vec![("t".into(), TopicId(uuid::Uuid::from_u128(1)))],
+            ..Default::default()
+        };
+        let leaders = image.leaders_in(&delta);
+        image.apply(leaders);
+        assert_eq!(epochs(&image, "t"), [1]);
+        assert!(!image.topics.contains_key("missed"));
+    }
+
+    #[test]
     fn another_topic_of_the_name_starts_anew() {
         let mut image = ClusterImage::default();
         image.apply(ClusterDelta { topics: vec![topic("t", 1, &[9, 9])], ..Default::default() });
