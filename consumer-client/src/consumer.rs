@@ -83,7 +83,7 @@ impl Consumer {
     pub fn new(config: ConsumerConfig) -> Result<Self, ConsumerError> {
         config.validate()?;
         let cluster = worker::cluster(&config)?;
-        let (control, commands) = Self::control_of(config);
+        let (control, commands) = Self::control_of(config, &cluster);
         let shared = Arc::clone(&control.shared);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -104,15 +104,18 @@ impl Consumer {
     pub fn on_current_runtime(config: ConsumerConfig) -> Result<Self, ConsumerError> {
         config.validate()?;
         let cluster: Cluster = worker::cluster(&config)?;
-        let (control, commands) = Self::control_of(config);
+        let (control, commands) = Self::control_of(config, &cluster);
         tokio::spawn(worker::run(Arc::clone(&control.shared), cluster, commands));
         Ok(Self::with(control, None))
     }
 
-    fn control_of(config: ConsumerConfig) -> (Control, mpsc::UnboundedReceiver<Command>) {
+    fn control_of(
+        config: ConsumerConfig,
+        cluster: &Cluster,
+    ) -> (Control, mpsc::UnboundedReceiver<Command>) {
         // Every command but a fire-and-forget close has a caller that waits for it.
         let (commands, receiver) = mpsc::unbounded_channel();
-        (Control { shared: Shared::new(config), commands }, receiver)
+        (Control { shared: Shared::new(config), commands, counts: cluster.counts() }, receiver)
     }
 
     fn with(control: Control, thread: Option<std::thread::JoinHandle<()>>) -> Self {

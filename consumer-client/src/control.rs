@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use proto::client::ClusterCounts;
 use proto::{Offset, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,6 +28,18 @@ pub(crate) type Found = BTreeMap<TopicPartition, Option<Offset>>;
 pub struct Control {
     pub(crate) shared: Arc<Shared>,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) counts: Arc<ClusterCounts>,
+}
+
+/// Counts of a consumer since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConsumerStats {
+    /// Partitions that were seen to have another leader, or the same one anew: followed, no errors.
+    pub leader_changes: u64,
+    /// Changes of metadata that brokers pushed.
+    pub metadata_pushes: u64,
+    /// Metadata that had to be asked for.
+    pub metadata_refreshes: u64,
 }
 
 impl Control {
@@ -84,6 +97,16 @@ impl Control {
     /// The end of what may be read of an assigned partition, as of its last answer.
     pub fn high_watermark(&self, partition: &TopicPartition) -> Option<Offset> {
         self.shared.high_watermark(partition)
+    }
+
+    /// Counts so far.
+    pub fn stats(&self) -> ConsumerStats {
+        let stats = self.counts.stats();
+        ConsumerStats {
+            leader_changes: stats.leader_changes,
+            metadata_pushes: stats.pushes,
+            metadata_refreshes: stats.refreshes,
+        }
     }
 
     /// Takes the events that happened since the last call and that no poll has returned.

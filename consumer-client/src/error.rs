@@ -115,6 +115,21 @@ pub enum ConsumerError {
         /// What does not hold.
         why: String,
     },
+    /// Records that were delivered are in no log any more, and `auto.offset.reset` is `none`. The
+    /// partition stands still until a seek; the others are delivered by the next calls.
+    #[error(
+        "{partition}: the records from {safe_offset} on that were read up to {position} are in the log \
+         no more: another history took their place (an unclean election, or replicas that lost data). \
+         Seek to {safe_offset} to read what the log holds now, or set auto.offset.reset"
+    )]
+    LogTruncated {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset that was to be read next.
+        position: Offset,
+        /// Up to here what was delivered is what the log holds.
+        safe_offset: Offset,
+    },
     /// A commit did not happen.
     #[error(transparent)]
     Commit(#[from] CommitError),

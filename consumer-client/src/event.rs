@@ -31,6 +31,19 @@ pub enum Event {
         /// Where delivery goes on by `auto.offset.reset`; `None` when it waits for a seek.
         resume_at: Option<Offset>,
     },
+    /// The leader's log has another history before the position: records that were delivered are in no
+    /// log any more (an unclean election, or replicas that lost what they had; KIP-320). What was fetched
+    /// of them is delivered before this.
+    LogTruncated {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset that was to be read next.
+        position: Offset,
+        /// Up to here what was delivered is what the log holds; records from here on were replaced.
+        safe_offset: Offset,
+        /// Where delivery goes on: there; `None` when it waits for a seek (`auto.offset.reset=none`).
+        resume_at: Option<Offset>,
+    },
     /// The topic was deleted; its partitions are delivered no more.
     TopicDeleted {
         /// Its name.
@@ -124,6 +137,7 @@ impl Event {
     pub fn partition(&self) -> Option<&TopicPartition> {
         match self {
             Self::OutOfRange { partition, .. }
+            | Self::LogTruncated { partition, .. }
             | Self::TopicRecreated { partition, .. }
             | Self::StoredOffsetIgnored { partition, .. }
             | Self::Stalled { partition, .. }
@@ -161,6 +175,16 @@ impl fmt::Display for Event {
                 write!(f, "{partition}: offset {wanted} is out of range, the log holds {log_start} to {high_watermark}")?;
                 match resume_at {
                     Some(offset) => write!(f, "; delivery goes on at {offset} (auto.offset.reset)"),
+                    None => write!(f, "; the partition waits for a seek (auto.offset.reset=none)"),
+                }
+            }
+            Self::LogTruncated { partition, position, safe_offset, resume_at } => {
+                write!(
+                    f,
+                    "{partition}: the records from {safe_offset} on that were read up to {position} are in the log no more: another history took their place (an unclean election, or replicas that lost data)"
+                )?;
+                match resume_at {
+                    Some(offset) => write!(f, "; delivery goes on at {offset}"),
                     None => write!(f, "; the partition waits for a seek (auto.offset.reset=none)"),
                 }
             }

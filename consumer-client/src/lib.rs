@@ -30,6 +30,7 @@ mod config;
 mod consumer;
 mod control;
 mod decoder;
+mod epoch_trail;
 mod error;
 mod event;
 mod fetcher;
@@ -45,7 +46,7 @@ mod worker;
 
 pub use config::{AssignmentStrategy, ConsumerConfig, KEYS, Key, OffsetReset, OnDamage};
 pub use consumer::{Consumer, Polled};
-pub use control::Control;
+pub use control::{ConsumerStats, Control};
 pub use error::{CommitError, ConfigError, ConsumerError};
 pub use event::Event;
 pub use record::{Header, Record, RecordBatch};

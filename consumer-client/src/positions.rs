@@ -20,7 +20,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use proto::{Offset, TopicPartition};
+use parking_lot::Mutex;
+use proto::{LeaderEpoch, Offset, TopicPartition};
+
+use crate::epoch_trail::EpochTrail;
 
 /// The value of a position that is not known yet.
 pub(crate) const NOWHERE: i64 = -1;
@@ -34,6 +37,8 @@ pub(crate) struct Positions {
     claimed: AtomicI64,
     stopped: AtomicBool,
     paused: AtomicBool,
+    /// Of what was fetched. Never locked while anything is waited for.
+    trail: Mutex<EpochTrail>,
 }
 
 impl Positions {
@@ -45,6 +50,7 @@ impl Positions {
             claimed: AtomicI64::new(NOWHERE),
             stopped: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            trail: Mutex::default(),
         }
     }
 
@@ -54,6 +60,16 @@ impl Positions {
         self.done.store(offset.0, Ordering::SeqCst);
         self.next.store(offset.0, Ordering::SeqCst);
         self.claimed.store(offset.0, Ordering::SeqCst);
+    }
+
+    /// Works on the epochs of what was fetched.
+    pub(crate) fn trail<T>(&self, f: impl FnOnce(&mut EpochTrail) -> T) -> T {
+        f(&mut self.trail.lock())
+    }
+
+    /// The leader epoch of the record before `offset`, if it is known.
+    pub(crate) fn epoch_before(&self, offset: Offset) -> LeaderEpoch {
+        self.trail.lock().before(offset).unwrap_or(LeaderEpoch::UNKNOWN)
     }
 
     /// A reader takes up what lies below `end`. False: stopped, nothing may be handed out.

@@ -56,7 +56,7 @@ impl Report {
     }
 
     /// Prints the summary.
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self, leader_changes: u64) {
         if !self.shown {
             return;
         }
@@ -65,7 +65,11 @@ impl Report {
         let (records, seconds) = (grouped(self.records), passed.as_secs_f64());
         let rate = rates(self.records, self.bytes, passed);
         let text = format!("{clear}read {records} records, {} bytes", grouped(self.bytes));
-        let _ = writeln!(std::io::stderr(), "{text} in {seconds:.2} s, {rate}");
+        let followed = match leader_changes {
+            0 => String::new(),
+            changes => format!(", followed {} leader changes", grouped(changes)),
+        };
+        let _ = writeln!(std::io::stderr(), "{text} in {seconds:.2} s, {rate}{followed}");
     }
 }
 

@@ -69,6 +69,7 @@ pub(crate) fn run(args: &ReadArgs) -> Result<ExitCode> {
     };
     let end = run.read();
     let Run { consumer, report, .. } = run;
+    let stats = consumer.control().stats();
     let closed = consumer.close();
     let end = match end {
         Err(error) if matches!(error.downcast_ref(), Some(ConsumerError::Damaged { .. })) => {
@@ -78,7 +79,7 @@ pub(crate) fn run(args: &ReadArgs) -> Result<ExitCode> {
         end => end?,
     };
     closed.context("the consumer did not close cleanly")?;
-    report.end();
+    report.end(stats.leader_changes);
     let too_few = end == End::TimedOut && args.max_messages.is_some();
     Ok(if too_few { ExitCode::from(TOO_FEW) } else { ExitCode::SUCCESS })
 }

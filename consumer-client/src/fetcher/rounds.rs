@@ -60,6 +60,8 @@ pub(crate) enum Outcome {
         /// The offset after what cannot be read, where that is why.
         damage_ends: Option<Offset>,
     },
+    /// The leader's log has another history before the position; the broker has forgotten its handle.
+    Diverged { positions: Arc<Positions>, wanted: Offset, end: v1::EpochEnd },
     /// A round ended; these partitions were new in it and are well.
     Ended { added: Vec<Arc<Positions>> },
     /// Of a handle that is not known: nothing to do.
@@ -186,12 +188,16 @@ impl Rounds {
         let Some(handle) = self.handles.get_mut(&response.handle) else { return Outcome::Ignored };
         let positions = Arc::clone(&handle.positions);
         let from = handle.next;
-        if let Some(error) = response.error {
+        if response.error.is_some() || response.diverging.is_some() {
             round.added.retain(|added| !Arc::ptr_eq(added, &positions));
             self.handles.remove(&response.handle);
             if self.held.get(&positions.partition) == Some(&response.handle) {
                 self.held.remove(&positions.partition);
             }
+            let Some(error) = response.error else {
+                let end = response.diverging.unwrap_or_default();
+                return Outcome::Diverged { positions, wanted: from, end };
+            };
             let damage_ends = response.damaged.map(|damaged| Offset(damaged.to_offset));
             return Outcome::Failed { positions, wanted: from, error, damage_ends };
         }
@@ -224,6 +230,6 @@ fn fetch_partition(handle: u32, want: &Want, config: &ConsumerConfig) -> v1::Fet
         leader_epoch: want.epoch.0,
         max_bytes: config.max_partition_fetch_bytes,
         verify: want.verify,
-        last_fetched_epoch: None,
+        last_fetched_epoch: want.last_epoch.map(|epoch| epoch.0),
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use proto::client::{Cluster, Connection, StreamReceiver, StreamSender};
 use proto::grpc::{MESSAGE_LEN_MAX, Message, split_payload};
-use proto::{BrokerId, ErrorCode, Offset, v1};
+use proto::{BrokerId, ErrorCode, LeaderEpoch, Offset, v1};
 use tokio::sync::watch;
 
 use super::rounds::{Outcome, Rounds};
@@ -44,6 +44,7 @@ pub(super) async fn run(shared: Arc<Shared>, cluster: Cluster, broker: BrokerId)
             }
         };
         tracing::debug!(%broker, why, "fetch stream ended");
+        cluster.suspect(broker);
         shared.broker_failed(broker, &why);
     }
 }
@@ -179,6 +180,11 @@ impl<'a> Session<'a> {
                 } else {
                     self.failed(&positions, wanted, &error);
                 }
+            }
+            Outcome::Diverged { positions, wanted, end } => {
+                self.astray = true;
+                let (epoch, end) = (LeaderEpoch(end.leader_epoch), Offset(end.end_offset));
+                self.shared.diverged(&positions, wanted, epoch, end);
             }
             Outcome::Ended { added } => {
                 if !added.is_empty() {

@@ -1,6 +1,7 @@
 //! Consumers by explicit assignment over fake brokers on real sockets.
 
 mod damage;
+mod leaders;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -45,12 +45,19 @@ pub(crate) enum Written {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wish {
     pub(crate) offset: Offset,
+    /// Of the record before it.
+    pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) metadata: String,
 }
 
 impl Wish {
     pub(crate) fn at(offset: Offset) -> Self {
-        Self { offset, metadata: String::new() }
+        Self::after(LeaderEpoch::UNKNOWN, offset)
+    }
+
+    /// Where the record before it has this epoch.
+    pub(crate) fn after(leader_epoch: LeaderEpoch, offset: Offset) -> Self {
+        Self { offset, leader_epoch, metadata: String::new() }
     }
 }
 
@@ -97,7 +104,7 @@ impl CommitBook {
         partition: &TopicPartition,
         topic_id: TopicId,
         fence: i32,
-        written: Option<Offset>,
+        written: Option<Wish>,
         same: bool,
     ) {
         self.claims += 1;
@@ -107,7 +114,7 @@ impl CommitBook {
             claim: self.claims,
             topic_id,
             fence,
-            written: written.map(Wish::at),
+            written,
             under_way: None,
             wanted,
             held: false,
@@ -179,7 +186,7 @@ impl CommitBook {
             let value = CommittedOffset {
                 offset: Some(wish.offset),
                 topic_id: open.topic_id,
-                leader_epoch: LeaderEpoch::UNKNOWN,
+                leader_epoch: wish.leader_epoch,
                 metadata: wish.metadata.clone(),
                 by: self.member.clone(),
             };
@@ -283,8 +290,9 @@ mod tests {
 
     fn book(partitions: i32) -> CommitBook {
         let mut book = CommitBook::new("me".to_owned());
-        (0..partitions)
-            .for_each(|p| book.open(&tp(p), TopicId::random(), 7, Some(Offset(0)), false));
+        (0..partitions).for_each(|p| {
+            book.open(&tp(p), TopicId::random(), 7, Some(Wish::at(Offset(0))), false)
+        });
         book
     }
 
@@ -325,7 +333,7 @@ mod tests {
         book.want(&tp(0), Wish::at(Offset(6)));
         book.written(&tp(0), write.claim, Written::Unanswered);
         assert_eq!(book.next_writes(), []);
-        book.open(&tp(0), write.value.topic_id, 9, Some(Offset(0)), true);
+        book.open(&tp(0), write.value.topic_id, 9, Some(Wish::at(Offset(0))), true);
         let again = book.next_writes().remove(0);
         assert_eq!((again.value.offset, again.fence), (Some(Offset(6)), 9));
         // The answer of the old claim's write means nothing any more.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use coordinator::registry::owners::Claimed;
-use proto::TopicPartition;
+use proto::{LeaderEpoch, TopicPartition};
 use tokio::sync::oneshot;
 
 use super::commits::{Wish, Written};
@@ -46,8 +46,11 @@ impl Group {
         let by_me = claimed.committed.as_ref().is_some_and(|committed| committed.by == *me);
         let next_fence = self.book.fence(partition).map(|fence| fence + 1);
         let same = running && (by_me || next_fence == Some(claimed.fence));
-        let stored = claimed.committed.and_then(|committed| committed.offset);
-        self.book.open(partition, share.topic_id, claimed.fence, stored, same);
+        let stored = claimed
+            .committed
+            .and_then(|committed| Some((committed.offset?, committed.leader_epoch)));
+        let written = stored.map(|(offset, epoch)| Wish::after(epoch, offset));
+        self.book.open(partition, share.topic_id, claimed.fence, written, same);
         if same {
             return;
         }
@@ -64,12 +67,13 @@ impl Group {
         }
         let queue = self.streams.borrow().queue(&partition.topic, share.stream);
         let start = match (stored, self.shared.config.auto_offset_reset) {
-            (Some(offset), _) => Some(StartAt::Offset(offset)),
+            (Some((offset, _)), _) => Some(StartAt::Offset(offset)),
             (None, OffsetReset::Earliest) => Some(StartAt::Beginning),
             (None, OffsetReset::Latest) => Some(StartAt::End),
             (None, OffsetReset::None) => None,
         };
-        self.shared.start(partition.clone(), Some(share.topic_id), start, queue);
+        let epoch = stored.map_or(LeaderEpoch::UNKNOWN, |(_, epoch)| epoch);
+        self.shared.start_after(partition.clone(), Some(share.topic_id), start, epoch, queue);
         match start {
             Some(_) => self.assigned.push(partition.clone()),
             None => self.shared.emit(Event::NoPosition { partition: partition.clone() }),
@@ -90,7 +94,10 @@ impl Group {
                      may be delivered again to its new owner"
                 );
             }
-            let done = stopped.first().and_then(|positions| positions.done());
+            let done = stopped.first().and_then(|positions| {
+                let done = positions.done()?;
+                Some(Wish::after(positions.epoch_before(done), done))
+            });
             Report::Drained(partition, done)
         });
     }
@@ -140,7 +147,8 @@ impl Group {
         reply: oneshot::Sender<Result<(), CommitError>>,
     ) {
         for (partition, wish) in &offsets {
-            self.book.want(partition, wish.clone());
+            let leader_epoch = self.shared.epoch_before(partition, wish.offset);
+            self.book.want(partition, Wish { leader_epoch, ..wish.clone() });
         }
         let offsets = offsets.into_iter().map(|(partition, wish)| (partition, wish.offset));
         let deadline = Instant::now() + self.shared.config.default_api_timeout;

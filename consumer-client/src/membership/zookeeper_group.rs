@@ -14,7 +14,7 @@ use coordinator::registry::OneshotWatcher;
 use coordinator::registry::owners::{Claim, Claimed as ClaimedOffset};
 use coordinator::zk::payload::{self, Owner};
 use coordinator::zk::{Live, Session, SessionState};
-use proto::{Offset, TopicPartition};
+use proto::TopicPartition;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -60,7 +60,7 @@ pub(super) enum Report {
         outcome: ClaimReport,
     },
     /// The application is through with a stopped partition, up to here.
-    Drained(TopicPartition, Option<Offset>),
+    Drained(TopicPartition, Option<Wish>),
     Written {
         partition: TopicPartition,
         claim: u64,
@@ -240,7 +240,8 @@ impl Group {
             if self.shared.config.enable_auto_commit {
                 for (positions, _) in self.shared.all_positions() {
                     if let Some(done) = positions.done() {
-                        self.book.want(&positions.partition, Wish::at(done));
+                        let wish = Wish::after(positions.epoch_before(done), done);
+                        self.book.want(&positions.partition, wish);
                     }
                 }
             }
@@ -452,7 +453,7 @@ impl Group {
             }
             Report::Drained(partition, done) => {
                 if let Some(done) = done.filter(|_| self.shared.config.enable_auto_commit) {
-                    self.book.want(&partition, Wish::at(done));
+                    self.book.want(&partition, done);
                 }
                 self.book.release_hold(&partition);
                 self.releasing.insert(partition.clone(), Releasing::Committing);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::{Offset, TopicId, TopicPartition};
+use proto::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
 use super::state::{Assigned, FetchFrom, Queue};
 use super::{Shared, StartAt};
@@ -38,10 +38,24 @@ impl Shared {
         start: Option<StartAt>,
         queue: usize,
     ) {
+        self.start_after(partition, topic_id, start, LeaderEpoch::UNKNOWN, queue);
+    }
+
+    /// The same, where the epoch of the record before the start may be known: if the log of the leader
+    /// has another there, that is told.
+    pub(crate) fn start_after(
+        &self,
+        partition: TopicPartition,
+        topic_id: Option<TopicId>,
+        start: Option<StartAt>,
+        epoch: LeaderEpoch,
+        queue: usize,
+    ) {
         let positions = Arc::new(Positions::new(partition.clone()));
         let fetch = match start {
             Some(StartAt::Offset(offset)) => {
                 positions.begin_at(offset);
+                positions.trail(|trail| trail.begin(offset, Some(epoch)));
                 FetchFrom::At(offset)
             }
             Some(other) => FetchFrom::Unresolved(other),
@@ -170,6 +184,13 @@ impl Shared {
             Some(assigned) => Ok(assigned.positions.next()),
             None => Err(ConsumerError::NotAssigned(partition.clone())),
         }
+    }
+
+    /// The leader epoch of the record before an offset of an assigned partition, if it is known.
+    pub(crate) fn epoch_before(&self, partition: &TopicPartition, offset: Offset) -> LeaderEpoch {
+        let state = self.state.lock();
+        let assigned = state.partitions.get(partition);
+        assigned.map_or(LeaderEpoch::UNKNOWN, |a| a.positions.epoch_before(offset))
     }
 
     /// Every assigned partition with its topic's id and its positions.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::client::TopicMetadata;
+use proto::record::ChunkedBatches;
 use proto::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId, v1};
 
 use super::state::{Assigned, Doubt, FetchFrom, Fetched, Item, Leader, Problem, State};
@@ -28,6 +29,8 @@ pub(crate) struct Want {
     pub(crate) topic_id: TopicId,
     pub(crate) offset: Offset,
     pub(crate) epoch: LeaderEpoch,
+    /// Of the record before `offset`, if it is known.
+    pub(crate) last_epoch: Option<LeaderEpoch>,
     /// The broker is to check the batch there first.
     pub(crate) verify: bool,
 }
@@ -83,6 +86,7 @@ impl Shared {
                     topic_id: p.topic_id?,
                     offset,
                     epoch: p.leader.map_or(LeaderEpoch::UNKNOWN, |leader| leader.epoch),
+                    last_epoch: p.positions.trail(|trail| trail.before(offset)),
                     verify: p.doubt.is_some_and(|doubt| doubt.offset == offset && doubt.times > 1),
                 })
             })
@@ -106,6 +110,7 @@ impl Shared {
             return false;
         }
         assigned.fetch = FetchFrom::At(answer.next_offset);
+        note_epochs(&answer);
         assigned.high_watermark = Some(answer.high_watermark);
         assigned.log_start = Some(answer.log_start);
         let (queue, resumed) = (assigned.queue, clear_problem(assigned));
@@ -226,6 +231,31 @@ impl Shared {
         self.work.notify_one();
     }
 
+    /// The leader's log has another history before `wanted`: its newest epoch not after ours ends at
+    /// `end`. Goes on where the logs part, with an event in the order of the records; with
+    /// `auto.offset.reset=none` it waits for a seek. As Kafka's consumer does (KIP-320).
+    pub(crate) fn diverged(
+        &self,
+        positions: &Arc<Positions>,
+        wanted: Offset,
+        epoch: LeaderEpoch,
+        end: Offset,
+    ) {
+        let safe_offset = positions.trail(|trail| trail.end_of(epoch, wanted)).min(end);
+        let safe_offset = safe_offset.max(Offset(0));
+        if safe_offset >= wanted {
+            // Nothing of what was read is missing there: the position holds as it is.
+            positions.trail(|trail| trail.begin(wanted, None));
+            return self.set_problem(positions, "the leader's log differs nowhere it can be told");
+        }
+        let reset = self.config.auto_offset_reset != OffsetReset::None;
+        let resume_at = reset.then_some(safe_offset);
+        let partition = positions.partition.clone();
+        let event = Event::LogTruncated { partition, position: wanted, safe_offset, resume_at };
+        let next = resume_at.map_or(FetchFrom::Halted, FetchFrom::At);
+        self.queue_event(positions, FetchFrom::At(wanted), next, event);
+    }
+
     /// What the log holds, for a position that was lost: goes on by `auto.offset.reset`, with an
     /// event in the order of the records.
     pub(crate) fn out_of_range(
@@ -273,12 +303,14 @@ impl Shared {
         let event = if is_doubtful && times <= DOUBTS_MAX {
             assigned.doubt = Some(Doubt { offset, times });
             assigned.fetch = FetchFrom::At(offset);
+            positions.trail(|trail| trail.cut(offset));
             let partition = &positions.partition;
             tracing::warn!(%partition, %offset, why, times, "what was fetched does not hold");
             None
         } else {
             let (fetch, event) = self.decide_damage(positions, offset, resume_at, why);
             assigned.fetch = fetch;
+            positions.trail(|trail| trail.begin(offset, None));
             Some(event)
         };
         state.drop_items(positions, share);
@@ -326,6 +358,13 @@ impl Shared {
         let share = self.queue_share(&state);
         let Some(assigned) = state.current(positions).filter(|a| a.fetch == before) else { return };
         assigned.fetch = after;
+        match &event {
+            Event::LogTruncated { safe_offset, .. } => {
+                positions.trail(|trail| trail.cut(*safe_offset));
+            }
+            // Elsewhere in the log: what is before it is not known.
+            _ => positions.trail(|trail| trail.begin(Offset(0), None)),
+        }
         let queue = assigned.queue;
         event.log();
         state.push_item(queue, Item::Event(Arc::clone(positions), event), share);
@@ -509,6 +548,17 @@ impl Shared {
         }
         self.wake_readers(&mut state);
     }
+}
+
+/// Keeps the leader epochs of what was fetched. Headers only; one that does not parse is the reader's
+/// matter.
+fn note_epochs(answer: &Answer) {
+    answer.positions.trail(|trail| {
+        for batch in ChunkedBatches::new(answer.chunks.clone()).map_while(Result::ok) {
+            let header = &batch.header;
+            trail.note(header.leader_epoch, header.base_offset.max(answer.from));
+        }
+    });
 }
 
 fn leaders(state: &State) -> BTreeSet<BrokerId> {

@@ -79,7 +79,9 @@ impl InOrder {
     /// with it.
     pub(crate) fn tell(self) -> Event {
         let goes_on = match self.event {
-            Event::OutOfRange { resume_at, .. } => resume_at,
+            Event::OutOfRange { resume_at, .. } | Event::LogTruncated { resume_at, .. } => {
+                resume_at
+            }
             Event::Damaged { resume_at, skipped: true, .. } => resume_at,
             _ => None,
         };
@@ -94,7 +96,8 @@ impl InOrder {
         self.positions.is_stopped()
     }
 
-    /// The event as the error it is, where the partition stops at it (`on.damage=stop`).
+    /// The event as the error it is, where the partition stops at it (`on.damage=stop`,
+    /// `auto.offset.reset=none`).
     pub(crate) fn failure(&self) -> Option<ConsumerError> {
         match &self.event {
             Event::Damaged { partition, offset, resume_at, why, skipped: false } => {
@@ -103,6 +106,13 @@ impl InOrder {
                     offset: *offset,
                     resume_at: *resume_at,
                     why: why.clone(),
+                })
+            }
+            Event::LogTruncated { partition, position, safe_offset, resume_at: None } => {
+                Some(ConsumerError::LogTruncated {
+                    partition: partition.clone(),
+                    position: *position,
+                    safe_offset: *safe_offset,
                 })
             }
             _ => None,

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tonic::codegen::Service;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::batch_at;
+use super::{batch_at, in_epoch};
 
 /// One partition as its leader holds it.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,10 @@ pub(crate) struct FakePartition {
     pub(crate) epoch: i32,
     pub(crate) log_start: i64,
     pub(crate) log: Vec<Bytes>,
+    /// The high watermark is not known: neither the end nor records behind the start are told.
+    pub(crate) not_available: bool,
+    /// What `add` told of the records before its offset.
+    pub(crate) last_epochs: Arc<Mutex<Vec<Option<i32>>>>,
     /// What gets a wrong last byte on its way.
     pub(crate) garbled: Arc<Mutex<Garbled>>,
     /// Checks of batches that were asked for.
@@ -62,6 +66,20 @@ impl FakePartition {
     pub(crate) fn end(&self) -> i64 {
         self.log.last().map_or(self.log_start, |b| header(b).next_offset().0)
     }
+
+    /// Another leads from now on, in the next epoch.
+    pub(crate) fn led_by(&mut self, leader: i32) {
+        (self.leader, self.epoch) = (leader, self.epoch + 1);
+    }
+
+    /// Where the log parts from one with a record of `epoch` before `offset`, if it does.
+    fn diverging(&self, epoch: i32, offset: i64) -> Option<v1::EpochEnd> {
+        let older = self.log.iter().rev().find(|b| header(b).leader_epoch.0 <= epoch);
+        let known = older.map_or(-1, |b| header(b).leader_epoch.0);
+        let end_offset = older.map_or(self.log_start, |b| header(b).next_offset().0);
+        let fits = offset <= self.log_start || (known == epoch && offset <= end_offset);
+        (!fits).then_some(v1::EpochEnd { leader_epoch: known, end_offset })
+    }
 }
 
 fn header(batch: &Bytes) -> BatchHeader {
@@ -73,6 +91,9 @@ struct Table {
     brokers: BTreeMap<i32, u16>,
     topics: BTreeMap<String, (TopicId, Vec<FakePartition>)>,
     silent: HashSet<i32>,
+    /// Metadata are not pushed.
+    pushes_nothing: bool,
+    metadata_requests: u64,
 }
 
 /// The cluster. Its sockets live on a runtime of its own.
@@ -141,6 +162,16 @@ impl FakeCluster {
         self.notify();
     }
 
+    /// From now on clients have to ask for metadata.
+    pub(crate) fn push_nothing(&self) {
+        self.table.lock().pushes_nothing = true;
+        self.notify();
+    }
+
+    pub(crate) fn metadata_requests(&self) -> u64 {
+        self.table.lock().metadata_requests
+    }
+
     /// Creates a topic whose partitions are led by these brokers.
     pub(crate) fn create(&self, topic: &str, leaders: &[i32]) -> TopicId {
         let id = TopicId::random();
@@ -161,7 +192,7 @@ impl FakeCluster {
         let mut end = 0;
         self.change(topic, partition, |p| {
             let batch = batch_at(p.end(), count, value);
-            p.log.push(batch);
+            p.log.push(in_epoch(&batch, p.epoch));
             end = p.end();
         });
         end
@@ -262,6 +293,11 @@ impl Log for FakeBroker {
                 return v1::OffsetAnswer { error: Some(error), ..Default::default() };
             };
             let offset = match query.timestamp_ms {
+                -1 if p.not_available => {
+                    let code = ErrorCode::OffsetNotAvailable;
+                    let error = Some(code.to_message(code.text(), ""));
+                    return v1::OffsetAnswer { error, ..Default::default() };
+                }
                 -1 => p.end(),
                 -2 => p.log_start,
                 // Record n has the timestamp 1000 + n.
@@ -277,12 +313,63 @@ impl Log for FakeBroker {
         &self,
         request: Request<v1::MetadataRequest>,
     ) -> Result<Response<v1::MetadataResponse>, Status> {
-        let table = self.table.lock();
+        self.table.lock().metadata_requests += 1;
+        self.unless_silent().await;
+        Ok(Response::new(self.describe(&request.into_inner())))
+    }
+
+    async fn watch_metadata(
+        &self,
+        request: Request<v1::MetadataRequest>,
+    ) -> Result<Response<Self::WatchMetadataStream>, Status> {
         let request = request.into_inner();
+        let keep_alive = Duration::from_millis(request.keep_alive_ms.into());
+        let (out, answers) = mpsc::channel(4);
+        let broker = self.clone();
+        tokio::spawn(async move {
+            let mut changed = broker.changed.clone();
+            let mut answer = broker.describe(&request);
+            loop {
+                broker.unless_silent().await;
+                if broker.table.lock().pushes_nothing || out.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+                answer = match tokio::time::timeout(keep_alive, changed.changed()).await {
+                    Ok(_) => broker.describe(&request),
+                    Err(_) => v1::MetadataResponse { unchanged: true, ..Default::default() },
+                };
+            }
+        });
+        let stream = futures_util::stream::unfold(answers, |mut answers| async {
+            answers.recv().await.map(|answer| (answer, answers))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn init_producer_id(
+        &self,
+        _: Request<v1::InitProducerIdRequest>,
+    ) -> Result<Response<v1::InitProducerIdResponse>, Status> {
+        Err(Status::unimplemented("a fake"))
+    }
+}
+
+fn partition_of(number: i32, partition: &FakePartition) -> v1::Partition {
+    v1::Partition {
+        partition: number,
+        leader: partition.leader,
+        leader_epoch: partition.epoch,
+        ..Default::default()
+    }
+}
+
+impl FakeBroker {
+    fn describe(&self, request: &v1::MetadataRequest) -> v1::MetadataResponse {
+        let table = self.table.lock();
         let names = if request.all_topics {
             table.topics.keys().cloned().collect()
         } else {
-            request.topics
+            request.topics.clone()
         };
         let topics = names.into_iter().map(|name| match table.topics.get(&name) {
             None => {
@@ -304,34 +391,15 @@ impl Log for FakeBroker {
             ..Default::default()
         });
         let (topics, brokers) = (topics.collect(), brokers.collect());
-        Ok(Response::new(v1::MetadataResponse { topics, brokers, ..Default::default() }))
+        v1::MetadataResponse { topics, brokers, ..Default::default() }
     }
 
-    async fn watch_metadata(
-        &self,
-        _: Request<v1::MetadataRequest>,
-    ) -> Result<Response<Self::WatchMetadataStream>, Status> {
-        Err(Status::unimplemented("a fake"))
+    async fn unless_silent(&self) {
+        while self.is_silent() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
-    async fn init_producer_id(
-        &self,
-        _: Request<v1::InitProducerIdRequest>,
-    ) -> Result<Response<v1::InitProducerIdResponse>, Status> {
-        Err(Status::unimplemented("a fake"))
-    }
-}
-
-fn partition_of(number: i32, partition: &FakePartition) -> v1::Partition {
-    v1::Partition {
-        partition: number,
-        leader: partition.leader,
-        leader_epoch: partition.epoch,
-        ..Default::default()
-    }
-}
-
-impl FakeBroker {
     async fn fetch_rounds(
         self,
         mut requests: Streaming<v1::FetchRequest>,
@@ -347,6 +415,13 @@ impl FakeBroker {
             };
             let Some(Ok(request)) = next else { return };
             request.forget.iter().for_each(|handle| drop(handles.remove(handle)));
+            for added in &request.add {
+                let table = self.table.lock();
+                let topic = table.topics.get(&added.topic);
+                if let Some(p) = topic.and_then(|t| t.1.get(added.partition as usize)) {
+                    p.last_epochs.lock().push(added.last_fetched_epoch);
+                }
+            }
             handles.extend(request.add.into_iter().map(|p| (p.handle, p)));
             let deadline =
                 tokio::time::Instant::now() + Duration::from_millis(request.max_wait_ms.into());
@@ -400,12 +475,23 @@ impl FakeBroker {
             let found = table.topics.get(&wanted.topic);
             let found = found.filter(|(id, _)| id.to_bytes() == wanted.topic_id);
             let partition = found.and_then(|(_, p)| p.get(wanted.partition as usize));
+            let led = partition.filter(|p| p.leader == self.id);
+            let told = wanted.last_fetched_epoch.filter(|_| led.is_some());
+            wanted.last_fetched_epoch = None;
+            if let Some(end) = told.and_then(|epoch| led?.diverging(epoch, wanted.offset)) {
+                answers.push(v1::FetchResponse { diverging: Some(end), ..answer });
+                return false;
+            }
             let code = match partition {
                 None => ErrorCode::UnknownTopicId,
                 Some(p) if p.leader != self.id => ErrorCode::NotLeaderOrFollower,
                 Some(p) if wanted.offset < p.log_start || wanted.offset > p.end() => {
                     ErrorCode::OffsetOutOfRange
                 }
+                Some(p) if wanted.leader_epoch >= 0 && wanted.leader_epoch < p.epoch => {
+                    ErrorCode::FencedLeaderEpoch
+                }
+                Some(p) if p.not_available => ErrorCode::OffsetNotAvailable,
                 Some(p) => {
                     let damaged = verify(p, wanted);
                     if damaged.is_none() {

@@ -32,6 +32,15 @@ pub(crate) fn compressed_batch_at(
     stamped.freeze()
 }
 
+/// The same batch as the leader of this epoch would have stamped it.
+pub(crate) fn in_epoch(batch: &Bytes, epoch: i32) -> Bytes {
+    let mut header = BatchHeader::parse(batch).unwrap();
+    header.leader_epoch = proto::LeaderEpoch(epoch);
+    let mut stamped = BytesMut::from(&batch[..]);
+    stamped[..proto::record::HEADER_LEN].copy_from_slice(&header.encode());
+    stamped.freeze()
+}
+
 pub(crate) mod fake_broker;
 
 /// Waits until a condition holds, at most ten seconds.
