@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::identity::{Identity, IdentityError};
-use super::metadata::{BrokerImage, Brokers, ClusterDelta, ClusterImage, MetadataCache};
+use super::metadata::{Brokers, ClusterDelta, ClusterImage, MetadataCache};
 use super::producer_ids::ProducerIds;
 use super::settle::{Epochs, Settler};
 use super::settling::{Request, Settling};
@@ -412,8 +412,7 @@ impl Place {
             is_awaited: awaits_disk(&image, &delta, self.identity.id),
             deleted: delta.deleted.clone(),
         };
-        // A broker that came has raised its epochs: they are in the registry.
-        let reread = verdict == Verdict::Reread || has_newcomers(&image, &delta);
+        let reread = verdict == Verdict::Reread;
         if verdict == Verdict::Apply && delta.deleted.is_empty() {
             self.metadata.update(|image| image.apply(delta.clone()));
         } else {
@@ -462,13 +461,6 @@ fn awaits_disk(image: &ClusterImage, delta: &ClusterDelta, me: BrokerId) -> bool
         topic.partitions.iter().zip(0..).any(stored)
     };
     !delta.deleted.is_empty() || !delta.topic_configs.is_empty() || delta.topics.iter().any(is_new)
-}
-
-fn has_newcomers(image: &ClusterImage, delta: &ClusterDelta) -> bool {
-    let is_new = |broker: &BrokerImage| {
-        image.brokers.get(&broker.id).is_none_or(|known| known.incarnation != broker.incarnation)
-    };
-    delta.brokers.as_ref().is_some_and(|live| live.iter().any(is_new))
 }
 
 /// Asks for settling. An error says that the broker is stopping.
