@@ -3,6 +3,7 @@
 use coordinator::zk::payload::PartitionState;
 use proto::v1;
 use proto::v1::admin_client::AdminClient;
+use proto::v1::controller_client::ControllerClient;
 use proto::{BrokerId, LeaderEpoch};
 
 use crate::rig::{Cluster, Running, code, connect, create_replicated, known, produce, produce_all};
@@ -188,6 +189,28 @@ async fn a_leader_that_was_succeeded_behind_its_back_steps_down_when_it_would_ch
     assert_eq!(code(&ack), NOT_LEADER);
     known(three.get(2), "t", in_sync(2)).await;
     assert_eq!(three.produce_to_leader(2).await.base_offset, 1);
+}
+
+#[tokio::test]
+async fn who_was_taken_out_while_nothing_is_produced_comes_back() {
+    let (three, topic) = Three::start().await;
+    assert_eq!(code(&produce_all(three.get(1), &topic, 0).await), 0);
+    // As the controller does when a session ends; the fetch stream of the broker goes on.
+    let isr = [1, 2].map(BrokerId).to_vec();
+    three.cluster.write_state("t", |state| PartitionState { isr, ..state });
+    let changed = v1::TopicPartitions {
+        topic: "t".to_owned(),
+        topic_id: topic.topic_id.clone(),
+        partitions: vec![0],
+    };
+    let request = v1::StatesChangedRequest { broker_id: 3, changed: vec![changed] };
+    let controller = connect(&three.cluster.controller).await;
+    ControllerClient::new(controller).states_changed(request).await.unwrap();
+    let back = |topic: &v1::Topic| {
+        let state = &topic.partitions[0];
+        state.isr.len() == 3 && state.state_version >= 2
+    };
+    known(three.get(1), "t", back).await;
 }
 
 #[tokio::test]

@@ -13,9 +13,9 @@ use coordinator::zk::payload::PartitionState;
 use coordinator::zk::{Session, SessionOptions};
 use proto::client::{Connection, SocketOptions};
 use proto::record::{BatchBuilder, ProducerStamp};
-use proto::v1;
 use proto::v1::admin_client::AdminClient;
 use proto::v1::log_client::LogClient;
+use proto::{ErrorCode, v1};
 use tokio::sync::oneshot;
 
 /// A server on a thread of its own; it stops when this drops.
@@ -53,7 +53,7 @@ impl Drop for Running {
 
 /// A registry and a controller.
 pub(crate) struct Cluster {
-    _controller: Running,
+    pub(crate) controller: Running,
     pub(crate) registry: Running,
     dir: tempfile::TempDir,
 }
@@ -75,7 +75,7 @@ impl Cluster {
             told.send(controller.address().to_owned()).unwrap();
             controller.run(async { drop(stopped.await) }).await;
         });
-        Self { _controller: controller, registry, dir }
+        Self { controller, registry, dir }
     }
 
     pub(crate) fn data(&self, id: i32) -> PathBuf {
@@ -169,8 +169,17 @@ async fn create_assigned(
         ..Default::default()
     };
     let mut admin = AdminClient::new(connect(broker).await);
-    let results = admin.create_topics(request).await.unwrap().into_inner().results;
-    assert_eq!(results[0].error, None);
+    loop {
+        let results = admin.create_topics(request.clone()).await.unwrap().into_inner().results;
+        match &results[0].error {
+            None => return,
+            // The controller has not seen a broker yet that was started just now.
+            Some(error) if error.code == ErrorCode::InvalidReplicaAssignment as i32 => {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            Some(error) => panic!("{error:?}"),
+        }
+    }
 }
 
 pub(crate) async fn delete(broker: &Running, topic: &str) {

@@ -56,6 +56,8 @@ pub(super) struct Fetcher<'a> {
     pub(super) ask: Option<Ask>,
     /// With something to tell the leader.
     pub(super) untold: Vec<ReplicaNumber>,
+    /// When the leader is told of everything again.
+    pub(super) tell_all_at: Instant,
     pub(super) rounds: Rounds,
     pub(super) bell: Arc<Bell>,
     pub(super) backoff: Backoff,
@@ -121,6 +123,7 @@ impl<'a> Fetcher<'a> {
             asking: Vec::new(),
             ask: None,
             untold: Vec::new(),
+            tell_all_at: Instant::now(),
             rounds: Rounds::default(),
             bell: Arc::default(),
             backoff: Backoff::new(RECONNECT_FIRST.min(wait_max), wait_max),

@@ -26,6 +26,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const ASK_WAIT: Duration = Duration::from_secs(10);
 /// Answers appended before the leader is told of them.
 const APPEND_BYTES: usize = 1 << 20;
+/// So often the leader is told of every partition, moved or not: what it knew it may have put aside,
+/// as it does when this broker leaves an ISR, and who has nothing new would never be heard again.
+const TELL_ALL_EVERY: Duration = Duration::from_secs(1);
 /// Messages of the leader have a head beside the records.
 const MESSAGE_LEN: usize = MESSAGE_LEN_MAX;
 
@@ -140,6 +143,7 @@ impl Fetcher<'_> {
             }
         }
         let max_wait_ms = u32::try_from(config.fetch_wait_max.as_millis()).unwrap_or(u32::MAX);
+        self.tell_all(now);
         let add = self.adds();
         let progress = self.progress();
         if !self.rounds.holds_any() && !self.rounds.has_forgotten() {
@@ -177,6 +181,23 @@ impl Fetcher<'_> {
             add.push(partition);
         }
         add
+    }
+
+    /// Has the leader told of everything from time to time; rounds go out often enough for that.
+    fn tell_all(&mut self, now: Instant) {
+        if now < self.tell_all_at {
+            return;
+        }
+        self.tell_all_at = now + TELL_ALL_EVERY;
+        for (number, replica) in &mut self.replicas {
+            if replica.handle.is_none() {
+                continue;
+            }
+            replica.told = Offset(-1);
+            if !std::mem::replace(&mut replica.untold, true) {
+                self.untold.push(*number);
+            }
+        }
     }
 
     /// How far partitions have come since the leader was last told.
