@@ -14,7 +14,7 @@ use super::isr_changes::{IsrChanges, IsrWishes};
 use super::member::{JoinError, Member, MemberParts, Update};
 use super::metadata::MetadataCache;
 use super::states_changed::StatesChanged;
-use super::{blocking, controlled_shutdown, throttled_rate};
+use super::{blocking, controlled_shutdown};
 use crate::config::ReplicationConfig;
 use crate::replication::follower::Fetchers;
 use crate::replication::{IsrListener, Replica};
@@ -34,8 +34,6 @@ pub struct Membership {
     isr_changes: IsrChanges,
     fetchers: Arc<Fetchers>,
     controlled_shutdown: bool,
-    /// `follower.replication.throttled.rate` of its own settings.
-    throttled_rate: Option<u64>,
 }
 
 impl Membership {
@@ -82,7 +80,6 @@ impl Membership {
             isr_changes,
             fetchers,
             controlled_shutdown: config.controlled_shutdown,
-            throttled_rate: config.throttled_rate,
         })
     }
 
@@ -121,7 +118,6 @@ impl Membership {
             ended = member.run(self.updates.1) => ended,
             () = self.isr_changes.run() => Ok(()),
             () = self.states_changed.tell(id, &controller) => Ok(()),
-            () = throttled_rate::follow(id, self.throttled_rate, &metadata, &self.fetchers) => Ok(()),
             () = leaving => Ok(()),
         }
     }

@@ -9,7 +9,7 @@
 //!
 //! What leaders here wish of their in-sync replicas [`isr_changes`] writes. [`states_changed`] tells
 //! the controller what was written, [`controlled_shutdown`] has it take leadership away before a
-//! stop. [`throttled_rate`] has refills go as fast as is set now. [`controller_link`] forwards Admin calls, [`producer_ids`] holds a block of producer ids.
+//! stop. [`controller_link`] forwards Admin calls, [`producer_ids`] holds a block of producer ids.
 
 mod blocking;
 mod controlled_shutdown;
@@ -28,6 +28,5 @@ mod roles;
 mod settle;
 mod settling;
 mod states_changed;
-mod throttled_rate;
 mod update;
 mod whole_read;

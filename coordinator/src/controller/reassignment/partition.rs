@@ -51,7 +51,7 @@ pub(crate) fn next(
     let enough = target.len().min(min_insync.max(in_sync(original)).max(1));
     if in_sync(target) >= enough
         && reassignment.adding().all(counts)
-        && let Some(end) = cut(state, target.clone(), min_insync, &may_lead)
+        && let Some(end) = cut(state, target.clone(), &may_lead)
     {
         return Next::Finish(end);
     }
@@ -62,7 +62,7 @@ pub(crate) fn next(
     let spare = in_sync(&needed) >= original.len().min(in_sync(&all));
     if needed.len() < all.len()
         && spare
-        && let Some(without) = cut(state, needed, min_insync, &may_lead)
+        && let Some(without) = cut(state, needed, &may_lead)
     {
         return Next::Step(without);
     }
@@ -77,7 +77,6 @@ pub(crate) fn next(
 fn cut(
     state: &PartitionState,
     replicas: Vec<BrokerId>,
-    min_insync: usize,
     may_lead: impl Fn(BrokerId) -> bool,
 ) -> Option<PartitionState> {
     let stay = |ids: &[BrokerId]| -> Vec<BrokerId> {
@@ -88,10 +87,8 @@ fn cut(
     let leader =
         state.leader.filter(can).or_else(|| replicas.iter().copied().find(|id| can(id)))?;
     let goes = state.replicas.iter().any(|id| !replicas.contains(id));
-    let electable = match isr.len() >= min_insync.min(replicas.len()) {
-        true => Vec::new(),
-        false => stay(&state.electable),
-    };
+    // That nobody is electable any more, at the minimum, is for the leader to say.
+    let electable = stay(&state.electable);
     let mut cut = PartitionState { isr, electable, leader: Some(leader), ..state.clone() };
     cut.replicas = replicas;
     if goes || cut.leader != state.leader {
