@@ -24,7 +24,8 @@ use crate::zk::payload::Broker;
 use crate::zk::{Live, Session, SessionOptions};
 
 pub(super) const SESSION: Duration = Duration::from_secs(4);
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Long, for machines that are busy with other things.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a test on its own runtime.
 pub(super) fn run(test: impl Future<Output = ()>) {
@@ -40,16 +41,14 @@ pub(super) fn run(test: impl Future<Output = ()>) {
 pub(super) struct Registry {
     address: SocketAddr,
     chroot: String,
-    session: Duration,
     embedded: Option<(tempfile::TempDir, JoinHandle<()>)>,
 }
 
 impl Registry {
     pub(super) fn start() -> Self {
-        let session = SESSION;
         if let Ok(address) = std::env::var("OTTLA_TEST_ZOOKEEPER") {
             let chroot = format!("ottla-{}", Uuid::new_v4().simple());
-            return Self { address: address.parse().unwrap(), chroot, session, embedded: None };
+            return Self { address: address.parse().unwrap(), chroot, embedded: None };
         }
         let data = tempfile::tempdir().unwrap();
         let options = EmbeddedOptions::new(data.path(), "127.0.0.1:0".parse().unwrap());
@@ -58,12 +57,7 @@ impl Registry {
         let task = tokio::task::spawn_local(async move {
             server.run(std::future::pending()).await.unwrap();
         });
-        Self { address, chroot: "ottla".to_owned(), session, embedded: Some((data, task)) }
-    }
-
-    /// Sessions of this length from now on.
-    pub(super) fn with_session(self, session: Duration) -> Self {
-        Self { session, ..self }
+        Self { address, chroot: "ottla".to_owned(), embedded: Some((data, task)) }
     }
 
     pub(super) fn stop(self) {
@@ -80,7 +74,7 @@ impl Registry {
     }
 
     pub(super) fn options(&self) -> SessionOptions {
-        SessionOptions::new(self.connect_by(self.address)).with_timeout(self.session)
+        SessionOptions::new(self.connect_by(self.address)).with_timeout(SESSION)
     }
 
     pub(super) async fn session(&self) -> (Session, Live) {
@@ -144,8 +138,8 @@ pub(super) struct ControllerThread {
 }
 
 impl ControllerThread {
-    pub(super) async fn start(registry: &Registry) -> Self {
-        let options = ControllerOptions::new(registry.options());
+    pub(super) async fn start(registry: &Registry, session: Duration) -> Self {
+        let options = ControllerOptions::new(registry.options().with_timeout(session));
         let (freezes, mut freeze) =
             tokio::sync::mpsc::unbounded_channel::<std::sync::mpsc::Receiver<()>>();
         let (started, address) = oneshot::channel();

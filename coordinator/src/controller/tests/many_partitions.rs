@@ -264,8 +264,8 @@ fn a_deposed_controller_elects_nobody() {
 fn a_controller_that_is_stopped_is_succeeded_and_does_nothing_when_it_wakes() {
     run(async {
         let session = Duration::from_secs(2);
-        let registry = Registry::start().with_session(session);
-        let first = ControllerThread::start(&registry).await;
+        let registry = Registry::start();
+        let first = ControllerThread::start(&registry, session).await;
         let mut admin = first.active().await;
         let one = RunningBroker::start(&registry, 1).await;
         let two = RunningBroker::start(&registry, 2).await;
@@ -290,7 +290,7 @@ fn a_controller_that_is_stopped_is_succeeded_and_does_nothing_when_it_wakes() {
         let done = |broker: &RunningBroker| by_next(broker) && told_of_no_dead(broker, 1);
         until(async || done(&two) && done(&three)).await;
         println!(
-            "{MANY} partitions, sessions of {session:?}: active one stopped; next elected after \
+            "{MANY} partitions, a session of {session:?}: active one stopped, next elected after \
              {elected:?}, all told after {:?}",
             began.elapsed()
         );
