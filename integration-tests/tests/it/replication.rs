@@ -11,13 +11,16 @@ use integration_tests::workload::nap;
 
 /// How long replicas may take to be in sync again, on a machine that is busy with other tests.
 const IN_SYNC_WITHIN: Duration = Duration::from_secs(40);
+/// Long enough that a machine that is busy with other tests lets nobody expire who is alive.
+const SESSION: Duration = Duration::from_secs(4);
 /// How often the same broker is killed; more by the environment variable OTTLA_KILLS.
 const KILLS: u32 = 50;
 
 /// Goes through a scenario, then judges all that was sent and read, however it went.
 fn play(name: &str, scenario: impl FnOnce(&mut Scene) -> Result<()>) -> Result<()> {
     let schedule = Schedule { seed: 0, faults: Vec::new() };
-    let options = RunOptions { partitions: 3, rate: 300, ..RunOptions::new(schedule) };
+    let options =
+        RunOptions { partitions: 3, rate: 300, session: SESSION, ..RunOptions::new(schedule) };
     let mut scene = Scene::start(name, &options)?;
     let ran = scene.ready().and_then(|()| scenario(&mut scene));
     let report = scene.finish(ran).ok()?;

@@ -17,7 +17,9 @@ async fn state(client: &zookeeper_client::Client, topic: &str) -> Result<Partiti
 
 #[test]
 fn who_is_not_in_sync_leads_only_where_it_is_configured() -> Result<()> {
-    let mut cluster = Cluster::start(ClusterOptions::three("unclean"))?;
+    let session_timeout = Duration::from_secs(4);
+    let options = ClusterOptions { session_timeout, ..ClusterOptions::three("unclean") };
+    let mut cluster = Cluster::start(options)?;
     let one = "min.insync.replicas=1";
     cluster.create_replicated_topic("clean", 1, 3, &[one])?;
     let unclean = "unclean.leader.election.enable=true";
