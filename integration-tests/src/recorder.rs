@@ -28,6 +28,9 @@ use crate::workload::{bounds, nap, parse_value, value};
 
 /// Most sends without an outcome of one producer; above it the producer waits.
 const UNDER_WAY_MAX: usize = 50_000;
+/// So many records go to a partition before the next has its turn, so that a batch has several: what
+/// is tested is not how fast a debug build handles single records.
+const BURST: usize = 8;
 /// How often a member commits.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// The longest time without a record while the whole log is read.
@@ -103,7 +106,7 @@ impl Recorder {
         millis(self.began)
     }
 
-    /// Starts a producer that sends so many records a second, to each partition in turn.
+    /// Starts a producer that sends so many records a second, a few to each partition in turn.
     pub fn produce(&mut self, rate: u32, settings: &[(&str, &str)]) -> Result<()> {
         let mut config = ProducerConfig::new(self.bootstrap.split(','));
         for (key, value) in settings {
@@ -338,7 +341,7 @@ impl Sender {
                 }
             }
             self.settle();
-            nap(Duration::from_millis(2));
+            nap(Duration::from_millis(4));
         }
         // Each send ends within delivery.timeout.ms.
         while self.under_way.iter().any(|queue| !queue.is_empty()) {
@@ -351,7 +354,7 @@ impl Sender {
 
     fn send(&mut self) {
         let number = self.sends.sends.len();
-        let partition = number % self.under_way.len();
+        let partition = number / BURST % self.under_way.len();
         let value = value(self.sends.producer, number as u64, 100);
         let record = Record::to(&self.topic).partition(partition as i32).value(&value);
         let sent = millis(self.began);

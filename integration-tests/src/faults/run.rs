@@ -263,7 +263,7 @@ fn create_topic(cluster: &Cluster, options: &RunOptions) -> Result<()> {
 fn start_load(cluster: &Cluster, options: &RunOptions) -> Result<Recorder> {
     let mut recorder = Recorder::new(&cluster.bootstrap(), TOPIC, options.partitions);
     for _ in 0..options.producers {
-        recorder.produce(options.rate, &[("acks", "all")])?;
+        recorder.produce(options.rate, &[("acks", "all"), ("linger.ms", "20")])?;
     }
     let session = options.session.as_millis().to_string();
     for _ in 0..options.members {
