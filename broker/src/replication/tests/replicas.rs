@@ -245,6 +245,26 @@ fn who_caught_up_joins_and_is_waited_for_from_the_wish_on() {
 }
 
 #[test]
+fn a_busy_leader_does_not_run_ahead_of_who_is_about_to_join() {
+    let rig = Rig::new();
+    let wishes = listened(&rig);
+    let partition = replicated(&rig, min_insync(1), &led(0, 0, &[1, 2], &[1]));
+    send_all(&partition);
+    tell(&partition, 2, 0);
+    send_all(&partition);
+    assert_eq!(high_watermark(&partition), 2);
+    // As far as the leader was when it told before: it keeps up, and is waited for.
+    tell(&partition, 2, 1);
+    let waiting = send_all(&partition);
+    assert_eq!((high_watermark(&partition), *wishes.0.lock()), (2, 0));
+    tell(&partition, 2, 2);
+    assert_eq!((high_watermark(&partition), *wishes.0.lock()), (2, 1));
+    // Its stream breaks off: nobody waits for it any more.
+    partition.follower_gone(&replica(2));
+    assert_eq!((only(&waiting).unwrap(), high_watermark(&partition)), (2, 3));
+}
+
+#[test]
 fn below_the_start_of_the_epoch_nobody_joins() {
     let rig = Rig::new();
     let partition = three(&rig, min_insync(1));
