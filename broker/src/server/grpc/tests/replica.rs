@@ -99,7 +99,9 @@ async fn a_follower_reads_to_the_log_end_and_consumers_to_the_high_watermark() {
     let server = cluster().await;
     server.append("t", 0, 3, 10);
     let mut consumer = Stream::open(&server).await;
-    consumer.ask(v1::FetchRequest { add: vec![handle(1, "t", 0)], ..round(20_000) }).await;
+    consumer.ask(v1::FetchRequest { add: vec![handle(1, "t", 0)], ..round(0) }).await;
+    assert!(consumer.answers().await.is_empty(), "nothing is committed yet");
+    consumer.ask(round(20_000)).await;
     let mut follower = Stream::open(&server).await;
     follower.follow(RUN, handle(1, "t", 0), 0).await;
     let answers = follower.answers().await;
