@@ -65,7 +65,8 @@ metrics! {
     produce_records: Counter, "ottla_produce_records_total", "Records appended.";
     produce_errors: Counter, "ottla_produce_errors_total", "Produce requests refused.";
     fetch_rounds: Counter, "ottla_fetch_rounds_total", "Fetch rounds answered.";
-    fetch_bytes: Counter, "ottla_fetch_bytes_total", "Bytes of record batches sent.";
+    fetch_bytes: Counter, "ottla_fetch_bytes_total", "Bytes of record batches sent to consumers.";
+    replica_bytes_out: Counter, "kafka_server_brokertopicmetrics_replicationbytesout_total", "Bytes of record batches sent to followers.";
     fetch_errors: Counter, "ottla_fetch_errors_total", "Fetch handles refused.";
     fetch_cold_reads: Counter, "ottla_fetch_cold_reads_total", "Fetched ranges that had to come from the disk.";
     fetch_verifications: Counter, "ottla_fetch_verifications_total", "Batches checked from the disk because a client doubted them.";

@@ -362,7 +362,10 @@ impl FetchSession {
         let staged = std::mem::take(&mut round.staged);
         let bytes = std::mem::take(&mut round.staged_bytes);
         round.sent += bytes;
-        self.metrics.fetch_bytes.add(bytes as u64);
+        match self.follower {
+            Some(_) => self.metrics.replica_bytes_out.add(bytes as u64),
+            None => self.metrics.fetch_bytes.add(bytes as u64),
+        }
         for (number, fetched) in staged {
             let Some(handle) = self.handles.get_mut(&number) else { continue };
             handle.reader.advance(&fetched);
