@@ -1,5 +1,6 @@
-//! Logs that went offline while this broker runs: others take over, then they are opened anew from
-//! what is really on the disk, and catch up.
+//! Logs that went offline or were found damaged while this broker runs: others take over. What is
+//! offline is then opened anew from what is really on the disk; what is damaged is cut and fetched
+//! again ([`super::roles`]).
 
 use std::sync::Arc;
 
@@ -8,7 +9,9 @@ use proto::{TopicId, TopicPartition};
 
 use super::blocking;
 use super::losses::LostReplica;
+use super::metadata::ClusterImage;
 use super::settle::{Settler, States};
+use crate::storage::Loss;
 
 impl Settler {
     /// Has others take over what went offline here, where there are others; true when something
@@ -30,13 +33,44 @@ impl Settler {
                 lost.push(LostReplica::offline(partition, replicas));
             }
         }
+        let damaged = self.damaged_and_counted(&image);
+        lost.extend(damaged.iter().cloned());
         let Some(client) = client.filter(|_| !lost.is_empty()) else { return false };
         let of: Vec<_> = lost.iter().map(|lost| (lost.name.clone(), lost.id)).collect();
         match self.take_out(client, &States::new(), lost).await {
-            Ok(()) => self.handed_over.extend(of),
+            Ok(()) => {
+                for LostReplica { name, id, .. } in damaged {
+                    // Has it followed anew, which cuts the damage off.
+                    self.roles.remove(&(name, id));
+                }
+                self.handed_over.extend(of);
+            }
             Err(error) => tracing::warn!(%error, "what is offline here is not handed over yet"),
         }
         true
+    }
+
+    /// Damaged replicas that count, where others count, too.
+    fn damaged_and_counted(&self, image: &ClusterImage) -> Vec<LostReplica> {
+        let all = self.partitions.all();
+        let damaged = all.iter().filter_map(|partition| {
+            let log = partition.log();
+            let from = log.damaged().iter().map(|range| range.from).min()?;
+            let state = image.partition(partition.name(), partition.topic_id())?;
+            let mut counted = state.isr.iter().chain(&state.electable);
+            let counts = counted.clone().any(|id| *id == self.me);
+            if log.offline().is_some() || !counts || counted.all(|id| *id == self.me) {
+                return None;
+            }
+            Some(LostReplica {
+                name: partition.name().clone(),
+                id: partition.topic_id(),
+                replicas: state.replicas.len(),
+                is_whole: false,
+                cause: Loss::Damaged(from).to_string(),
+            })
+        });
+        damaged.collect()
     }
 
     /// Opens offline partitions anew; true when one came back and is to be led again.

@@ -108,7 +108,7 @@ impl Settler {
         let image = self.metadata.image();
         self.remove(client, &image).await;
         let mut outcome = self.take_roles(client, states, epochs).await;
-        if self.open_missing(&image).await {
+        if self.open_missing(&image, epochs).await {
             outcome = outcome.and(self.take_roles(client, states, epochs).await);
         }
         self.configure(&image).await;
@@ -238,9 +238,16 @@ impl Settler {
         Ok(true)
     }
 
-    /// Opens what should be here; true when something was opened.
-    async fn open_missing(&mut self, image: &Arc<ClusterImage>) -> bool {
-        let missing = placement::missing(image, &self.here(), self.me);
+    /// Opens what should be here; true when something was opened. At a start only what is on the disk
+    /// and what this broker is to lead: nobody waits for the rest, a whole disk's logs perhaps.
+    async fn open_missing(&mut self, image: &Arc<ClusterImage>, epochs: Epochs) -> bool {
+        let mut missing = placement::missing(image, &self.here(), self.me);
+        if epochs == Epochs::MayBeUsed {
+            missing.retain(|(name, id)| {
+                let leader = image.partition(name, *id).and_then(|state| state.leader);
+                leader == Some(self.me) || self.partitions.logs().get(name).is_some()
+            });
+        }
         if missing.is_empty() {
             return false;
         }

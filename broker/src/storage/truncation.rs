@@ -148,6 +148,11 @@ impl Log {
             return Ok(Tip { end_offset: offset, size: 0 });
         }
         let damaged = self.damage.load();
+        let mut ranges = damaged.iter().filter(|range| range.segment == first.base_offset);
+        if let Some(range) = ranges.find(|range| range.from <= offset && offset < range.to) {
+            // Nobody can tell where its batches begin: all of it goes.
+            return Ok(Tip { end_offset: range.from, size: range.position });
+        }
         let skip = |position| damage::skip(&damaged, first.base_offset, position);
         match first.locate(offset, first.tip(), &skip, Wait::Allowed) {
             Ok(cut) => Ok(cut),

@@ -4,6 +4,7 @@ use coordinator::zk::payload::PartitionState;
 use proto::v1;
 use proto::v1::admin_client::AdminClient;
 use proto::v1::controller_client::ControllerClient;
+use proto::v1::log_client::LogClient;
 use proto::{BrokerId, LeaderEpoch};
 
 use crate::rig::{Cluster, Running, code, connect, create_replicated, known, produce, produce_all};
@@ -153,6 +154,39 @@ async fn a_recorded_leader_that_lost_its_log_leaves_leadership_to_who_has_one() 
     known(three.get(leader), "t", in_sync(3)).await;
     assert_eq!(three.produce_to_leader(leader).await.base_offset, 10);
     assert_eq!(bytes(&three.cluster, 1), bytes(&three.cluster, leader as i32));
+}
+
+#[tokio::test]
+async fn a_damaged_leader_hands_over_and_has_the_damage_fetched_anew() {
+    let (three, topic) = Three::start().await;
+    for _ in 0..10 {
+        assert_eq!(code(&produce_all(three.get(1), &topic, 0).await), 0);
+    }
+    let whole = bytes(&three.cluster, 1);
+    let path = three.cluster.data(1).join("t-0/00000000000000000000.log");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let middle = whole.len() as u64 / 2 + 30; // in the sixth batch
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 8], middle).unwrap();
+    // A client that was given bytes which do not check asks to have them looked at.
+    let doubted = v1::FetchPartition {
+        handle: 1,
+        topic: "t".to_owned(),
+        topic_id: topic.topic_id.clone(),
+        partition: 0,
+        offset: 5,
+        leader_epoch: -1,
+        verify: true,
+        ..Default::default()
+    };
+    let request = v1::FetchRequest { add: vec![doubted], ..Default::default() };
+    let mut client = LogClient::new(connect(three.get(1)).await);
+    let requests = tokio_stream::once(request);
+    let mut answers = client.fetch(requests).await.unwrap().into_inner();
+    let _ = answers.message().await;
+    known(three.get(2), "t", |topic| topic.partitions[0].leader > 1).await;
+    known(three.get(2), "t", in_sync(3)).await;
+    three.produce_to_leader(2).await;
+    assert_eq!(bytes(&three.cluster, 1)[..whole.len()], whole);
 }
 
 #[tokio::test]
