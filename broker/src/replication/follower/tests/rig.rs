@@ -1,7 +1,7 @@
 //! A follower: fetchers, a set of partitions, and what tests ask of them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::record::{BatchHeader, HEADER_LEN, ProducerStamp};
@@ -16,7 +16,14 @@ use crate::replication::{Partition, Replica};
 use crate::storage::LogConfig;
 use crate::storage::disk::faulty::FaultyDisk;
 
-pub(super) use partitions::eventually;
+/// Waits for something another thread does. Long, for machines that are busy with other tests.
+pub(super) fn eventually(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what} did not happen");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
 
 /// A batch of `records` records at an offset, in a leader epoch.
 pub(super) fn batch_at(base_offset: i64, records: usize, epoch: i32) -> Bytes {
