@@ -131,7 +131,13 @@ impl FakeCluster {
     /// Starts a broker, on the port it had before if it ran before.
     pub(crate) fn start_broker(&self, id: i32) {
         let port = self.table.lock().brokers.get(&id).copied().unwrap_or(0);
-        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        // One that was just killed may still hold its port for a moment.
+        let mut bound = None;
+        super::eventually("the port", || {
+            bound = std::net::TcpListener::bind(("127.0.0.1", port)).ok();
+            bound.is_some()
+        });
+        let listener = bound.unwrap();
         listener.set_nonblocking(true).unwrap();
         self.table.lock().brokers.insert(id, listener.local_addr().unwrap().port());
         let broker = FakeBroker {
