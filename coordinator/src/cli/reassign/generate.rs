@@ -124,6 +124,7 @@ mod tests {
             partitions: (0..6).map(partition).collect(),
             ..Default::default()
         };
+        let topics = [topic];
         let args = Generate {
             topics_to_move: vec!["t".to_owned()],
             topics_to_move_json_file: None,
@@ -132,18 +133,18 @@ mod tests {
             disable_rack_aware: false,
         };
         let named = candidates(&live, &[], &args.broker_list).unwrap();
-        let planned = plan(&[topic.clone()], named, &args).unwrap();
+        let planned = plan(&topics, named, &args).unwrap();
         assert_eq!(planned.len(), 6);
         for id in [1, 3] {
             assert_eq!(planned.values().filter(|replicas| replicas[0] == id).count(), 3);
             assert!(planned.values().all(|replicas| replicas.contains(&id)));
         }
         let all = candidates(&live, &[], &[]).unwrap();
-        let planned = plan(&[topic.clone()], all, &args).unwrap();
+        let planned = plan(&topics, all, &args).unwrap();
         assert!(planned.values().all(|r| (r[0] <= 2) != (r[1] <= 2)), "{planned:?}");
         let three = Generate { replication_factor: Some(3), ..args };
         let few = candidates(&live, &[], &[1, 3]).unwrap();
-        let told = plan(&[topic], few, &three).unwrap_err().text;
+        let told = plan(&topics, few, &three).unwrap_err().text;
         assert!(told.contains("needs as many live brokers, and 2 are live"), "{told}");
         let told = candidates(&live, &[], &[9]).unwrap_err().text;
         assert!(told.contains("broker 9 is not live"), "{told}");
