@@ -10,7 +10,7 @@ use super::produce::refusal;
 use super::replica_fetch::{FollowerReader, Positions};
 use super::{Api, Refusal};
 use crate::replication::{Partition, PartitionError, Replica, Wake};
-use crate::storage::{Cursor, Log, ReadError, ReadLimits, ReadSlice, Wait};
+use crate::storage::{Cursor, ReadError, ReadLimits, ReadSlice, Wait};
 
 /// A position in a partition. Knows where in its segment it is, so reading on needs no look-up.
 pub struct Reader {
@@ -97,7 +97,7 @@ impl Api {
             .map_err(|error| refusal(&partition, &error))?;
         let offset = from.offset;
         if let Some(epoch) = from.last_epoch
-            && let Some((epoch, end)) = diverging(partition.log(), epoch, offset)
+            && let Some((epoch, end)) = partition.log().diverging(epoch, offset)
         {
             return Ok(Opened::Diverging(epoch, end));
         }
@@ -106,24 +106,6 @@ impl Api {
             .transpose()?;
         let cursor = Cursor::at(offset);
         Ok(Opened::Reader(Reader { partition, cursor, leader_epoch, verify: false, follower }))
-    }
-}
-
-/// Where the log parts from one that has a record of `epoch` just before `offset`, if it does.
-fn diverging(
-    log: &Log,
-    epoch: LeaderEpoch,
-    offset: Offset,
-) -> Option<(Option<LeaderEpoch>, Offset)> {
-    let log_start = log.log_start();
-    if offset <= log_start {
-        // The record before is not here any more: nothing to compare.
-        return None;
-    }
-    match log.end_of_epoch(epoch) {
-        Some((known, end)) if known == epoch && offset <= end => None,
-        Some((known, end)) => Some((Some(known), end)),
-        None => Some((None, log_start)),
     }
 }
 

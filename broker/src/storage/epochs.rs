@@ -40,6 +40,26 @@ impl Log {
         Some((known, end.min(log_end)))
     }
 
+    /// Where this log, a leader's, parts from one that has a record of `epoch` just before `offset`,
+    /// if it does: the newest epoch here that is not newer, and its end. `None` as the epoch: all
+    /// epochs here are newer, and the end is the log start.
+    pub fn diverging(
+        &self,
+        epoch: LeaderEpoch,
+        offset: Offset,
+    ) -> Option<(Option<LeaderEpoch>, Offset)> {
+        let log_start = self.log_start();
+        if offset <= log_start {
+            // The record before is not here any more: nothing to compare.
+            return None;
+        }
+        match self.end_of_epoch(epoch) {
+            Some((known, end)) if known == epoch && offset <= end => None,
+            Some((known, end)) => Some((Some(known), end)),
+            None => Some((None, log_start)),
+        }
+    }
+
     /// The offset that `epoch` began at; `None` where it left no record here and is not the newest.
     pub fn start_of_epoch(&self, epoch: LeaderEpoch) -> Option<Offset> {
         let epochs = self.epochs.load();

@@ -83,7 +83,7 @@ pub(super) enum Event {
 
 /// Why the log here did not do its part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LocalFault {
+pub(in crate::replication) enum LocalFault {
     /// It may go better next time.
     Passing,
     /// No room on the disk.

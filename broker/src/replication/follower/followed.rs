@@ -18,26 +18,26 @@ use crate::replication::{FetchedRecords, Partition, PartitionError};
 use crate::storage::{AppendError, FlushDone, FlushPolicy};
 
 /// See the module.
-pub(super) struct Followed {
+pub(in crate::replication) struct Followed {
     /// Of this following; another epoch or leader is another following.
-    pub(super) number: ReplicaNumber,
-    pub(super) partition: Arc<Partition>,
-    pub(super) epoch: LeaderEpoch,
+    pub(in crate::replication) number: ReplicaNumber,
+    pub(in crate::replication) partition: Arc<Partition>,
+    pub(in crate::replication) epoch: LeaderEpoch,
     /// True while it is open.
     gate: Mutex<bool>,
 }
 
 /// What came of an answer with records.
 #[derive(Debug)]
-pub(super) struct Appended {
+pub(in crate::replication) struct Appended {
     /// The log's end now.
-    pub(super) log_end: Offset,
-    pub(super) records: i64,
+    pub(in crate::replication) log_end: Offset,
+    pub(in crate::replication) records: i64,
 }
 
 /// Why an answer did not get into the log.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(in crate::replication) enum Refusal {
     /// What the leader sent.
     #[error(transparent)]
     Sent(#[from] Fault),
@@ -48,15 +48,15 @@ pub(super) enum Refusal {
 
 /// What cutting the log came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cut {
-    pub(super) from: Offset,
-    pub(super) to: Offset,
+pub(in crate::replication) struct Cut {
+    pub(in crate::replication) from: Offset,
+    pub(in crate::replication) to: Offset,
     /// Some of it had been committed, as far as was known here.
-    pub(super) below_high_watermark: bool,
+    pub(in crate::replication) below_high_watermark: bool,
 }
 
 impl Followed {
-    pub(super) fn new(
+    pub(in crate::replication) fn new(
         number: ReplicaNumber,
         partition: Arc<Partition>,
         epoch: LeaderEpoch,
@@ -64,37 +64,37 @@ impl Followed {
         Arc::new(Self { number, partition, epoch, gate: Mutex::new(true) })
     }
 
-    pub(super) fn name(&self) -> &TopicPartition {
+    pub(in crate::replication) fn name(&self) -> &TopicPartition {
         self.partition.name()
     }
 
     /// Nothing is appended, cut or restarted after it returns.
-    pub(super) fn stop(&self) {
+    pub(in crate::replication) fn stop(&self) {
         *self.gate.lock() = false;
     }
 
-    pub(super) fn log_end(&self) -> Offset {
+    pub(in crate::replication) fn log_end(&self) -> Offset {
         self.partition.log().log_end()
     }
 
     /// Whether the log takes no more part.
-    pub(super) fn is_offline(&self) -> bool {
+    pub(in crate::replication) fn is_offline(&self) -> bool {
         self.partition.log().offline().is_some()
     }
 
     /// Whether what is held must be on stable storage before it counts.
-    pub(super) fn flushes_first(&self) -> bool {
+    pub(in crate::replication) fn flushes_first(&self) -> bool {
         self.partition.log().config().flush == FlushPolicy::BeforeAck
     }
 
     /// All below is held: what the leader may count.
-    pub(super) fn held_end(&self) -> Offset {
+    pub(in crate::replication) fn held_end(&self) -> Offset {
         let log = self.partition.log();
         if self.flushes_first() { log.flushed().min(log.log_end()) } else { log.log_end() }
     }
 
     /// Has all that is appended flushed by the directory's thread, which does several logs together.
-    pub(super) fn flush(&self, done: FlushDone) {
+    pub(in crate::replication) fn flush(&self, done: FlushDone) {
         let log = self.partition.log();
         log.flush_to(log.log_end(), done);
     }
@@ -110,7 +110,7 @@ impl Followed {
     }
 
     /// How the leader is asked for what comes next.
-    pub(super) fn fetch_partition(
+    pub(in crate::replication) fn fetch_partition(
         &self,
         handle: u32,
         max_bytes: u32,
@@ -133,7 +133,7 @@ impl Followed {
 
     /// Checks and appends an answer: records, or only positions where `chunks` is empty. All of it or
     /// nothing.
-    pub(super) fn append(
+    pub(in crate::replication) fn append(
         &self,
         response: &v1::FetchResponse,
         chunks: Vec<Bytes>,
@@ -165,7 +165,10 @@ impl Followed {
 
     /// Cuts the log to where it may agree with the leader's, which told the end of the newest epoch it
     /// has at or before the last one here (KIP-101, KIP-279). `None`: there is nothing to cut.
-    pub(super) fn truncate(&self, diverging: &v1::EpochEnd) -> Result<Option<Cut>, Refusal> {
+    pub(in crate::replication) fn truncate(
+        &self,
+        diverging: &v1::EpochEnd,
+    ) -> Result<Option<Cut>, Refusal> {
         let gate = self.gate.lock();
         self.check_gate(*gate)?;
         let log = self.partition.log();
@@ -179,7 +182,7 @@ impl Followed {
 
     /// The leader's log starts at `leader_start`, and the position here was out of its range. Begins
     /// the log anew there if that can be why; `false`: it cannot.
-    pub(super) fn restart(&self, leader_start: Offset) -> Result<bool, Refusal> {
+    pub(in crate::replication) fn restart(&self, leader_start: Offset) -> Result<bool, Refusal> {
         let gate = self.gate.lock();
         self.check_gate(*gate)?;
         let tip = self.tip();

@@ -19,10 +19,10 @@
 //! here knows ZooKeeper or decides who leads.
 
 mod board;
-mod fetch_state;
+pub(in crate::replication) mod fetch_state;
 mod fetcher;
 mod fetchers;
-mod followed;
+pub(in crate::replication) mod followed;
 mod lane;
 mod local_replica;
 mod records;

@@ -23,7 +23,7 @@ pub(super) struct Tip {
 
 /// Why records are not appended.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(in crate::replication) enum Fault {
     /// Damaged on the way, or at the leader.
     #[error(transparent)]
     Corrupt(#[from] BatchError),
