@@ -32,7 +32,7 @@ impl Settler {
         for action in actions {
             match action {
                 Action::Follow(name, id, epoch, leader) => {
-                    to_follow.push((name, id, epoch, leader))
+                    to_follow.push((name, id, epoch, leader));
                 }
                 Action::Adopt(name, id) => begin.push((name, id)),
                 Action::Lead(name, id, epoch) => to_lead.push((name, id, epoch)),

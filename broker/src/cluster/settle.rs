@@ -148,7 +148,7 @@ impl Settler {
             .iter()
             .map(|partition| {
                 let (name, id) = (partition.name().clone(), partition.topic_id());
-                let role = self.role_of((name.clone(), id), partition.leading());
+                let role = self.role_of(&(name.clone(), id), partition.leading());
                 Here { name, id, role, served: true }
             })
             .collect();
@@ -162,8 +162,8 @@ impl Settler {
     }
 
     /// The role taken up; a partition that was opened anew meanwhile has none.
-    fn role_of(&self, of: (TopicPartition, TopicId), leading: Option<LeaderEpoch>) -> Role {
-        match (self.roles.get(&of), leading) {
+    fn role_of(&self, of: &(TopicPartition, TopicId), leading: Option<LeaderEpoch>) -> Role {
+        match (self.roles.get(of), leading) {
             (Some(role @ Role::Leading { epoch, .. }), Some(now)) if *epoch == now => role.clone(),
             (_, Some(epoch)) => {
                 Role::Leading { epoch, version: i32::MIN, replicas: Vec::new(), adding: Vec::new() }
@@ -203,7 +203,7 @@ impl Settler {
         let all = blocking::run(move || {
             let done = certain.into_iter().map(|removal| remove(&partitions, &fetchers, removal));
             // All of them, also after one that failed.
-            done.fold(true, |all, done| all && done)
+            done.filter(|done| !done).count() == 0
         });
         match all.await {
             Some(true) => self.deleted.clear(),

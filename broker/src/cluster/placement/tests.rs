@@ -84,7 +84,7 @@ fn own_partitions_are_opened_and_those_of_others_are_left_alone() {
     assert_eq!(missing(&image, &[], ME), [(name(1), id(1))]);
     assert_eq!(missing(&image, &[here(1, 1, Role::Idle)], ME), []);
     let unserved = Here { served: false, ..here(1, 1, Role::Idle) };
-    assert_eq!(missing(&image, &[unserved.clone()], ME), [(name(1), id(1))]);
+    assert_eq!(missing(&image, std::slice::from_ref(&unserved), ME), [(name(1), id(1))]);
     assert_eq!(roles(&image, &[unserved], ME), [], "not before it is opened");
 }
 
