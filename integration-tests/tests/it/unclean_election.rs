@@ -26,7 +26,7 @@ fn who_is_not_in_sync_leads_only_where_it_is_configured() -> Result<()> {
     cluster.create_replicated_topic("unclean", 1, 3, &[one, unclean])?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(async {
+    let sent = runtime.block_on(async {
         let client = group::registry(&cluster).await?;
         let leader = state(&client, "clean").await?.leader.context("no leader")?.0;
         let load = Load::start(LoadOptions::new(&cluster.bootstrap(), "clean", 0))?;
@@ -65,9 +65,9 @@ fn who_is_not_in_sync_leads_only_where_it_is_configured() -> Result<()> {
             Ok(state(&client, "clean").await?.leader.filter(|l| l.0 == leader))
         })
         .await?;
-        let read = read_all(&cluster.bootstrap(), "clean", 1)?;
-        let verdict = checker::check(&sent, &read);
-        ensure!(verdict.is_clean(), "{verdict}");
-        Ok(())
-    })
+        anyhow::Ok(sent)
+    })?;
+    let verdict = checker::check(&sent, &read_all(&cluster.bootstrap(), "clean", 1)?);
+    ensure!(verdict.is_clean(), "{verdict}");
+    Ok(())
 }
