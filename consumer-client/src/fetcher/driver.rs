@@ -55,7 +55,7 @@ impl Fetcher {
         loop {
             self.lookups.cluster.watch(shared.topics());
             let metadata = Arc::clone(&known.borrow_and_update());
-            self.take_up(metadata);
+            self.take_up(&metadata);
             let next = self.find_leaders();
             self.resolve_starts();
             self.keep_sessions();
@@ -71,9 +71,9 @@ impl Fetcher {
     }
 
     /// Follows what has changed in what is known of the cluster, pushed or asked for.
-    fn take_up(&mut self, metadata: Arc<Metadata>) {
-        let before = std::mem::replace(&mut self.applied, Arc::clone(&metadata));
-        if Arc::ptr_eq(&before, &metadata) {
+    fn take_up(&mut self, metadata: &Arc<Metadata>) {
+        let before = std::mem::replace(&mut self.applied, Arc::clone(metadata));
+        if Arc::ptr_eq(&before, metadata) {
             return;
         }
         for name in self.lookups.shared.topics() {

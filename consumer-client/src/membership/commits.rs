@@ -291,7 +291,7 @@ mod tests {
     fn book(partitions: i32) -> CommitBook {
         let mut book = CommitBook::new("me".to_owned());
         (0..partitions).for_each(|p| {
-            book.open(&tp(p), TopicId::random(), 7, Some(Wish::at(Offset(0))), false)
+            book.open(&tp(p), TopicId::random(), 7, Some(Wish::at(Offset(0))), false);
         });
         book
     }
