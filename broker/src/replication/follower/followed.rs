@@ -150,7 +150,9 @@ impl Followed {
         let gate = self.gate.lock();
         self.check_gate(*gate)?;
         if let Some(offset) = begin_at {
-            self.partition.restart_as_follower(self.epoch, offset).map_err(local)?;
+            self.partition
+                .restart_as_follower(self.epoch, offset)
+                .map_err(|error| local(&error))?;
         }
         let fetched = FetchedRecords {
             chunks,
@@ -159,7 +161,7 @@ impl Followed {
             high_watermark: Offset(response.high_watermark),
             log_start: Offset(response.log_start_offset),
         };
-        self.partition.append_fetched(self.epoch, fetched).map_err(local)?;
+        self.partition.append_fetched(self.epoch, fetched).map_err(|error| local(&error))?;
         Ok(Appended { log_end: self.log_end(), records })
     }
 
@@ -176,7 +178,8 @@ impl Followed {
         let from = log.log_end();
         let Some(to) = cut_to(own, diverging, log.log_start(), from) else { return Ok(None) };
         let high_watermark = log.high_watermark();
-        let to = self.partition.truncate_as_follower(self.epoch, to).map_err(local)?;
+        let to =
+            self.partition.truncate_as_follower(self.epoch, to).map_err(|error| local(&error))?;
         Ok(Some(Cut { from, to, below_high_watermark: to < high_watermark }))
     }
 
@@ -189,7 +192,9 @@ impl Followed {
         if leader_start < Offset::ZERO || !begins_anew(tip, leader_start) {
             return Ok(false);
         }
-        self.partition.restart_as_follower(self.epoch, leader_start).map_err(local)?;
+        self.partition
+            .restart_as_follower(self.epoch, leader_start)
+            .map_err(|error| local(&error))?;
         Ok(true)
     }
 
@@ -230,7 +235,7 @@ fn records_of(header: &BatchHeader) -> i64 {
 }
 
 /// What an error of the partition means for following it.
-fn local(error: PartitionError) -> Refusal {
+fn local(error: &PartitionError) -> Refusal {
     let cause = error.to_string();
     let fault = match error {
         PartitionError::Append(
