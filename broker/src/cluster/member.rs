@@ -209,6 +209,7 @@ impl Member {
             self.settler.take_out(&live.client, &states, lost).await?;
         }
         self.settler.settle(Some(&live.client), &states, Epochs::MayBeUsed).await?;
+        self.settler.partitions.logs().losses_told();
         self.place.register(live).await?;
         self.place.producer_ids.prefetch().await;
         Ok(())

@@ -102,18 +102,14 @@ impl Purgatory {
         if self.expire_at.is_none_or(|at| at > now) {
             return;
         }
-        let mut next: Option<Instant> = None;
-        let expired = self.waiting.extract_if(.., |_, request| {
-            let is_due = request.due <= now;
-            if !is_due {
-                next = Some(next.map_or(request.due, |at| at.min(request.due)));
-            }
-            is_due
-        });
-        for (_, Waiting { done, .. }) in expired {
+        let due = self.waiting.iter().filter(|(_, request)| request.due <= now);
+        let due: Vec<(Offset, u64)> = due.map(|(key, _)| *key).collect();
+        for key in due {
+            let Some(Waiting { done, .. }) = self.waiting.remove(&key) else { continue };
             out.push(Completed { done, outcome: Err(PartitionError::TimedOut) });
             self.metrics.produce_purgatory.add(-1);
         }
+        let next = self.waiting.values().map(|request| request.due).min();
         self.expire_at = next.map(|at| at.max(now + EXPIRE_EVERY));
     }
 

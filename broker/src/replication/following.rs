@@ -33,7 +33,7 @@ impl Partition {
     pub fn append_fetched(
         &self,
         epoch: LeaderEpoch,
-        fetched: FetchedRecords,
+        fetched: &FetchedRecords,
     ) -> Result<(), PartitionError> {
         self.as_follower(epoch, |log| {
             if !fetched.headers.is_empty() {

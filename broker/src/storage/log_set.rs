@@ -178,6 +178,12 @@ impl LogSet {
         self.inner.unusable.iter().cloned().chain(failed).collect()
     }
 
+    /// Whoever may count on the logs here knows what [`Log::opening`] found, or counts on none of
+    /// them: the next start need not tell it again.
+    pub fn losses_told(&self) {
+        start::losses_told(&self.inner);
+    }
+
     /// Directories in use.
     pub fn usable_dirs(&self) -> Vec<PathBuf> {
         let usable = self.inner.dirs.iter().filter(|open| open.dir.failed().is_none());
@@ -268,6 +274,7 @@ impl LogSet {
             positions: None,
             clean: true,
             unsynced_lost: false,
+            losses_untold: false,
             existed: false,
             config,
         };
@@ -374,6 +381,7 @@ impl LogSet {
             positions: Some(log.positions()),
             clean: false,
             unsynced_lost: true,
+            losses_untold: false,
             existed: true,
             config: &log.config(),
         };

@@ -8,6 +8,7 @@
 //! | the machine was started anew, or a flush failed | yes, but not with `flush=before-ack` |
 //! | bytes cut off that an unfinished append leaves | no: it was never acknowledged |
 //! | any other bytes cut off | yes |
+//! | that a start before it did not come so far as to tell | yes, for all that is known |
 //!
 //! An append that a kill interrupted leaves the front of the bytes that were to be written: whole
 //! batches, which stay, and then the front of one. After a power cut pages of it may be missing
@@ -36,6 +37,8 @@ pub struct Opening {
     /// Bytes that were not flushed may be gone: the stop was not clean and the machine was started
     /// anew since, or a flush failed.
     pub unsynced_lost: bool,
+    /// A start before this one ended before anybody was told what it had found.
+    pub losses_untold: bool,
     /// Bytes behind the log's end that were put aside.
     pub cut: Cut,
     /// The first offset that is damaged.
@@ -65,6 +68,8 @@ pub enum Loss {
     Unsynced,
     /// The log was cut at its end.
     Cut,
+    /// Whatever a start before this one found and put right.
+    Untold,
 }
 
 impl fmt::Display for Loss {
@@ -73,6 +78,9 @@ impl fmt::Display for Loss {
             Self::NoLog => f.write_str("there is no log of it"),
             Self::Damaged(from) => write!(f, "its log is damaged from offset {from} on"),
             Self::Unsynced => f.write_str("what was not flushed may be gone"),
+            Self::Untold => f.write_str(
+                "an earlier start ended before it had told the others what its logs lacked",
+            ),
             Self::Cut => f.write_str("records at its end could not be read and were cut off"),
         }
     }
@@ -91,7 +99,10 @@ impl Opening {
         if self.unsynced_lost && flush != FlushPolicy::BeforeAck {
             return Some(Loss::Unsynced);
         }
-        (self.cut == Cut::Records).then_some(Loss::Cut)
+        if self.cut == Cut::Records {
+            return Some(Loss::Cut);
+        }
+        self.losses_untold.then_some(Loss::Untold)
     }
 }
 

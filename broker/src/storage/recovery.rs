@@ -53,6 +53,8 @@ pub(super) struct Source<'a> {
     pub(super) clean: bool,
     /// Whether bytes that were not flushed may be gone.
     pub(super) unsynced_lost: bool,
+    /// Whether a start before this one may have put losses right that nobody was told of.
+    pub(super) losses_untold: bool,
     /// Whether there was a log before.
     pub(super) existed: bool,
     pub(super) config: &'a LogConfig,
@@ -333,6 +335,7 @@ impl Recovery<'_> {
             opening: Opening {
                 existed: self.source.existed && !bases.is_empty(),
                 unsynced_lost: self.source.unsynced_lost,
+                losses_untold: self.source.losses_untold,
                 cut: self.cut,
                 damaged_from: self.report.damaged.iter().map(|range| range.from).min(),
             },

@@ -4,6 +4,10 @@
 //! Two files of each directory, both `checked_text`: `clean-stop` is written last at a clean stop
 //! and removed first at a start; `boot` has the boot id of the last start. No mark and another boot
 //! id mean that bytes the kernel had not written back are gone.
+//!
+//! What a start finds lost is put right on the disk before others can be told, and a start that
+//! follows would not see it any more. So a third file, `losses-untold`, is made before anything is
+//! put right, and goes with [`LogSet::losses_told`]; a start that finds it trusts no log.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -41,6 +45,7 @@ use super::segment::file_name;
 
 const CLEAN_STOP: &str = "clean-stop";
 const BOOT: &str = "boot";
+const LOSSES_UNTOLD: &str = "losses-untold";
 const SMALL_FILE_MAX: u64 = 1 << 16;
 const CHECKPOINT_MAX: u64 = 64 << 20;
 
@@ -72,6 +77,8 @@ pub(super) struct FoundDir {
     pub(super) clean: bool,
     /// Bytes that were not flushed may be gone.
     unsynced_lost: bool,
+    /// A start before this one told nobody what it found lost.
+    losses_untold: bool,
     /// The checkpoint, if it could be read.
     pub(super) positions: Option<HashMap<TopicPartition, Positions>>,
     pub(super) partitions: Vec<TopicPartition>,
@@ -230,6 +237,11 @@ fn open_dir(context: &Context, entered: Entered, mark: FreeMark) -> std::io::Res
     // Without its checkpoint a directory is read from the beginning, as after a crash.
     let clean = (marked && positions.is_some()) || partitions.is_empty();
     let unsynced_lost = !marked && !same_boot && !partitions.is_empty();
+    let losses_untold = entries.iter().any(|entry| entry.name == LOSSES_UNTOLD);
+    if !clean && !losses_untold {
+        let untold = path.join(LOSSES_UNTOLD);
+        replace_file(disk, &untold, checked_text::encode::<&str>(&[]).as_bytes())?;
+    }
     if marked {
         disk.remove_file(&path.join(CLEAN_STOP))?;
     }
@@ -238,7 +250,7 @@ fn open_dir(context: &Context, entered: Entered, mark: FreeMark) -> std::io::Res
     let dir = LogDir::new(path, id, mark, context.clock.clone());
     dir.look_for_room(disk);
     let open = OpenDir { dir, _lock: lock };
-    Ok(FoundDir { open, clean, unsynced_lost, positions, partitions, doomed })
+    Ok(FoundDir { open, clean, unsynced_lost, losses_untold, positions, partitions, doomed })
 }
 
 /// The partition a folder is named after.
@@ -350,6 +362,7 @@ fn open_partition(
         positions: positions.or(young),
         clean: found.clean,
         unsynced_lost: found.unsynced_lost,
+        losses_untold: found.losses_untold,
         existed: true,
         config: &config.log,
     };
@@ -367,6 +380,20 @@ fn without_id(disk: &dyn Disk, folder: &Path, partition: &TopicPartition) -> Ope
     }
     disk.remove_dir_all(folder)?;
     Ok(None)
+}
+
+/// Others know what this start found lost.
+pub(super) fn losses_told(inner: &Inner) {
+    for open in &inner.dirs {
+        let path = open.dir.path.join(LOSSES_UNTOLD);
+        let disk = &*inner.context.disk;
+        if let Err(error) = disk.remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            // The next start trusts no log then: its replicas catch up once more.
+            tracing::warn!(path = %path.display(), %error, "cannot be removed");
+        }
+    }
 }
 
 /// Closes all logs and marks the directories where everything could be written.

@@ -161,7 +161,7 @@ impl Followed {
             high_watermark: Offset(response.high_watermark),
             log_start: Offset(response.log_start_offset),
         };
-        self.partition.append_fetched(self.epoch, fetched).map_err(|error| local(&error))?;
+        self.partition.append_fetched(self.epoch, &fetched).map_err(|error| local(&error))?;
         Ok(Appended { log_end: self.log_end(), records })
     }
 

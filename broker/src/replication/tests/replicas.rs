@@ -399,12 +399,12 @@ fn a_follower_appends_in_the_epoch_it_follows_in_only() {
     };
     let name = proto::TopicPartition::new("f", 0);
     let follower = rig.partitions.open(&name, topic_id("f"), min_insync(1)).unwrap();
-    let refused = follower.append_fetched(EPOCH, fetched(2)).unwrap_err();
+    let refused = follower.append_fetched(EPOCH, &fetched(2)).unwrap_err();
     assert!(matches!(refused, PartitionError::NotFollower));
     follower.follow(LeaderEpoch(5));
-    let refused = follower.append_fetched(EPOCH, fetched(2)).unwrap_err();
+    let refused = follower.append_fetched(EPOCH, &fetched(2)).unwrap_err();
     assert!(matches!(refused, PartitionError::Fenced { .. }));
-    follower.append_fetched(LeaderEpoch(5), fetched(2)).unwrap();
+    follower.append_fetched(LeaderEpoch(5), &fetched(2)).unwrap();
     assert_eq!((follower.log().log_end(), high_watermark(&follower)), (Offset(3), 2));
     assert_eq!(follower.truncate_as_follower(LeaderEpoch(5), Offset(1)).unwrap(), Offset(1));
     assert_eq!(high_watermark(&follower), 1);

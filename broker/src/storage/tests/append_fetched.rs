@@ -46,8 +46,13 @@ pub(super) fn all_bytes(log: &Log) -> Vec<u8> {
     }
 }
 
-pub(super) fn append_as_fetched(to: &Log, bytes: Bytes, window: u16) -> Result<(), AppendError> {
+pub(super) fn append_as_fetched(
+    to: &Log,
+    bytes: impl Into<Bytes>,
+    window: u16,
+) -> Result<(), AppendError> {
     // In pieces, as a connection brings them.
+    let bytes: Bytes = bytes.into();
     let chunks: Vec<_> = (0..bytes.len())
         .step_by(777)
         .map(|at| bytes.slice(at..(at + 777).min(bytes.len())))
@@ -163,7 +168,7 @@ fn what_does_not_follow_the_log_end_or_goes_back_in_epochs_is_refused() {
     older.leader_epoch = LeaderEpoch(4);
     let mut bytes = all[..one].to_vec();
     bytes[..proto::record::HEADER_LEN].copy_from_slice(&older.encode());
-    let refused = append_as_fetched(&follower, bytes.into(), 5).unwrap_err();
+    let refused = append_as_fetched(&follower, bytes, 5).unwrap_err();
     assert!(matches!(refused, AppendError::OlderEpoch { latest: LeaderEpoch(5), .. }), "{refused}");
     assert_eq!(follower.log_end(), Offset(8));
     let headers = check_chunks(&[all.slice(..one)]).unwrap();
@@ -261,7 +266,7 @@ fn of_an_empty_batch_that_begins_before_the_log_end_the_rest_is_taken() {
     full.base_offset = Offset(9);
     let mut bytes = batch(&["x", "y"]).to_vec();
     bytes[..proto::record::HEADER_LEN].copy_from_slice(&full.encode());
-    append_as_fetched(&follower, bytes.into(), 5).unwrap_err();
+    append_as_fetched(&follower, bytes, 5).unwrap_err();
 }
 
 #[test]

@@ -6,6 +6,9 @@ use crate::storage::disk::faulty::FaultyDisk;
 const DIR: &str = "/logs";
 const RECORDS: usize = 20;
 
+/// Something done to the bytes of a segment.
+type Corruption = fn(&mut Vec<u8>);
+
 struct Stopped {
     disk: FaultyDisk,
     world: World,
@@ -112,7 +115,7 @@ fn an_append_that_a_kill_interrupted_is_no_loss() {
 
 #[test]
 fn bytes_that_were_a_batch_are_a_loss() {
-    let corruptions: [(&str, fn(&mut Vec<u8>)); 6] = [
+    let corruptions: [(&str, Corruption); 6] = [
         ("a value of the last batch", |bytes| *bytes.last_mut().unwrap() ^= 1),
         ("the last batch's length", |bytes| {
             let from = at(bytes, RECORDS - 1);
@@ -163,4 +166,28 @@ fn a_missing_tail_or_segment_is_a_loss_of_what_was_in_it() {
     let gone = stopped(FlushPolicy::Os, End::Killed);
     gone.disk.remove_file(&Path::new(DIR).join("logs-0/00000000000000000000.log")).unwrap();
     assert_eq!(gone.loss(), Some(Loss::NoLog));
+}
+
+#[test]
+fn a_loss_is_known_until_it_was_told() {
+    let stopped = stopped(FlushPolicy::Os, End::PowerCut);
+    let loss = |set: &LogSet| {
+        let opening = set.get(&partition()).unwrap().opening();
+        opening.loss(stopped.world.config.log.flush)
+    };
+    let (set, _) = stopped.world.open();
+    assert_eq!(loss(&set), Some(Loss::Unsynced));
+    stopped.disk.kill();
+    drop(set);
+    let (set, _) = stopped.world.open();
+    assert_eq!(loss(&set), Some(Loss::Untold), "the machine was not started anew since");
+    set.close();
+    drop(set);
+    let (set, _) = stopped.world.open();
+    assert_eq!(loss(&set), Some(Loss::Untold), "a clean stop tells nobody");
+    set.losses_told();
+    stopped.disk.kill();
+    drop(set);
+    let (set, _) = stopped.world.open();
+    assert_eq!(loss(&set), None);
 }
