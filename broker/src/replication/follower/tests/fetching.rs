@@ -219,8 +219,8 @@ fn nothing_is_appended_after_stop() {
     let logs: Vec<_> = (0..3).map(|p| follower.follow(&leader, "t", p)).collect();
     let grow = || (0..3).for_each(|p| leader.change("t", p, |p| p.append(20)));
     for _ in 0..30 {
-        grow();
         let before = logs[1].log().log_end();
+        grow();
         eventually("growth", || logs[1].log().log_end() > before);
         grow();
         follower.fetchers.stop(logs[1].name());
