@@ -32,8 +32,8 @@ const SPARSE_BATCH: u64 = MIB;
 const USAGE: &str = "\
 Usage: cargo bench -p broker --bench scale -- DIR [open|recover|tail]
 
-  DIR      a directory on the disk to be measured, made if it is missing; its sub-directories open, open-many, recover and tail
-           are emptied
+  DIR      a directory on the disk to be measured, made if it is missing; its sub-directories
+           open, open-many, recover and tail are emptied
   open     a start after a clean stop, with 2,000 partitions
   recover  a start after a crash, by 1, 2 and 4 threads
   tail     appends and reads at the end of a log of 1 and of 100 GiB

@@ -1,8 +1,8 @@
 //! One partition's log: positions, segments, and who may do what with them.
 //!
 //! The work is in the files beside this one, each an `impl Log`: `append`, `append_fetched`, `read`,
-//! `time_lookup`, `epochs`, `flush`, `roll`, `truncation`, `retention`; `recovery` makes a log from a folder. Synchronous
-//! code, knows no tokio, no sockets and no leader.
+//! `time_lookup`, `epochs`, `flush`, `roll`, `truncation`, `retention`; `recovery` makes a log from a
+//! folder. Synchronous code, knows no tokio, no sockets and no leader.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -8,8 +8,9 @@
 //! | 8 | 2 | version: 1 |
 //! | 10 | 4 | producers |
 //!
-//! for each producer: id (8), epoch (2), window (2; 0 where it declared none), last used in ms (8), batches (4); for each
-//! batch, oldest first: base sequence (4), last sequence (4), base offset (8), timestamp (8).
+//! for each producer: id (8), epoch (2), window (2; 0 where it declared none), last used in ms (8),
+//! batches (4); for each batch, oldest first: base sequence (4), last sequence (4), base offset (8),
+//! timestamp (8).
 
 use std::collections::VecDeque;
 

@@ -10,9 +10,10 @@
 //! | any | all that come, and enough of `target` | the end: `target` alone |
 //! | `target`, then the others | not enough | wait |
 //!
-//! *In sync* is who is in the ISR, lives, and is not about to stop. *Enough* is: as many members of `target` in sync as of `original`, and `min.insync.replicas` of
-//! them, where `target` has so many. So nobody goes before its successor is in sync, a partition
-//! that has lost a replica can still be moved off another, and a request taken back does not wait for
+//! *In sync* is who is in the ISR, lives, and is not about to stop. *Enough* is: as many members of
+//! `target` in sync as of `original`, and `min.insync.replicas` of them, where `target` has so many.
+//! So nobody goes before its successor is in sync, a partition that has lost a replica can still
+//! be moved off another, and a request taken back does not wait for
 //! who was dead before. Whoever goes, goes out of the ISR and the electable too. Then the leader
 //! epoch is raised, whether the leader changes or not: the leader of the old epoch may be about to
 //! count somebody in who is no replica any more, and is stopped by that. A leader that goes is
