@@ -6,3 +6,4 @@ mod partition;
 mod recoding;
 mod record_keys;
 mod replicas;
+mod simulation;
