@@ -175,7 +175,8 @@ fn tell(name: &TopicPartition, cause: &str, before: &PartitionState, now: &Parti
         tracing::error!(
             partition = %name, cause,
             "this broker had the last replica in sync and has lost it: the partition stays without \
-             a leader. Bring the disk back, or accept the loss with `coordinator elect --unclean`"
+             a leader. Bring the disk back, or accept the loss with `coordinator elect \
+             --election-type unclean`"
         );
     } else {
         tracing::warn!(
