@@ -75,7 +75,7 @@ async fn start(
         output::write(text.as_bytes())?;
     }
     let asked = plan.iter().map(|(of, replicas)| (of.clone(), Some(replicas.clone())));
-    let results = ask::alter(admin, asked.collect(), args.pace.throttle).await?;
+    let results = ask::alter(admin, asked.collect(), args.pace.throttle.unwrap_or(0)).await?;
     ask::refused(&results)
 }
 

@@ -34,7 +34,7 @@ async fn execute(admin: &mut Admin, format: Format, args: &Execute) -> Result<()
     let mut before = ask::current(&topics);
     before.retain(|of, _| plan.contains_key(of));
     let asked = plan.iter().map(|(of, replicas)| (of.clone(), Some(replicas.clone())));
-    let results = ask::alter(admin, asked.collect(), args.pace.throttle).await?;
+    let results = ask::alter(admin, asked.collect(), args.pace.throttle.unwrap_or(0)).await?;
     let started = accepted(&results);
     match format {
         Format::Json if !args.pace.wait => {

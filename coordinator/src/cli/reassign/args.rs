@@ -87,9 +87,9 @@ pub(crate) struct Execute {
 pub(crate) struct Pace {
     /// Bytes a second that each broker fetches for replicas that are not in sync, while this goes
     /// on. Given again for what is under way, it is changed [default: as the brokers have it]
-    #[arg(long, value_name = "BYTES_PER_S", default_value_t = 0, hide_default_value = true,
+    #[arg(long, value_name = "BYTES_PER_S",
         value_parser = clap::value_parser!(i64).range(1024..))]
-    pub(crate) throttle: i64,
+    pub(crate) throttle: Option<i64>,
     /// Show how far it is until all is done; an interrupted wait changes nothing
     #[arg(long)]
     pub(crate) wait: bool,

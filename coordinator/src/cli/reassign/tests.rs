@@ -74,3 +74,17 @@ fn what_is_under_way_is_a_line() {
     assert!(under_way_line(&under_way).ends_with("cancelling. broker 4: not known.\n"));
     assert_eq!(under_way_json(&under_way)["progress"][0]["records_left"], Value::Null);
 }
+
+#[test]
+fn a_move_needs_no_throttle_and_takes_one() {
+    use clap::Parser;
+    let parsed = |more: &[&str]| {
+        let plain = ["coordinator", "reassign", "execute", "--reassignment-json-file", "plan.json"];
+        let words: Vec<&str> = plain.iter().chain(more).copied().collect();
+        crate::cli::args::Cli::try_parse_from(words)
+    };
+    assert!(parsed(&[]).is_ok() && parsed(&["--throttle", "50000"]).is_ok());
+    assert!(parsed(&["--throttle", "0"]).is_err());
+    let drain = ["coordinator", "brokers", "drain", "1", "--wait"];
+    assert!(crate::cli::args::Cli::try_parse_from(drain).is_ok());
+}
