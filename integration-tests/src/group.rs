@@ -103,7 +103,9 @@ pub fn by_member(owners: &BTreeMap<i32, String>) -> BTreeMap<String, BTreeSet<i3
     members
 }
 
-/// Waits until `partitions` are owned by exactly `members` members; the ownership then.
+/// Waits until `partitions` are owned by exactly `members` members, each by the one the group's plan
+/// gives it to; the ownership then. (That each partition has an owner is not enough: one member may
+/// have made room already while another has yet to.)
 pub async fn settled(
     client: &Client,
     group: &str,
@@ -116,7 +118,11 @@ pub async fn settled(
     crate::eventually(&what, limit, async || {
         let owners = ownership(client, group, topic).await?;
         let whole = owners.len() == partitions && by_member(&owners).len() == members;
-        Ok(whole.then_some(owners))
+        let Some(agreed) = plan::read(client, group).await? else { return Ok(None) };
+        let as_agreed = owners.iter().all(|(partition, member)| {
+            agreed.plan.owner(topic, *partition).is_some_and(|(owner, _)| owner == member)
+        });
+        Ok((whole && as_agreed).then_some(owners))
     })
     .await
 }
