@@ -11,6 +11,7 @@ mod position;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod grpc;
+pub mod kafka;
 pub mod record;
 
 /// The generated messages and services of `proto/ottla/v1`.

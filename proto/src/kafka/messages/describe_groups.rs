@@ -1,0 +1,42 @@
+//! DescribeGroups: who is in groups.
+
+use bytes::Bytes;
+
+use crate::kafka::Str;
+use crate::kafka::message::messages;
+
+messages! {
+    /// Asks.
+    DescribeGroupsRequest {
+        groups: Vec<Str>, 0..;
+        include_authorized_operations: bool, 3..;
+    }
+
+    /// Answers.
+    DescribeGroupsResponse {
+        throttle_time_ms: i32, 1..;
+        groups: Vec<DescribedGroup>, 0..;
+    }
+
+    /// One group.
+    DescribedGroup {
+        error_code: i16, 0..;
+        group_id: Str, 0..;
+        group_state: Str, 0..;
+        protocol_type: Str, 0..;
+        /// The protocol's name.
+        protocol_data: Str, 0..;
+        members: Vec<DescribedGroupMember>, 0..;
+        authorized_operations: i32 = i32::MIN, 3..;
+    }
+
+    /// One member.
+    DescribedGroupMember {
+        member_id: Str, 0..;
+        group_instance_id: Option<Str>, 4..;
+        client_id: Str, 0..;
+        client_host: Str, 0..;
+        member_metadata: Bytes, 0..;
+        member_assignment: Bytes, 0..;
+    }
+}

@@ -1,0 +1,65 @@
+//! Every request and answer, one file an API, as Kafka defines them.
+//!
+//! What the fields mean is Kafka's affair; said here is only what is easily taken wrongly.
+
+mod alter_configs;
+mod alter_partition_reassignments;
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod elect_leaders;
+mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod list_partition_reassignments;
+mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
+
+pub use alter_configs::*;
+pub use alter_partition_reassignments::*;
+pub use api_versions::*;
+pub use create_partitions::*;
+pub use create_topics::*;
+pub use delete_groups::*;
+pub use delete_records::*;
+pub use delete_topics::*;
+pub use describe_cluster::*;
+pub use describe_configs::*;
+pub use describe_groups::*;
+pub use describe_log_dirs::*;
+pub use elect_leaders::*;
+pub use fetch::*;
+pub use find_coordinator::*;
+pub use heartbeat::*;
+pub use incremental_alter_configs::*;
+pub use init_producer_id::*;
+pub use join_group::*;
+pub use leave_group::*;
+pub use list_groups::*;
+pub use list_offsets::*;
+pub use list_partition_reassignments::*;
+pub use metadata::*;
+pub use offset_commit::*;
+pub use offset_delete::*;
+pub use offset_fetch::*;
+pub use offset_for_leader_epoch::*;
+pub use produce::*;
+pub use sync_group::*;

@@ -1,0 +1,4 @@
+mod debug_tree;
+mod differential;
+mod golden;
+mod hostile;
