@@ -46,7 +46,7 @@ fn attack<R: Request + Sample>(version: i16) -> u64 {
     for seed in 0..rounds() {
         let mut random = Sampler::new(seed << 8, version, flexible);
         let mut writer = Writer::new(version, false);
-        Some("client".into()).write(&mut writer);
+        Some(crate::kafka::Str::from("client")).write(&mut writer);
         writer.go_on(version, flexible);
         if flexible {
             writer.tagged(&[]);
