@@ -9,6 +9,7 @@ pub mod broker;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod groups;
 mod http;
 pub mod metrics;
 pub mod replication;
