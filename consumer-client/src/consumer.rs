@@ -426,7 +426,8 @@ impl Consumer {
 
     /// Hands out decoded records up to `max.poll.records`.
     fn hand_out_rest(&mut self, items: &mut Vec<Record>) {
-        let Some(mut rest) = self.rest.take() else { return };
+        let rest = self.rest.take().filter(|rest| !rest.positions.is_parted());
+        let Some(mut rest) = rest else { return };
         if rest.positions.is_paused() && !rest.positions.is_stopped() {
             if let Some(reader) = self.reader.as_mut() {
                 reader.put_back(rest);

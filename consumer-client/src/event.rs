@@ -33,7 +33,7 @@ pub enum Event {
     },
     /// The leader's log has another history before the position: records that were delivered are in no
     /// log any more (an unclean election, or replicas that lost what they had; KIP-320). What was fetched
-    /// of them is delivered before this.
+    /// and not delivered yet of what the leader's log does not have never is.
     LogTruncated {
         /// The partition.
         partition: TopicPartition,

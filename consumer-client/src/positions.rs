@@ -13,6 +13,10 @@
 //! ends it (`stop`) and the next start makes another, so an answer or a batch that was under way
 //! belongs to a stopped one and is dropped.
 //!
+//! **Parting.** Where the leader's log turns out to differ from what was fetched, everything fetched and not
+//! yet handed out is void until the reader has come to the end of it: see
+//! [`Shared::diverged`](crate::shared::Shared::diverged).
+//!
 //! **Stopping.** A reader raises `claimed` and then looks at `stopped`; who stops sets `stopped`
 //! and then looks at `claimed`, both sequentially consistent. So either the reader sees the stop
 //! and hands nothing out, or the stopper sees the claim and waits until it is `drained` (`done ==
@@ -36,6 +40,7 @@ pub(crate) struct Positions {
     next: AtomicI64,
     claimed: AtomicI64,
     stopped: AtomicBool,
+    parted: AtomicBool,
     paused: AtomicBool,
     /// Of what was fetched. Never locked while anything is waited for.
     trail: Mutex<EpochTrail>,
@@ -49,6 +54,7 @@ impl Positions {
             next: AtomicI64::new(NOWHERE),
             claimed: AtomicI64::new(NOWHERE),
             stopped: AtomicBool::new(false),
+            parted: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             trail: Mutex::default(),
         }
@@ -108,6 +114,21 @@ impl Positions {
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Whether what was fetched is of a history that the leader does not have.
+    pub(crate) fn set_parted(&self, parted: bool) {
+        self.parted.store(parted, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_parted(&self) -> bool {
+        self.parted.load(Ordering::SeqCst)
+    }
+
+    /// Nothing more of what was fetched is handed out.
+    #[inline]
+    pub(crate) fn is_void(&self) -> bool {
+        self.is_stopped() || self.parted.load(Ordering::Relaxed)
     }
 
     /// After `stop`: the application is through with all it was handed.

@@ -88,7 +88,7 @@ impl MessageStream {
             self.put_back();
             return None;
         }
-        if !batch.positions.is_stopped()
+        if !batch.positions.is_void()
             && let Some(record) = batch.records.next()
         {
             batch.handed = record.offset.plus(1);
@@ -111,7 +111,7 @@ impl MessageStream {
     }
 
     fn begin(&mut self, Rest { positions, records, end }: Rest) {
-        if positions.claim(end) {
+        if !positions.is_parted() && positions.claim(end) {
             let handed = positions.next().unwrap_or_default();
             self.batch = Some(Handing { positions, records, handed, end });
         }
@@ -119,7 +119,7 @@ impl MessageStream {
 
     fn end_batch(&mut self) {
         let Some(batch) = self.batch.take() else { return };
-        if !batch.positions.is_stopped() {
+        if !batch.positions.is_void() {
             batch.positions.hand_out(batch.end);
         }
         batch.positions.abandon();

@@ -4,6 +4,11 @@
 //! every sender gets its turn. The sender task lets the line move whenever memory comes free or
 //! metadata arrives; it encodes the waiting copies itself, so a future that nobody polls holds up
 //! nobody. The line takes a quarter of `buffer.memory` on top of it.
+//!
+//! One line for all partitions: one that has no leader for long can fill the memory, and then the front of
+//! the line, for all (until `delivery.timeout.ms` of what it holds and `max.block.ms` of who waits), as in
+//! Kafka's producer and librdkafka's, whose buffers are shared by all partitions too. Records without a key
+//! go elsewhere meanwhile. Letting others pass would take a line, and a share of the memory, each.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -172,6 +172,12 @@ impl<'a> Session<'a> {
             .map_err(|error| format!("broker {} sent what cannot be read: {error}", self.broker))?;
         match self.rounds.message(response, records) {
             Outcome::Answer(answer) => self.astray |= !self.shared.push_answer(answer),
+            // What an earlier leader says is no matter any more.
+            Outcome::Failed { positions, .. } | Outcome::Diverged { positions, .. }
+                if !self.shared.is_led_by(&positions, self.broker) =>
+            {
+                self.astray = true;
+            }
             Outcome::Failed { positions, wanted, error, damage_ends } => {
                 self.astray = true;
                 if ErrorCode::from_code(error.code) == ErrorCode::CorruptMessage {

@@ -148,6 +148,14 @@ impl Shared {
         self.wake_readers(&mut state);
     }
 
+    /// Whether this broker still counts as the partition's leader: what an earlier one says of it, that
+    /// it leads no more above all, says nothing of the one that does.
+    pub(crate) fn is_led_by(&self, positions: &Arc<Positions>, broker: BrokerId) -> bool {
+        let mut state = self.state.lock();
+        let leader = state.current(positions).and_then(|assigned| assigned.leader);
+        leader.is_some_and(|leader| leader.broker == broker)
+    }
+
     /// A partition cannot be fetched now: its leader is looked up anew, at once the first time,
     /// then with growing pauses.
     pub(crate) fn set_problem(&self, positions: &Arc<Positions>, why: impl Into<String>) {
@@ -198,14 +206,16 @@ impl Shared {
     }
 
     fn note_problem(&self, assigned: &mut Assigned, why: String, now: Instant) {
-        assigned.leader = None;
+        let leader = assigned.leader.take();
         let problem = assigned.problem.get_or_insert_with(|| Problem {
             why: String::new(),
             since: now,
             reported: 0,
             retry_at: now,
             tries: 0,
+            leader,
         });
+        problem.leader = leader.or(problem.leader);
         tracing::debug!(partition = %assigned.positions.partition, why, tries = problem.tries, "not fetched");
         problem.why = why;
         problem.retry_at = now + self.backoff(problem.tries);
@@ -229,31 +239,6 @@ impl Shared {
         drop(state);
         self.wants_changed();
         self.work.notify_one();
-    }
-
-    /// The leader's log has another history before `wanted`: its newest epoch not after ours ends at
-    /// `end`. Goes on where the logs part, with an event in the order of the records; with
-    /// `auto.offset.reset=none` it waits for a seek. As Kafka's consumer does (KIP-320).
-    pub(crate) fn diverged(
-        &self,
-        positions: &Arc<Positions>,
-        wanted: Offset,
-        epoch: LeaderEpoch,
-        end: Offset,
-    ) {
-        let safe_offset = positions.trail(|trail| trail.end_of(epoch, wanted)).min(end);
-        let safe_offset = safe_offset.max(Offset(0));
-        if safe_offset >= wanted {
-            // Nothing of what was read is missing there: the position holds as it is.
-            positions.trail(|trail| trail.begin(wanted, None));
-            return self.set_problem(positions, "the leader's log differs nowhere it can be told");
-        }
-        let reset = self.config.auto_offset_reset != OffsetReset::None;
-        let resume_at = reset.then_some(safe_offset);
-        let partition = positions.partition.clone();
-        let event = Event::LogTruncated { partition, position: wanted, safe_offset, resume_at };
-        let next = resume_at.map_or(FetchFrom::Halted, FetchFrom::At);
-        self.queue_event(positions, FetchFrom::At(wanted), next, event);
     }
 
     /// What the log holds, for a position that was lost: goes on by `auto.offset.reset`, with an
@@ -297,7 +282,8 @@ impl Shared {
         let Damage { offset, resume_at, why, is_doubtful } = damage;
         let mut state = self.state.lock();
         let share = self.queue_share(&state);
-        let assigned = state.current(positions)?;
+        // What is void needs no reading.
+        let assigned = state.current(positions).filter(|_| !positions.is_parted())?;
         let before = assigned.doubt.filter(|doubt| doubt.offset == offset);
         let times = before.map_or(1, |doubt| doubt.times + 1);
         let event = if is_doubtful && times <= DOUBTS_MAX {
@@ -358,13 +344,8 @@ impl Shared {
         let share = self.queue_share(&state);
         let Some(assigned) = state.current(positions).filter(|a| a.fetch == before) else { return };
         assigned.fetch = after;
-        match &event {
-            Event::LogTruncated { safe_offset, .. } => {
-                positions.trail(|trail| trail.cut(*safe_offset));
-            }
-            // Elsewhere in the log: what is before it is not known.
-            _ => positions.trail(|trail| trail.begin(Offset(0), None)),
-        }
+        // Elsewhere in the log: what is before it is not known.
+        positions.trail(|trail| trail.begin(Offset(0), None));
         let queue = assigned.queue;
         event.log();
         state.push_item(queue, Item::Event(Arc::clone(positions), event), share);
@@ -477,7 +458,15 @@ impl Shared {
         let number = assigned.positions.partition.partition;
         let found = usize::try_from(number).ok().and_then(|number| topic.partitions.get(number));
         match found.map(|p| (p.leader, p.leader_epoch)) {
-            Some((Some(broker), epoch)) => assigned.leader = Some(Leader { broker, epoch }),
+            Some((Some(broker), epoch)) => {
+                let leader = Leader { broker, epoch };
+                assigned.leader = Some(leader);
+                // What failed with another leader does not make this one wait.
+                let problem = assigned.problem.as_mut();
+                if let Some(problem) = problem.filter(|p| p.leader.is_some_and(|l| l != leader)) {
+                    (problem.tries, problem.leader) = (0, Some(leader));
+                }
+            }
             Some((None, _)) => {
                 self.note_problem(assigned, "no live broker leads the partition".into(), now);
             }
@@ -505,7 +494,7 @@ impl Shared {
             let start = match assigned.fetch {
                 FetchFrom::Unresolved(start) => start,
                 FetchFrom::Lost(wanted) => StartAt::Offset(wanted),
-                FetchFrom::At(_) | FetchFrom::Halted => return None,
+                FetchFrom::At(_) | FetchFrom::Parted(_) | FetchFrom::Halted => return None,
             };
             Some(Unresolved {
                 positions: Arc::clone(&assigned.positions),

@@ -5,6 +5,7 @@
 //! - `fetching`: what the fetcher asks and reports.
 //! - `control`: assignment, seek, pause, and what members of a group do.
 //! - `reader`: how the application takes records.
+//! - `truncation`: where the leader's log parts from what was fetched.
 //!
 //! The application's threads never touch the network, the consumer's thread never decodes records.
 
@@ -12,6 +13,7 @@ mod control;
 mod fetching;
 mod reader;
 mod state;
+mod truncation;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -200,12 +200,12 @@ impl Reader {
             return Some(Taken::Event(event));
         }
         if self.open.is_none() && !self.set_aside.is_empty() {
-            self.set_aside.retain(|open| !open.positions.is_stopped());
+            self.set_aside.retain(|open| !open.positions.is_void());
             let ready = self.set_aside.iter().position(|open| !open.positions.is_paused());
             self.open = ready.map(|at| self.set_aside.remove(at));
         }
         let mut open = self.open.take()?;
-        if open.positions.is_stopped() {
+        if open.positions.is_void() {
             return None;
         }
         if open.positions.is_paused() {
@@ -336,6 +336,12 @@ impl Reader {
                 }
                 Some(Item::Event(positions, event)) => {
                     return Look::Taken(Taken::Event(InOrder { event, positions }));
+                }
+                Some(Item::Parted(positions)) => {
+                    let event = self.shared.come_to_parting(state, &positions);
+                    if let Some(event) = event {
+                        return Look::Taken(Taken::Event(InOrder { event, positions }));
+                    }
                 }
                 None => break,
             }

@@ -68,11 +68,14 @@ pub(super) struct Doubt {
 pub(super) enum FetchFrom {
     /// To be asked of the leader. Followed by `At`.
     Unresolved(StartAt),
-    /// Here. Followed by itself, `Lost` or `Halted`.
+    /// Here. Followed by itself, `Lost`, `Parted` or `Halted`.
     At(Offset),
     /// The leader says that this is not in its log; what is, is asked of it. Followed by `At` or
     /// `Halted`.
     Lost(Offset),
+    /// The leader's log has another history from here on. What was fetched is void; the reader, who knows
+    /// what of it was handed out, decides. Followed by `At` or `Halted`.
+    Parted(Offset),
     /// Nowhere until the application seeks (out of range with `auto.offset.reset=none`, damage) or
     /// the topic is there again. Left by a seek, which makes a new assignment entry.
     Halted,
@@ -88,6 +91,8 @@ pub(super) struct Problem {
     /// Not tried before.
     pub(super) retry_at: Instant,
     pub(super) tries: u32,
+    /// The leader it was last met with, if there was one.
+    pub(super) leader: Option<Leader>,
 }
 
 /// Answers for one stream of the application.
@@ -109,6 +114,8 @@ pub(super) enum Item {
     Answer(Fetched),
     /// An event that belongs between the records before and after it.
     Event(Arc<Positions>, Event),
+    /// The leader's log parts from what was fetched: what to do, and to tell, the reader finds.
+    Parted(Arc<Positions>),
 }
 
 /// One answer of one partition.
@@ -125,14 +132,14 @@ impl Item {
     pub(super) fn positions(&self) -> &Arc<Positions> {
         match self {
             Self::Answer(fetched) => &fetched.positions,
-            Self::Event(positions, _) => positions,
+            Self::Event(positions, _) | Self::Parted(positions) => positions,
         }
     }
 
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::Answer(fetched) => fetched.bytes,
-            Self::Event(..) => 0,
+            Self::Event(..) | Self::Parted(_) => 0,
         }
     }
 }

@@ -161,14 +161,17 @@ pub const KEYS: &[Key] = &[
         "bytes",
         (64 << 10..=1 << 40),
         "65536 or more",
-        "what unacknowledged batches may take; senders wait above it"
+        "what unacknowledged batches may take, of all partitions together; senders wait above it. A \
+         busy partition that has no leader for long can take all of it, and the others wait with \
+         it: its records go when it has a leader, or fail after delivery.timeout.ms"
     ),
     millis!(
         "max.block.ms",
         max_block,
         0,
         "0 or more",
-        "how long a record waits for room in buffer.memory or for its topic to be known"
+        "how long a record waits for room in buffer.memory or for its topic to be known, in turn: \
+         while one waits for room, none that comes later passes it, of whatever partition"
     ),
     number!(
         "max.request.size",
@@ -206,7 +209,8 @@ pub const KEYS: &[Key] = &[
         retry_backoff,
         0,
         "0 or more",
-        "wait before the first retry; it doubles with each, and a fifth of it is random"
+        "wait before the first retry; it doubles with each, and a fifth of it is random. With a new \
+         leader it begins again, at 5 ms until that one has taken something"
     ),
     millis!("retry.backoff.max.ms", retry_backoff_max, 0, "0 or more", "the longest such wait"),
     millis!(

@@ -84,7 +84,7 @@ impl Sender {
         let Some(partition) = self.partitions.get_mut(at) else { return };
         match judge(ack) {
             Verdict::Done { base_offset, append_time_ms } => {
-                partition.backoff.reset();
+                partition.taken_well(&self.shared.config);
                 if let Some(batch) = partition.window.answered(ticket, Answer::Appended) {
                     self.end(&batch, Outcome::Done { base_offset, append_time_ms });
                 }

@@ -243,6 +243,7 @@ impl Sender {
     ) {
         // A leader that is not among the live brokers cannot be connected to.
         let leader = partition.leader.filter(|leader| metadata.brokers.contains_key(leader));
+        let config = &self.shared.config;
         let Some(state) = self.partitions.get_mut(at) else { return };
         state.topic_id = topic.id;
         state.topic_changed |= recreated;
@@ -250,8 +251,7 @@ impl Sender {
         if !older && (state.leader, state.leader_epoch) != (leader, partition.leader_epoch) {
             (state.leader, state.leader_epoch) = (leader, partition.leader_epoch);
             if leader.is_some() {
-                // What failed with the old leader need not wait for the new one.
-                state.not_before = None;
+                state.led_anew(config);
             } else {
                 self.metadata.wanted |= !state.window.is_empty();
             }

@@ -1,7 +1,7 @@
 //! One partition on the sender's side, and what is sent to it next.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::client::Backoff;
@@ -15,11 +15,15 @@ use super::Sender;
 use super::link::{InFlight, Link};
 use crate::accumulator::{PartitionQueue, QueueIndex, Taken};
 use crate::batch::{Completion, OpenBatch, Outcome};
-use crate::config::Acks;
+use crate::config::{Acks, ProducerConfig};
 use crate::idempotence::{Mode, Ticket, Window};
 
 /// Batches of one partition sent before the others have their turn.
 const TURN: usize = 16;
+
+/// A broker may hear a little later than its clients that it leads: until it has taken something it is asked
+/// again after so long, doubling.
+const TAKES_OVER: Duration = Duration::from_millis(5);
 
 /// A batch that was sent at least once.
 #[derive(Debug)]
@@ -239,6 +243,18 @@ impl PartitionState {
             self.window.lost();
         }
         any
+    }
+
+    /// Another leader, or the same one anew: what failed before need not wait, and counts for nothing.
+    pub(super) fn led_anew(&mut self, config: &ProducerConfig) {
+        self.not_before = None;
+        let first = config.retry_backoff.min(TAKES_OVER);
+        self.backoff = Backoff::new(first, config.retry_backoff_max);
+    }
+
+    /// Its leader takes what is sent.
+    pub(super) fn taken_well(&mut self, config: &ProducerConfig) {
+        self.backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
     }
 
     /// Whether it is led by the broker, or has something on the wire to it.

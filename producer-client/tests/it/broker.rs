@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -56,6 +56,8 @@ struct ProducerState {
 struct PartitionLog {
     leader: i32,
     epoch: i32,
+    /// The leader refuses everything before: it has not heard yet that it leads.
+    takes_over: Option<Instant>,
     values: Vec<Bytes>,
     producers: HashMap<i64, ProducerState>,
 }
@@ -142,6 +144,12 @@ impl Brokers {
         let log = &mut state.partitions[partition];
         (log.leader, log.epoch) = (leader, log.epoch + 1);
         state.changed();
+    }
+
+    /// The same; the new leader hears of it so much later than everybody else.
+    pub(crate) fn lead_later(&self, partition: usize, leader: i32, after: Duration) {
+        self.lock().partitions[partition].takes_over = Some(Instant::now() + after);
+        self.lead(partition, leader);
     }
 
     /// A broker takes everything and answers nothing from now on.
@@ -359,7 +367,11 @@ impl FakeBroker {
         if state.hung.contains(&self.id) {
             return Then::Hang;
         }
-        if state.partitions[request.partition as usize].leader != self.id {
+        let log = &state.partitions[request.partition as usize];
+        if log.takes_over.is_some_and(|when| when > Instant::now()) {
+            return Then::Answer(error(ErrorCode::NotLeaderOrFollower));
+        }
+        if log.leader != self.id {
             state.astray += 1;
             return Then::Answer(error(ErrorCode::NotLeaderOrFollower));
         }

@@ -9,6 +9,7 @@ use fastrand::Rng;
 use producer_client::{
     Acks, Compression, MessageSet, Producer, ProducerConfig, Record, RecordMetadata, SendError,
 };
+use proto::record::BatchBuilder;
 
 use crate::broker::{Brokers, Faults};
 
@@ -333,8 +334,47 @@ async fn a_topic_made_again_gets_what_follows() {
     assert_eq!(brokers.log(1), (0..50).map(value).collect::<Vec<_>>());
 }
 
+/// Records of `value(0)` that go into one batch of `size` bytes.
+fn batch_capacity(size: usize) -> usize {
+    let (mut builder, value) = (BatchBuilder::new(size), value(0));
+    std::iter::from_fn(|| builder.append(0, None, Some(value.as_bytes()), &[]).ok()).count()
+}
+
 #[tokio::test]
-async fn memory_is_bounded_and_senders_wait_their_turn() {
+async fn senders_wait_when_exactly_the_memory_is_taken() {
+    let brokers = Brokers::start(1, 2, 1, Faults { pushes: true, ..Faults::default() }).await;
+    brokers.hang(0);
+    let mut config = config(&brokers);
+    (config.buffer_memory, config.batch_size) = (64 << 10, 4 << 10);
+    // Batches are full when they go, and nobody gives up.
+    (config.linger, config.request_timeout) = (Duration::from_secs(20), Duration::from_secs(30));
+    let producer = Producer::start(config).unwrap();
+    let room = 16 * batch_capacity(4 << 10);
+    let mut sent = Vec::new();
+    for number in 0..room + 200 {
+        let value = value(number);
+        let record = Record::to("t").partition(0).timestamp(0).value(&value);
+        let mut future = producer.send(record);
+        if number == 0 {
+            // Until the topic is known.
+            future.accepted().await.unwrap();
+        }
+        let accepted = tokio::time::timeout(Duration::ZERO, future.accepted()).await.is_ok();
+        assert_eq!(accepted, number < room, "record {number}, there is room for {room}");
+        sent.push(future);
+    }
+    let stats = producer.stats();
+    assert_eq!((stats.buffered_bytes, stats.acknowledged), (64 << 10, 0));
+    brokers.lead(0, 1);
+    for future in sent {
+        future.await.unwrap();
+    }
+    assert_eq!(brokers.log(0), (0..room + 200).map(value).collect::<Vec<_>>());
+    assert_eq!(producer.stats().buffered_bytes, 0);
+}
+
+#[tokio::test]
+async fn senders_of_several_threads_wait_their_turn() {
     let faults = Faults { slow: true, ..Faults::default() };
     let brokers = Brokers::start(1, 1, PARTITIONS, faults).await;
     let mut config = config(&brokers);

@@ -66,6 +66,25 @@ async fn a_pushed_change_is_followed_before_anything_fails() {
     assert_eq!(producer.stats().metadata_refreshes, 1);
 }
 
+/// Neither the retries that failed with the old leader nor `retry.backoff.ms` hold up what goes to a new one
+/// that does not know of it yet.
+#[tokio::test]
+async fn a_new_leader_that_does_not_know_yet_is_asked_again_soon() {
+    let brokers = Brokers::start(1, 3, 1, PUSHES).await;
+    let config = ProducerConfig {
+        retry_backoff: Duration::from_secs(90),
+        retry_backoff_max: Duration::from_secs(90),
+        ..config(&brokers)
+    };
+    let producer = Producer::start(config).unwrap();
+    producer.send(Record::to("t").partition(0).value("first")).await.unwrap();
+    for turn in 1..6 {
+        brokers.lead_later(0, turn % 3, Duration::from_millis(30));
+        soon(producer.send(Record::to("t").partition(0).value("next"))).await.unwrap();
+    }
+    assert_eq!(brokers.log(0).len(), 6);
+}
+
 #[tokio::test]
 async fn a_leader_that_hangs_is_left_once_another_leads() {
     for seed in 0..4 {
