@@ -100,6 +100,7 @@ metrics! {
     replica_truncations: Counter, "ottla_replica_truncations_total", "Times that a log was cut back to where it agrees with its leader's.";
     replica_truncated_records: Counter, "ottla_replica_truncated_records_total", "Records cut off by that.";
     replica_restarts: Counter, "ottla_replica_restarts_total", "Times that a log began anew because its leader has nothing that old any more.";
+    replica_throttled_rate: Gauge, "ottla_replica_throttled_rate_bytes", "Bytes a second that replicas which are behind may fetch now; 0: no limit.";
     replica_refilling: Gauge, "ottla_replica_refilling_partitions", "Replicas that are behind and catch up, throttled (follower.replication.throttled.rate).";
     replica_refill_left: Gauge, "ottla_replica_refill_offsets_left", "Offsets that they lack together.";
     cluster_updates: Counter, "ottla_cluster_updates_total", "Updates taken from the controller.";

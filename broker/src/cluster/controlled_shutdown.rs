@@ -103,6 +103,7 @@ mod tests {
             name: "t".into(),
             id: TopicId(Uuid::from_u128(1)),
             partitions: vec![state(&[me])],
+            throttle: None,
         };
         image.topics.insert("t".into(), Arc::new(topic.clone()));
         assert!(!is_worth_asking(&image, me));

@@ -143,6 +143,7 @@ struct Place {
     producer_ids: Arc<ProducerIds>,
     disk: Arc<dyn Disk>,
     metrics: Arc<Metrics>,
+    fetchers: Arc<Fetchers>,
     numbering: Numbering,
     /// The session joined last; 0 before the first.
     joined: u64,
@@ -165,7 +166,7 @@ impl Member {
             parts.defaults,
             Arc::clone(&parts.metrics),
             states_changed,
-            fetchers,
+            Arc::clone(&fetchers),
         );
         let place = Place {
             session,
@@ -175,6 +176,7 @@ impl Member {
             producer_ids: parts.producer_ids,
             disk: parts.disk,
             metrics: parts.metrics,
+            fetchers,
             numbering: Numbering::default(),
             joined: 0,
         };
@@ -343,7 +345,15 @@ impl Place {
             .map_err(|error| Failure::Final(error.into()))?;
         let image = std::mem::take(&mut read.image);
         self.metadata.update(|known| known.replace(image));
+        self.take_throttle();
         Ok(read)
+    }
+
+    /// Puts the rate of replicas that are not in sync in force as the image has it now: before the
+    /// image's replicas are followed, and without waiting for a disk.
+    fn take_throttle(&self) {
+        let rate = self.metadata.image().throttled_rate(self.identity.id, self.fetchers.own_rate());
+        self.fetchers.set_throttled_rate(rate);
     }
 
     async fn update(&mut self, update: Update, settle: &mpsc::Sender<Request>) {
@@ -437,6 +447,7 @@ impl Place {
         if reread || !delta.deleted.is_empty() {
             self.metadata.update(|image| image.apply(delta));
         }
+        self.take_throttle();
         self.numbering.applied(controller_epoch, sequence);
         Ok((applied(self.numbering, reread), Some(work)))
     }
@@ -450,7 +461,8 @@ struct Work {
 }
 
 /// Who creates, deletes or configures waits until it is done; a change of leaders must not wait for
-/// the disk, for the next one comes only after its answer.
+/// the disk, for the next one comes only after its answer. What is overridden for this broker is in
+/// force by then anyway.
 fn awaits_disk(image: &ClusterImage, delta: &ClusterDelta, me: BrokerId) -> bool {
     let is_new = |topic: &super::metadata::TopicImage| {
         let known = image.topics.get(&topic.name).filter(|known| known.id == topic.id);

@@ -70,6 +70,8 @@ pub struct TopicImage {
     pub id: TopicId,
     /// Dense from 0.
     pub partitions: Vec<PartitionImage>,
+    /// Of its reassignments under way: bytes a second that brokers which come in fetch.
+    pub throttle: Option<u64>,
 }
 
 impl TopicImage {
@@ -188,9 +190,16 @@ impl ClusterImage {
         *self = read;
     }
 
-    /// The `follower.replication.throttled.rate` of a broker, bytes a second: overridden, else as
-    /// its own file has it; `None`: no limit.
+    /// Bytes a second that a broker fetches for replicas that are not in sync; `None`: no limit. The
+    /// least throttle of the reassignments that bring it in; without any, its overridden
+    /// `follower.replication.throttled.rate`; else what its own file says.
     pub fn throttled_rate(&self, id: BrokerId, own: Option<u64>) -> Option<u64> {
+        let comes_in = |topic: &TopicImage| topic.partitions.iter().any(|p| p.adding.contains(&id));
+        let throttled = self.topics.values().filter(|topic| topic.throttle.is_some());
+        let throttles = throttled.filter(|topic| comes_in(topic)).filter_map(|t| t.throttle);
+        if let Some(least) = throttles.min() {
+            return Some(least);
+        }
         let overrides = self.broker_configs.get(&id);
         let value = overrides.and_then(|o| o.get("follower.replication.throttled.rate"));
         match value.and_then(|value| value.parse::<i64>().ok()) {
@@ -317,7 +326,8 @@ mod tests {
                 version: 0,
             })
             .collect();
-        TopicImage { name: name.into(), id: TopicId(uuid::Uuid::from_u128(id)), partitions }
+        let id = TopicId(uuid::Uuid::from_u128(id));
+        TopicImage { name: name.into(), id, partitions, throttle: None }
     }
 
     fn epochs(image: &ClusterImage, name: &str) -> Vec<i32> {
@@ -412,5 +422,28 @@ mod tests {
         assert_eq!(image.throttled_rate(me, Some(9)), None);
         image.apply(delta(vec![(me, Overrides::new())]));
         assert_eq!((image.throttled_rate(me, None), image.broker_configs.len()), (None, 1));
+    }
+
+    #[test]
+    fn the_throttle_of_a_reassignment_that_brings_the_broker_in_comes_first() {
+        let me = BrokerId(3);
+        let mut image = ClusterImage::default();
+        let key = "follower.replication.throttled.rate".to_owned();
+        let by_hand = vec![(me, Overrides::from([(key, "5000".to_owned())]))];
+        image.apply(ClusterDelta { broker_configs: by_hand, ..Default::default() });
+        let tell = |image: &mut ClusterImage, id: u128, throttle, adding: &[i32]| {
+            let mut topic = topic(&format!("t{id}"), id, &[0, 0]);
+            topic.throttle = throttle;
+            topic.partitions[1].adding = adding.iter().copied().map(BrokerId).collect();
+            image.apply(ClusterDelta { topics: vec![topic], ..Default::default() });
+            image.throttled_rate(me, None)
+        };
+        assert_eq!(tell(&mut image, 1, Some(9_000), &[4]), Some(5_000));
+        assert_eq!(tell(&mut image, 1, Some(9_000), &[4, 3]), Some(9_000));
+        assert_eq!(tell(&mut image, 2, None, &[3]), Some(9_000));
+        assert_eq!(tell(&mut image, 2, Some(7_000), &[3]), Some(7_000));
+        assert_eq!(tell(&mut image, 2, None, &[]), Some(9_000));
+        // Done: what was set by hand holds as before.
+        assert_eq!(tell(&mut image, 1, None, &[]), Some(5_000));
     }
 }

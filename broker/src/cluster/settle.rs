@@ -270,10 +270,8 @@ impl Settler {
         opened > 0
     }
 
-    /// Puts the topics' present settings in force, and this broker's that may change while it runs.
+    /// Puts the topics' present settings in force.
     async fn configure(&mut self, image: &Arc<ClusterImage>) {
-        let rate = image.throttled_rate(self.me, self.fetchers.configured_rate());
-        self.fetchers.set_throttled_rate(rate);
         if image.topic_configs == self.configured {
             return;
         }

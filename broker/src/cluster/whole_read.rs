@@ -69,7 +69,8 @@ pub(super) async fn read(client: &Client) -> Result<WholeRead, RegistryError> {
                 states.insert(partition, state);
             }
         }
-        let topic = TopicImage { name: Arc::clone(&name), id: topic.topic_id, partitions };
+        let (id, throttle) = (topic.topic_id, None);
+        let topic = TopicImage { name: Arc::clone(&name), id, partitions, throttle };
         image.topics.insert(name, Arc::new(topic));
     }
     drop(reading);
@@ -77,7 +78,7 @@ pub(super) async fn read(client: &Client) -> Result<WholeRead, RegistryError> {
         // One that cannot be read is the controller's to complain of.
         let Ok(record) = record else { continue };
         if let Some(topic) = image.topics.get_mut(&*name) {
-            note_adding(topic, &record.value);
+            note_reassignments(topic, &record.value);
         }
     }
     for (name, overrides) in overrides {
@@ -88,12 +89,13 @@ pub(super) async fn read(client: &Client) -> Result<WholeRead, RegistryError> {
     Ok(WholeRead { image, states, deleted })
 }
 
-/// Notes the replicas that reassignments bring in.
-fn note_adding(topic: &mut Arc<TopicImage>, record: &Reassignments) {
+/// Notes the replicas that reassignments bring in, and how fast.
+fn note_reassignments(topic: &mut Arc<TopicImage>, record: &Reassignments) {
     if record.topic_id != topic.id {
         return;
     }
     let noted = Arc::make_mut(topic);
+    noted.throttle = record.throttle;
     for (number, reassignment) in &record.partitions {
         let index = usize::try_from(*number).unwrap_or(usize::MAX);
         let Some(partition) = noted.partitions.get_mut(index) else { continue };

@@ -386,7 +386,7 @@ impl FakeBroker {
                 name,
                 topic_id: id.to_bytes(),
                 partitions: (0..).zip(partitions).map(|(n, p)| partition_of(n, p)).collect(),
-                error: None,
+                ..Default::default()
             },
         });
         let host = || "127.0.0.1".to_owned();

@@ -265,7 +265,7 @@ mod tests {
             name: "t".to_owned(),
             topic_id: id.to_bytes(),
             partitions: vec![partition.clone()],
-            error: None,
+            ..Default::default()
         };
         let configs = [("b", "2"), ("a", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         assert_eq!(

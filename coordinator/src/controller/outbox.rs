@@ -120,6 +120,7 @@ pub(crate) fn topic_message(name: &str, topic: &TopicState) -> v1::Topic {
         topic_id: topic.id.to_bytes(),
         partitions: partitions.collect(),
         error: None,
+        throttle: topic.reassigning.throttle.map_or(0, |r| i64::try_from(r).unwrap_or(i64::MAX)),
     }
 }
 

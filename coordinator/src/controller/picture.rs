@@ -227,11 +227,11 @@ async fn read_reassignments(client: &Client, found: &mut Registered) -> Result<(
                 continue;
             }
         };
-        let payload::Reassignments { topic_id, partitions, throttle, throttled } = record;
+        let payload::Reassignments { topic_id, partitions, throttle } = record;
         match found.cluster.topics.get_mut(&name).filter(|topic| topic.id == topic_id) {
             Some(topic) => {
                 let version = Some(version);
-                topic.reassigning = Reassigning { partitions, throttle, throttled, version };
+                topic.reassigning = Reassigning { partitions, throttle, version };
             }
             // What cannot be read may come back; what is half removed takes its record with it.
             None if found.cluster.unreadable.contains(&name) => {}

@@ -68,10 +68,8 @@ impl TopicState {
 pub(crate) struct Reassigning {
     /// What each partition is to have, and what it had.
     pub(crate) partitions: BTreeMap<Partition, Reassignment>,
-    /// Bytes a second set as override of the brokers below; none: nothing was set.
+    /// Bytes a second that each broker which comes in fetches meanwhile; none: by its own settings.
     pub(crate) throttle: Option<u64>,
-    /// Brokers with that override.
-    pub(crate) throttled: BTreeSet<BrokerId>,
     /// Version of the node; none: it is not there.
     pub(crate) version: Option<i32>,
 }

@@ -4,7 +4,7 @@
 //! change that an older reader would misread gets one. A value of a newer version is refused with
 //! an error that says so, never guessed at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proto::{BrokerId, LeaderEpoch, Offset, Partition, TopicId};
 use serde::de::DeserializeOwned;
@@ -314,12 +314,9 @@ pub struct Reassignments {
     pub topic_id: TopicId,
     /// What is not done yet.
     pub partitions: BTreeMap<Partition, Reassignment>,
-    /// Bytes a second set as override of the brokers below; none: nothing was set.
+    /// Bytes a second that each broker which comes in fetches meanwhile; none: by its own settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<u64>,
-    /// Brokers with that override, which goes when the topic's last partition is done.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub throttled: BTreeSet<BrokerId>,
 }
 
 /// The reassignment of one partition.

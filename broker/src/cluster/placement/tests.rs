@@ -24,7 +24,7 @@ fn image(leaders: &[(Option<BrokerId>, i32)]) -> ClusterImage {
             version: 7,
         })
         .collect();
-    let topic = TopicImage { name: "t".into(), id: id(1), partitions };
+    let topic = TopicImage { name: "t".into(), id: id(1), partitions, throttle: None };
     let mut image = ClusterImage::default();
     image.topics.insert("t".into(), Arc::new(topic));
     let live = [ME, OTHER].map(|id| (id, broker(id, 9094)));

@@ -154,13 +154,15 @@ impl Fetchers {
     }
 
     /// The `follower.replication.throttled.rate` of this broker's own settings.
-    pub fn configured_rate(&self) -> Option<u64> {
+    pub fn own_rate(&self) -> Option<u64> {
         self.0.config.throttled_rate
     }
 
     /// Another rate in force, bytes a second; the same one changes nothing.
     pub fn set_throttled_rate(&self, rate: Option<u64>) {
         self.0.throttle.set_rate(rate, Instant::now());
+        let told = rate.map_or(0, |rate| i64::try_from(rate).unwrap_or(i64::MAX));
+        self.0.metrics.replica_throttled_rate.set(told);
     }
 
     /// Stops everything for good and waits for the threads.

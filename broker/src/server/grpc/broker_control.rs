@@ -93,7 +93,9 @@ fn topic(topic: v1::Topic) -> Result<TopicImage, Status> {
         adding: ids(state.adding),
         version: state.state_version,
     });
-    Ok(TopicImage { name: topic.name.into(), id, partitions: partitions.collect() })
+    let partitions = partitions.collect();
+    let throttle = u64::try_from(topic.throttle).ok().filter(|rate| *rate > 0);
+    Ok(TopicImage { name: topic.name.into(), id, partitions, throttle })
 }
 
 fn topic_id(bytes: &[u8]) -> Result<TopicId, Status> {

@@ -139,6 +139,7 @@ fn topic_message(topic: &TopicImage, is_live: impl Fn(BrokerId) -> bool) -> v1::
         topic_id: topic.id.to_bytes(),
         partitions: partitions.collect(),
         error: None,
+        throttle: 0,
     }
 }
 

@@ -7,7 +7,7 @@ fn topic(name: &str, id: TopicId, partitions: usize) -> v1::Topic {
         name: name.to_owned(),
         topic_id: id.to_bytes(),
         partitions: vec![v1::Partition::default(); partitions],
-        error: None,
+        ..Default::default()
     }
 }
 

@@ -2,8 +2,9 @@
 
 use proto::{BrokerId, ErrorCode, v1};
 
-use super::topic::{Scope, advance, record, throttle};
+use super::topic::{Scope, advance, record};
 use crate::controller::decision::{Decision, Refusal};
+use crate::controller::outbox::topic_message;
 use crate::controller::state::{Cluster, Step, TopicState};
 use crate::controller::{subject, unknown_topic};
 use crate::zk::payload::Reassignment;
@@ -37,13 +38,17 @@ pub(crate) fn reassign(
     }
     let mut decision = Decision { done: vec![subject::reassign(name)], ..Decision::default() };
     if rate > 0 && under_way > 0 {
-        throttle(cluster, &mut after, rate.unsigned_abs(), &mut decision)?;
+        after.reassigning.throttle = Some(rate.unsigned_abs());
     }
     match advance(cluster, name, &after, Scope::Begin, controller_epoch)? {
         Some(begun) => decision.push(begun),
         None => {
             // Nobody comes, or not by this: the steps that follow see to it.
             record(cluster, name, &mut after, &mut decision)?;
+            if !decision.writes.is_empty() {
+                // Who goes or comes, and how fast, may be another by the record alone.
+                decision.delta.topics.insert(name.to_owned(), topic_message(name, &after));
+            }
             decision.steps.push(Step::Topic(name.to_owned(), after));
         }
     }

@@ -3,13 +3,12 @@
 use proto::{BrokerId, ErrorCode, TopicId, v1};
 
 use super::request::{check, reassign};
-use super::topic::{CHANGES_MAX, Scope, THROTTLE_KEY, advance, due};
+use super::topic::{CHANGES_MAX, Scope, advance, due};
 use super::*;
 use crate::controller::commands::{self, Defaults, NewTopic};
 use crate::controller::decision::{Decision, Refusal};
 use crate::controller::deletion;
 use crate::controller::state::{Cluster, TopicState};
-use crate::registry::configs::Kind;
 use crate::registry::fence::Change;
 use crate::zk::payload::{self, Broker, Payload};
 
@@ -198,35 +197,27 @@ fn targets_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn a_throttle_is_set_for_who_comes_and_goes_with_the_last_that_needs_it() {
+fn a_throttle_is_recorded_told_and_gone_with_the_last_partition() {
     let mut cluster = cluster(&[("a", 2), ("b", 1)]);
-    let rate = |cluster: &Cluster, id: i32| {
-        let overrides = cluster.configs.get(&(Kind::Broker, id.to_string()));
-        overrides.and_then(|o| o.values.get(THROTTLE_KEY).cloned())
-    };
+    let told = |decision: &Decision, topic: &str| decision.delta.topics[topic].throttle;
     let begun = ask(&mut cluster, "a", &[to("a", 0, &[2]), to("a", 1, &[1, 3])], 5_000);
-    assert_eq!(begun.delta.configs.len(), 2);
-    ask(&mut cluster, "b", &[to("b", 0, &[2])], 5_000);
-    let set = ["5000".to_owned()].first().cloned();
-    assert_eq!((rate(&cluster, 1), rate(&cluster, 2), rate(&cluster, 3)), (None, set.clone(), set));
+    assert_eq!(told(&begun, "a"), 5_000);
+    let Change::Create { bytes, .. } = &begun.writes[0] else { panic!() };
+    let record = payload::Reassignments::decode("/x", bytes).unwrap();
+    assert_eq!(record.throttle, Some(5_000));
+    // It is nobody's override: those are the operator's.
+    assert!(begun.delta.configs.is_empty() && cluster.configs.is_empty());
+    assert_eq!(told(&ask(&mut cluster, "b", &[to("b", 0, &[2])], 0), "b"), 0);
     isr(&mut cluster, "a", 0, &[1, 2]);
-    step(&mut cluster, "a").unwrap();
-    assert!(rate(&cluster, 2).is_some() && rate(&cluster, 3).is_some());
+    assert_eq!(told(&step(&mut cluster, "a").unwrap(), "a"), 5_000);
+    // Changed on the way, by nothing else than the record; left out it stays.
+    let changed = ask(&mut cluster, "a", &[to("a", 1, &[1, 3])], 7_000);
+    assert_eq!((paths(&changed), told(&changed, "a")), (vec!["/admin/reassign/a"], 7_000));
+    let same = ask(&mut cluster, "a", &[to("a", 1, &[1, 3])], 0);
+    assert!(same.writes.is_empty() && same.delta.is_empty(), "{same:?}");
+    assert_eq!(list(&cluster, &[])[0].throttle, 7_000);
     isr(&mut cluster, "a", 1, &[1, 3]);
-    let ended = step(&mut cluster, "a").unwrap();
-    // Broker 2 is still needed by b.
-    assert!(rate(&cluster, 2).is_some() && rate(&cluster, 3).is_none());
-    assert!(paths(&ended).contains(&"/config/brokers/3"));
-    // Changed on the way.
-    ask(&mut cluster, "b", &[to("b", 0, &[2])], 7_000);
-    assert_eq!(rate(&cluster, 2).as_deref(), Some("7000"));
-    // Somebody's hand set another one: it stays.
-    let by_hand = [(THROTTLE_KEY.to_owned(), "9000".to_owned())].into();
-    let by_hand = commands::alter_configs(&cluster, Kind::Broker, "2", &by_hand, &[]).unwrap();
-    apply(&mut cluster, &by_hand);
-    isr(&mut cluster, "b", 0, &[1, 2]);
-    step(&mut cluster, "b").unwrap();
-    assert_eq!(rate(&cluster, 2).as_deref(), Some("9000"));
+    assert_eq!(told(&step(&mut cluster, "a").unwrap(), "a"), 0);
 }
 
 #[test]

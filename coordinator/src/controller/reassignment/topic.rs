@@ -1,24 +1,20 @@
 //! The next writes for the partitions of a topic that are being reassigned. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use proto::{BrokerId, Partition};
+use proto::Partition;
 
 use super::partition::{Next, next};
-use crate::controller::commands::{alter_configs, topic_value};
+use crate::controller::commands::topic_value;
 use crate::controller::decision::{Decision, Refusal};
 use crate::controller::outbox::{Delta, topic_message};
 use crate::controller::state::{Cluster, Reassigning, Step, TopicState};
-use crate::registry::configs::Kind;
 use crate::registry::fence::Change;
 use crate::zk::paths;
 use crate::zk::payload::{self, Payload, Reassignment};
 
 /// So many partitions change in one decision, so that its writes fit into one transaction.
 pub(super) const CHANGES_MAX: usize = 200;
-
-/// The override by which replicas that are not in sync are fetched more slowly.
-pub(crate) const THROTTLE_KEY: &str = "follower.replication.throttled.rate";
 
 /// How far the decision on a topic goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +110,7 @@ fn changes(
 }
 
 /// Writes the record of `after`, if it is another than the picture's; with its last partition it
-/// goes, and the throttle with it.
+/// goes.
 pub(crate) fn record(
     cluster: &Cluster,
     name: &str,
@@ -127,7 +123,6 @@ pub(crate) fn record(
     if after.reassigning.partitions.is_empty() {
         if let Some(version) = before.version {
             decision.writes.push(Change::Delete { path, version: Some(version) });
-            unthrottle(cluster, name, &before, decision)?;
         }
         after.reassigning = Reassigning::default();
         return Ok(());
@@ -135,8 +130,8 @@ pub(crate) fn record(
     if before == after.reassigning {
         return Ok(());
     }
-    let Reassigning { partitions, throttle, throttled, version: _ } = after.reassigning.clone();
-    let value = payload::Reassignments { topic_id: after.id, partitions, throttle, throttled };
+    let Reassigning { partitions, throttle, version: _ } = after.reassigning.clone();
+    let value = payload::Reassignments { topic_id: after.id, partitions, throttle };
     let bytes = value.encode()?;
     decision.writes.push(match before.version {
         None => Change::create(path, bytes),
@@ -144,50 +139,4 @@ pub(crate) fn record(
     });
     after.reassigning.version = Some(before.version.map_or(0, |version| version + 1));
     Ok(())
-}
-
-/// Removes the overrides that the reassignments of a topic have set and no other one needs.
-fn unthrottle(
-    cluster: &Cluster,
-    name: &str,
-    done: &Reassigning,
-    decision: &mut Decision,
-) -> Result<(), Refusal> {
-    let others = cluster.topics.iter().filter(|(other, _)| *other != name);
-    let others: Vec<&Reassigning> = others.map(|(_, topic)| &topic.reassigning).collect();
-    let Some(rate) = done.throttle.map(|rate| rate.to_string()) else { return Ok(()) };
-    for id in &done.throttled {
-        let of = (Kind::Broker, id.to_string());
-        let overrides = cluster.configs.get(&of);
-        let ours = overrides.and_then(|o| o.values.get(THROTTLE_KEY)) == Some(&rate);
-        if ours && !others.iter().any(|other| other.throttled.contains(id)) {
-            let remove = [THROTTLE_KEY.to_owned()];
-            push(decision, alter_configs(cluster, Kind::Broker, &of.1, &HashMap::new(), &remove)?);
-        }
-    }
-    Ok(())
-}
-
-/// Sets the override for the brokers that the reassignments of `after` bring in.
-pub(crate) fn throttle(
-    cluster: &Cluster,
-    after: &mut TopicState,
-    rate: u64,
-    decision: &mut Decision,
-) -> Result<(), Refusal> {
-    let reassigning = &mut after.reassigning;
-    let comes: Vec<BrokerId> =
-        reassigning.partitions.values().flat_map(Reassignment::adding).collect();
-    reassigning.throttle = Some(rate);
-    reassigning.throttled.extend(comes);
-    let set = HashMap::from([(THROTTLE_KEY.to_owned(), rate.to_string())]);
-    for id in &after.reassigning.throttled {
-        push(decision, alter_configs(cluster, Kind::Broker, &id.to_string(), &set, &[])?);
-    }
-    Ok(())
-}
-
-/// Takes another decision into this one; what it would record as done is no subject of its own.
-fn push(decision: &mut Decision, other: Decision) {
-    decision.push(Decision { done: Vec::new(), ..other });
 }

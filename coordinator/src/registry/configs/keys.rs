@@ -97,7 +97,7 @@ const TOPIC_KEYS: &[Key] = keys! {
 
 const BROKER_KEYS: &[Key] = keys! {
     "follower.replication.throttled.rate" int(1_024, i64::MAX, "bytes/s"), "9223372036854775807",
-        "Bytes a second that replicas which are not in sync (new ones, and those whose disk was lost) fetch, all of the broker together. A reassignment with a throttle sets it while it goes on.";
+        "Bytes a second that replicas which are not in sync (new ones, and those whose disk was lost) fetch, all of the broker together. While a reassignment with a throttle brings replicas in, that one holds instead.";
 };
 
 /// Every key that resources of a kind can override, by name.

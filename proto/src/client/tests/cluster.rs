@@ -23,7 +23,7 @@ fn topic(name: &str, leaders: &[i32]) -> v1::Topic {
         name: name.into(),
         topic_id: Bytes::from_static(&[9; 16]),
         partitions: partitions.collect(),
-        error: None,
+        ..Default::default()
     }
 }
 

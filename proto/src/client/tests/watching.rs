@@ -19,7 +19,7 @@ fn partition(leader: i32, leader_epoch: i32, state_version: i32) -> v1::Partitio
 fn topic(id: u8, mut partitions: Vec<v1::Partition>) -> v1::Topic {
     (0..).zip(&mut partitions).for_each(|(number, partition)| partition.partition = number);
     let topic_id = Bytes::from(vec![id; 16]);
-    v1::Topic { name: "logs".into(), topic_id, partitions, error: None }
+    v1::Topic { name: "logs".into(), topic_id, partitions, error: None, throttle: 0 }
 }
 
 /// Brokers 1, 2, …, each with what it knows.

@@ -111,6 +111,7 @@ impl Server {
             name: name.into(),
             id: topic_id(name),
             partitions: vec![state; partitions as usize],
+            throttle: None,
         };
         let broker = BrokerImage {
             id: me,
