@@ -14,6 +14,7 @@ pub mod lossy;
 pub mod network;
 pub mod process;
 pub mod recorder;
+pub mod tool;
 pub mod workload;
 pub mod zookeeper;
 

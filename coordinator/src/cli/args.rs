@@ -43,9 +43,11 @@ Examples:
 
 --drain moves every replica off a broker, to live brokers in other racks first, then where there is
 least. Nothing is unavailable meanwhile. It is refused, and nothing moved, where the brokers that are
-left are too few for a topic's replicas. New topics may still be placed on the broker until it is
-stopped: drain again right before that. Without --wait it goes on by itself; `reassign --list` shows
-how far it is, --undrain takes back what is not done yet. Both spellings work: `brokers drain 3`.";
+left are too few for a topic's replicas. From then on the broker gets no new replicas, also after
+restarts, until --undrain, which takes back what is not done yet, too. Without --wait it goes on by
+itself; `brokers --list` and `reassign --list` show how far it is. To keep new replicas away and move
+nothing: `configs --alter --broker 3 --add-config cordoned.log.dirs=*`. Both spellings work:
+`brokers drain 3`.";
 
 /// Heading of the options that every subcommand of the tool has.
 const COMMON: &str = "Cluster and output";
@@ -315,9 +317,9 @@ pub(crate) enum BrokersAction {
     List,
     /// The same, and the cluster's id and controller
     Describe,
-    /// Move every replica off a broker, so that it can be taken away
+    /// Move every replica off a broker for good, so that it can be taken away
     Drain(Drain),
-    /// Take back what of a drain is not done yet
+    /// Let a drained broker take replicas again, and take back what of the drain is not done
     Undrain(Undrain),
 }
 

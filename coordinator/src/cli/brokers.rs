@@ -31,7 +31,7 @@ pub(crate) async fn run(args: BrokersArgs) -> Result<(), Failure> {
                     cluster.cluster_id, cluster.controller, cluster.controller_epoch
                 );
             }
-            text.push_str(&table(&cluster.brokers));
+            text.push_str(&table(&cluster));
             output::write(text.as_bytes())
         }
     }
@@ -47,8 +47,18 @@ pub(crate) async fn describe_cluster(
         .await
 }
 
-fn table(brokers: &[v1::DescribedBroker]) -> String {
-    let rows: Vec<Vec<String>> = brokers
+/// What becomes of a broker that takes no new replicas.
+fn state(cluster: &v1::DescribeClusterResponse, id: i32, partitions: i32) -> &'static str {
+    match (cluster.cordoned.contains(&id), partitions) {
+        (false, _) => "-",
+        (true, 0) => "drained",
+        (true, _) => "draining",
+    }
+}
+
+fn table(cluster: &v1::DescribeClusterResponse) -> String {
+    let rows: Vec<Vec<String>> = cluster
+        .brokers
         .iter()
         .map(|broker| {
             let node = broker.node.clone().unwrap_or_default();
@@ -60,10 +70,24 @@ fn table(brokers: &[v1::DescribedBroker]) -> String {
                 broker.partitions.to_string(),
                 broker.leaders.to_string(),
                 if broker.clean_start { "clean" } else { "unclean" }.to_owned(),
+                state(cluster, node.id, broker.partitions).to_owned(),
             ]
         })
         .collect();
-    output::table(&["ID", "ADDRESS", "RACK", "PARTITIONS", "LEADERS", "START"], &rows)
+    let header = ["ID", "ADDRESS", "RACK", "PARTITIONS", "LEADERS", "START", "DRAIN"];
+    let mut text = output::table(&header, &rows);
+    let down: Vec<String> = cordoned_and_down(cluster).iter().map(ToString::to_string).collect();
+    if !down.is_empty() {
+        text.push_str(&format!("Drained and not live: {}\n", down.join(", ")));
+    }
+    text
+}
+
+/// Brokers that take no new replicas when they come back.
+fn cordoned_and_down(cluster: &v1::DescribeClusterResponse) -> Vec<i32> {
+    let live =
+        |id: &i32| cluster.brokers.iter().any(|b| b.node.as_ref().is_some_and(|n| n.id == *id));
+    cluster.cordoned.iter().copied().filter(|id| !live(id)).collect()
 }
 
 fn cluster_json(cluster: &v1::DescribeClusterResponse) -> Value {
@@ -83,6 +107,7 @@ fn cluster_json(cluster: &v1::DescribeClusterResponse) -> Value {
                 "clean_start": broker.clean_start,
                 "partitions": broker.partitions,
                 "leaders": broker.leaders,
+                "cordoned": cluster.cordoned.contains(&node.id),
             })
         })
         .collect();
@@ -91,6 +116,7 @@ fn cluster_json(cluster: &v1::DescribeClusterResponse) -> Value {
         "controller": cluster.controller,
         "controller_epoch": cluster.controller_epoch,
         "brokers": brokers,
+        "cordoned": cluster.cordoned,
     })
 }
 
@@ -107,9 +133,18 @@ mod tests {
             clean_start: true,
             ..Default::default()
         };
-        let printed = table(&[broker]);
-        let row: Vec<&str> = printed.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(row, ["1", "h:9094", "-", "4", "4", "clean"]);
-        assert_eq!(table(&[]), "");
+        let brokers = vec![broker];
+        let mut cluster = v1::DescribeClusterResponse { brokers, ..Default::default() };
+        let row = |cluster: &v1::DescribeClusterResponse| -> Vec<String> {
+            let printed = table(cluster);
+            printed.lines().nth(1).unwrap().split_whitespace().map(str::to_owned).collect()
+        };
+        assert_eq!(row(&cluster), ["1", "h:9094", "-", "4", "4", "clean", "-"]);
+        cluster.cordoned = vec![1, 7];
+        assert_eq!(row(&cluster)[6], "draining");
+        assert!(table(&cluster).ends_with("\nDrained and not live: 7\n"));
+        cluster.brokers[0].partitions = 0;
+        assert_eq!(row(&cluster)[6], "drained");
+        assert_eq!(table(&v1::DescribeClusterResponse::default()), "");
     }
 }

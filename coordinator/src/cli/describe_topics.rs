@@ -3,7 +3,7 @@
 //! The first fields of a line are Kafka's own, in its order; ours come after them. What is wrong
 //! with a log has lines of its own, so that `grep Damaged` finds it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use proto::{TopicId, v1};
 use serde_json::{Value, json};
@@ -26,6 +26,7 @@ pub(crate) async fn run(
         .await?;
     let mut refused = Vec::new();
     let (mut text, mut documents) = (String::new(), Vec::new());
+    let mut hosts: BTreeSet<i32> = BTreeSet::new();
     for described in &response.topics {
         let Some(topic) = &described.topic else { continue };
         if let Some(error) = &topic.error {
@@ -48,12 +49,14 @@ pub(crate) async fn run(
         }
         if !describe.topics_with_overrides {
             for partition in shown {
+                hosts.extend(&partition.replicas);
                 let logs = logs_of(described, partition.partition);
                 text.push_str(&partition_lines(&topic.name, partition, &logs));
             }
         }
     }
-    for broker in &response.unreachable {
+    // Of what is not shown nothing is missing.
+    for broker in response.unreachable.iter().filter(|broker| hosts.contains(&broker.id)) {
         text.push_str(&format!("Broker: {}\tUnreachable: {}\n", broker.id, broker.why));
     }
     match format {

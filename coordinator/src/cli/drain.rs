@@ -1,15 +1,16 @@
 //! `coordinator brokers --drain ID`: moves every replica off a broker, so that it can be taken away.
 //!
 //! Each replica goes to the live broker where a new topic would put it: another rack than the other
-//! replicas first, then balance. A drain is an ordinary reassignment of the partitions it concerns;
-//! `--undrain` takes back what of it is not done.
+//! replicas first, then balance. A drain is a mark on the broker, its override `cordoned.log.dirs`, by
+//! which it gets nothing new for as long as the mark is there, and an ordinary reassignment of the
+//! partitions it concerns. `--undrain` takes away the mark, and back what is not done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proto::{BrokerId, TopicId, v1};
 use serde_json::json;
 
-use super::admin::Admin;
+use super::admin::{Admin, Client, request_id};
 use super::args::{Drain, Format, Undrain};
 use super::brokers;
 use super::failure::Failure;
@@ -18,6 +19,7 @@ use super::reassign::generate::candidates;
 use super::reassign::plan_file::{Of, Plan, to_json};
 use super::reassign::{self, ask, watch};
 use crate::controller::placement::{Candidate, TooFewBrokers, replace};
+use crate::registry::configs::{CORDONED_ALL, CORDONED_KEY};
 
 /// So many partitions of a topic may be under way at a time; the rest follow.
 const PARTITIONS_MAX: usize = 1_000;
@@ -25,14 +27,31 @@ const PARTITIONS_MAX: usize = 1_000;
 /// Carries out `--drain`.
 pub(super) async fn drain(admin: &mut Admin, format: Format, args: &Drain) -> Result<(), Failure> {
     let mut moved = Plan::new();
+    let mut marked = false;
     loop {
         admin.again();
-        let live = brokers::describe_cluster(admin).await?.brokers;
+        let cluster = brokers::describe_cluster(admin).await?;
         let topics = ask::topics(admin, Vec::new()).await?;
         let list = ask::list(admin, false).await?.reassignments;
         let under_way: BTreeMap<Of, &v1::OngoingReassignment> =
             list.iter().map(|r| (ask::of(r), r)).collect();
-        let next = plan(args.broker, &topics, &under_way, &live)?;
+        check_known(&cluster, &topics, args.broker)?;
+        let next = plan(args.broker, &topics, &under_way, &cluster)?;
+        match (cluster.cordoned.contains(&args.broker), marked) {
+            (true, _) => {}
+            (false, false) => {
+                // Whatever was placed on it meanwhile is seen by looking again.
+                marked = true;
+                set_mark(admin, args.broker, true).await?;
+                continue;
+            }
+            (false, true) => {
+                let id = args.broker;
+                return Err(Failure::refused(format!(
+                    "somebody took back the drain of broker {id}"
+                )));
+            }
+        }
         let going: BTreeSet<Of> =
             list.iter().filter(|r| goes(r, args.broker)).map(ask::of).collect();
         if next.plan.is_empty() && going.is_empty() {
@@ -46,9 +65,13 @@ pub(super) async fn drain(admin: &mut Admin, format: Format, args: &Drain) -> Re
         watch::wait(admin, &next.plan.into_keys().chain(going).collect()).await?;
     }
     let text = match moved.is_empty() {
-        true => format!("Broker {} has no replicas: nothing to move.\n", args.broker),
+        true => format!(
+            "Broker {} has no replicas, and gets none until it is undrained: it can be stopped.\n",
+            args.broker
+        ),
         false => format!(
-            "Broker {} has no replicas any more ({} partitions moved): it can be stopped.\n",
+            "Broker {} has no replicas any more ({} partitions moved), and gets none until it is \
+             undrained: it can be stopped.\n",
             args.broker,
             moved.len()
         ),
@@ -107,15 +130,73 @@ fn tell_started(
     output::write(text.as_bytes())
 }
 
+/// Refuses ids that nobody has: most likely a slip.
+fn check_known(
+    cluster: &v1::DescribeClusterResponse,
+    topics: &[v1::Topic],
+    id: i32,
+) -> Result<(), Failure> {
+    let live = cluster.brokers.iter().any(|b| b.node.as_ref().is_some_and(|node| node.id == id));
+    let stores = |topic: &v1::Topic| topic.partitions.iter().any(|p| p.replicas.contains(&id));
+    match live || cluster.cordoned.contains(&id) || topics.iter().any(stores) {
+        true => Ok(()),
+        false => Err(Failure::refused(format!(
+            "there is no broker {id}: none with this id is live, and no partition has a replica on \
+             it; `brokers --list` shows who is live"
+        ))),
+    }
+}
+
+/// Lets a broker take no new replicas any more, or again.
+async fn set_mark(admin: &mut Admin, id: i32, mark: bool) -> Result<(), Failure> {
+    let mut request = v1::AlterConfigsRequest {
+        request_id: request_id(),
+        kind: v1::ConfigKind::Broker.into(),
+        name: id.to_string(),
+        ..Default::default()
+    };
+    match mark {
+        true => drop(request.set.insert(CORDONED_KEY.to_owned(), CORDONED_ALL.to_owned())),
+        false => request.remove.push(CORDONED_KEY.to_owned()),
+    }
+    let call = |mut client: Client, request| async move { client.alter_configs(request).await };
+    match admin.call(request, call).await?.error {
+        Some(error) => Err(Failure::of(&error)),
+        None => Ok(()),
+    }
+}
+
 /// Carries out `--undrain`.
 pub(super) async fn undrain(
     admin: &mut Admin,
     format: Format,
     args: &Undrain,
 ) -> Result<(), Failure> {
+    let cluster = brokers::describe_cluster(admin).await?;
+    let was_drained = cluster.cordoned.contains(&args.broker);
+    if was_drained {
+        set_mark(admin, args.broker, false).await?;
+    }
     let list = ask::list(admin, false).await?.reassignments;
-    let chosen = list.iter().filter(|r| goes(r, args.broker)).map(ask::of).collect();
-    reassign::take_back(admin, format, &list, chosen, args.wait).await
+    let chosen: BTreeSet<Of> = list.iter().filter(|r| goes(r, args.broker)).map(ask::of).collect();
+    let nothing_else = chosen.is_empty();
+    match format {
+        Format::Json if nothing_else => {
+            output::json(&json!({ "broker": args.broker, "was_drained": was_drained }))?;
+        }
+        Format::Json => {}
+        Format::Text => {
+            let now = match was_drained {
+                true => "takes new replicas again",
+                false => "was not drained",
+            };
+            output::write(format!("Broker {} {now}.\n", args.broker).as_bytes())?;
+        }
+    }
+    match nothing_else {
+        true => Ok(()),
+        false => reassign::take_back(admin, format, &list, chosen, args.wait).await,
+    }
 }
 
 /// Whether a reassignment takes a replica away from a broker that it had before.
@@ -135,12 +216,13 @@ fn plan(
     id: i32,
     topics: &[v1::Topic],
     under_way: &BTreeMap<Of, &v1::OngoingReassignment>,
-    live: &[v1::DescribedBroker],
+    cluster: &v1::DescribeClusterResponse,
 ) -> Result<Next, Failure> {
     let topics = as_they_will_be(topics, under_way);
-    let mut candidates = candidates(live, &topics, &[])?;
+    let mut candidates = candidates(cluster, &topics, &[])?;
+    let nodes = cluster.brokers.iter().filter_map(|broker| broker.node.as_ref());
     let racks: HashMap<BrokerId, String> =
-        candidates.iter().map(|c| (c.id, c.rack.clone())).collect();
+        nodes.map(|node| (BrokerId(node.id), node.rack.clone())).collect();
     candidates.retain(|candidate| candidate.id.0 != id);
     let (mut next, mut impossible) = (Next::default(), Vec::new());
     for topic in &topics {
@@ -155,7 +237,7 @@ fn plan(
             Err(TooFewBrokers { asked, live }) => {
                 impossible.push(format!(
                     "topic `{}` keeps {asked} replicas of a partition, and besides broker {id} \
-                     only {live} are live",
+                     only {live} are live and not drained",
                     topic.name
                 ));
                 continue;
@@ -208,71 +290,4 @@ fn as_they_will_be(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn broker(id: i32, rack: &str) -> v1::DescribedBroker {
-        let node = v1::Node { id, rack: rack.to_owned(), ..Default::default() };
-        v1::DescribedBroker { node: Some(node), ..Default::default() }
-    }
-
-    fn topic(name: &str, partitions: &[&[i32]]) -> v1::Topic {
-        let partitions = (0..).zip(partitions).map(|(partition, replicas)| v1::Partition {
-            partition,
-            replicas: replicas.to_vec(),
-            ..Default::default()
-        });
-        v1::Topic { name: name.to_owned(), partitions: partitions.collect(), ..Default::default() }
-    }
-
-    #[test]
-    fn a_drained_broker_is_replaced_where_it_stands_and_nothing_else_moves() {
-        let live = [broker(1, "a"), broker(2, "b"), broker(3, "a"), broker(4, "b")];
-        let topics = [topic("t", &[&[1, 2], &[2, 3], &[3, 1], &[1, 4]]), topic("u", &[&[1], &[2]])];
-        let moved = plan(1, &topics, &BTreeMap::new(), &live).unwrap().plan;
-        let of = |name: &str, partition| moved.get(&(name.to_owned(), partition)).cloned();
-        // 3 is the one left in rack a.
-        assert_eq!(of("t", 0), Some(vec![3, 2]));
-        assert_eq!(of("t", 1), None);
-        assert_eq!(of("t", 3), Some(vec![3, 4]));
-        // Rack b, as 3 is in a.
-        assert!(matches!(of("t", 2).as_deref(), Some([3, 2 | 4])), "{moved:?}");
-        assert!(of("u", 0).is_some_and(|replicas| replicas.len() == 1 && replicas[0] != 1));
-        assert_eq!(of("u", 1), None);
-    }
-
-    #[test]
-    fn too_few_brokers_are_refused_before_anything_moves() {
-        let live = [broker(1, ""), broker(2, ""), broker(3, "")];
-        let topics = [topic("few", &[&[1]]), topic("many", &[&[1, 2, 3]])];
-        let told = plan(1, &topics, &BTreeMap::new(), &live).unwrap_err().text;
-        assert!(
-            told.starts_with(
-                "broker 1 cannot be drained: topic `many` keeps 3 replicas of a partition, and \
-                 besides broker 1 only 2 are live; nothing was moved."
-            ),
-            "{told}"
-        );
-        // A broker that is dead can be drained, too.
-        let live = [broker(2, ""), broker(3, ""), broker(4, "")];
-        let moved = plan(1, &topics, &BTreeMap::new(), &live).unwrap().plan;
-        assert_eq!(moved[&("many".to_owned(), 0)], [4, 2, 3]);
-    }
-
-    #[test]
-    fn what_is_under_way_counts_as_done() {
-        let live = [broker(1, ""), broker(2, ""), broker(3, "")];
-        let topics = [topic("t", &[&[2, 1], &[3, 1]])];
-        let under_way = |target: &[i32], original: &[i32]| v1::OngoingReassignment {
-            target: target.to_vec(),
-            original: original.to_vec(),
-            ..Default::default()
-        };
-        let (away, to) = (under_way(&[2, 3], &[1]), under_way(&[1], &[3]));
-        let list = [(("t".to_owned(), 0), &away), (("t".to_owned(), 1), &to)].into();
-        let moved = plan(1, &topics, &list, &live).unwrap().plan;
-        // The first leaves broker 1 by itself; the second is stopped from coming.
-        assert_eq!(moved.keys().collect::<Vec<_>>(), [&("t".to_owned(), 1)]);
-        assert!(goes(&away, 1) && !goes(&to, 1));
-    }
-}
+mod tests;

@@ -110,10 +110,9 @@ pub(crate) async fn run(args: ElectArgs) -> Result<(), Failure> {
     let refused = response.results.iter().filter_map(|r| Some((r, failed(r)?)));
     let failures = refused.map(|(result, error)| {
         Failure::refused(format!(
-            "Error completing leader election ({}) for partition: {}-{}: {}",
+            "Error completing leader election ({}) for {}: {}",
             args.election_type.word(),
-            result.topic,
-            result.partition,
+            concerned(result),
             with_remedy(error)
         ))
     });
@@ -149,6 +148,15 @@ fn read_partitions(path: &Path) -> Result<BTreeSet<Of>, Failure> {
 fn not_needed(result: &v1::ElectionResult) -> bool {
     let code = result.error.as_ref().map(|error| ErrorCode::from_code(error.code));
     code == Some(ErrorCode::ElectionNotNeeded)
+}
+
+/// What a result is about; a topic that is not there has no partitions to name.
+fn concerned(result: &v1::ElectionResult) -> String {
+    match (result.topic.as_str(), result.partition) {
+        ("", _) => "all partitions".to_owned(),
+        (topic, ..0) => format!("topic {topic}"),
+        (topic, partition) => format!("partition: {topic}-{partition}"),
+    }
 }
 
 /// The error, unless it says that all is well.
@@ -214,6 +222,8 @@ mod tests {
              Valid replica already elected for partitions t-2\n"
         );
         assert!(failed(&results[3]).is_some() && failed(&results[2]).is_none());
+        assert_eq!(concerned(&results[0]), "partition: t-0");
+        assert_eq!(concerned(&result(-1, not_there)), "topic t");
         assert_eq!(text(Election::Unclean, &[]), "No partition needs an election.\n");
     }
 }

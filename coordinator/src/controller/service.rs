@@ -235,8 +235,10 @@ impl Admin for AdminService {
         _: Request<v1::DescribeClusterRequest>,
     ) -> Result<Response<v1::DescribeClusterResponse>, Status> {
         self.read(|active| async move {
-            let look = |cluster: &Cluster| (describe::brokers(cluster), describe::health(cluster));
-            let (brokers, health) = Self::look(&active, look).await?;
+            let look = |cluster: &Cluster| {
+                (describe::brokers(cluster), describe::health(cluster), cluster.cordoned())
+            };
+            let (brokers, health, cordoned) = Self::look(&active, look).await?;
             let id = describe::cluster_id(&active.live.client).await;
             Ok(v1::DescribeClusterResponse {
                 cluster_id: id.map_err(|error| unreadable(&error))?,
@@ -245,6 +247,7 @@ impl Admin for AdminService {
                 brokers,
                 offline_partitions: health.offline,
                 under_replicated_partitions: health.under_replicated,
+                cordoned: cordoned.into_iter().map(|id| id.0).collect(),
             })
         })
         .await

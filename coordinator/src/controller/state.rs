@@ -10,7 +10,7 @@ use proto::{BrokerId, LeaderEpoch, Partition, TopicId};
 use uuid::Uuid;
 
 use super::requests::FinishedRequests;
-use crate::registry::configs::Kind;
+use crate::registry::configs::{self, Kind};
 use crate::zk::payload::{self, Broker, Reassignment};
 
 /// The live brokers by id.
@@ -233,6 +233,20 @@ impl Cluster {
     /// Whether a broker is live and stays so, as far as is known.
     pub(crate) fn may_lead(&self, id: BrokerId) -> bool {
         self.brokers.contains_key(&id) && !self.leaving.contains_key(&id)
+    }
+
+    /// Whether a broker takes no new replicas, live or not: it is drained, or is to be.
+    pub(crate) fn is_cordoned(&self, id: BrokerId) -> bool {
+        let overrides = self.configs.get(&(Kind::Broker, id.to_string()));
+        let value = overrides.and_then(|o| o.values.get(configs::CORDONED_KEY));
+        value.is_some_and(|value| value == configs::CORDONED_ALL)
+    }
+
+    /// The brokers that take no new replicas, live or not.
+    pub(crate) fn cordoned(&self) -> Vec<BrokerId> {
+        let brokers = self.configs.keys().filter(|(kind, _)| *kind == Kind::Broker);
+        let ids = brokers.filter_map(|(_, name)| Some(BrokerId(name.parse().ok()?)));
+        ids.filter(|id| self.is_cordoned(*id)).collect()
     }
 
     /// A partition of a topic that is not being deleted.

@@ -11,6 +11,7 @@ use crate::zk::payload::Overrides;
 
 mod keys;
 
+pub use keys::{CORDONED_ALL, CORDONED_KEY};
 pub use keys::{InvalidOverride, Key, Takes, find, keys, validate};
 
 /// Whose configuration.

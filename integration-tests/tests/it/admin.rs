@@ -1,6 +1,5 @@
 //! The operator's tool and the controller: spellings, exit codes, takeover, fencing, deletion.
 
-use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -9,42 +8,13 @@ use coordinator::zk::payload::Controller;
 use coordinator::zk::{Session, SessionOptions, election};
 use integration_tests::cluster::{Cluster, ClusterOptions};
 use integration_tests::eventually;
+use integration_tests::tool::{done, json, refused};
 use nix::sys::signal::Signal;
 use proto::client::{Connection, SocketOptions};
 use proto::v1;
 use proto::v1::admin_client::AdminClient;
-use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(15);
-
-fn tool(cluster: &Cluster, line: &str) -> Result<Output> {
-    Ok(cluster.command("coordinator")?.args(line.split(' ')).output()?)
-}
-
-fn text(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr))
-}
-
-/// Standard output of a command that must succeed.
-fn done(cluster: &Cluster, line: &str) -> Result<String> {
-    let output = tool(cluster, line)?;
-    let (out, err) = text(&output);
-    ensure!(output.status.success(), "{line}: {}\n{out}{err}", output.status);
-    Ok(out)
-}
-
-/// Standard error of a command that must end with `code`.
-fn refused(cluster: &Cluster, line: &str, code: i32) -> Result<String> {
-    let output = tool(cluster, line)?;
-    let (out, err) = text(&output);
-    ensure!(output.status.code() == Some(code), "{line}: {}\n{out}{err}", output.status);
-    Ok(err)
-}
-
-fn json(cluster: &Cluster, line: &str) -> Result<Value> {
-    Ok(serde_json::from_str(&done(cluster, &format!("{line} --format json"))?)?)
-}
 
 #[test]
 fn the_tool_speaks_both_spellings_and_ends_with_a_code() -> Result<()> {

@@ -17,6 +17,7 @@ mod groups;
 mod hostile;
 mod librdkafka;
 mod lost_answers;
+mod reassign;
 mod registries;
 mod registry_differential;
 mod registry_restart;

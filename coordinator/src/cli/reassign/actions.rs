@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use proto::v1;
 use serde_json::{Value, json};
 
-use super::args::{Cancel, Execute, ReassignAction, ReassignArgs, Verify};
+use super::args::{Cancel, Execute, Pace, ReassignAction, ReassignArgs, Verify};
 use super::plan_file::{Of, Plan, to_json};
 use super::{ask, generate, plan_file, watch};
 use crate::cli::admin::Admin;
@@ -31,11 +31,14 @@ async fn execute(admin: &mut Admin, format: Format, args: &Execute) -> Result<()
     let plan = plan_file::read(&args.reassignment_json_file)?;
     let names: BTreeSet<String> = plan.keys().map(|(topic, _)| topic.clone()).collect();
     let topics = ask::topics(admin, names.into_iter().collect()).await?;
-    let mut before = ask::current(&topics);
+    let under_way = ask::list(admin, false).await?.reassignments;
+    let mut before = ask::settled(&topics, &under_way);
     before.retain(|of, _| plan.contains_key(of));
+    let moving: BTreeSet<Of> = under_way.iter().map(ask::of).collect();
     let asked = plan.iter().map(|(of, replicas)| (of.clone(), Some(replicas.clone())));
     let results = ask::alter(admin, asked.collect(), args.pace.throttle.unwrap_or(0)).await?;
-    let started = accepted(&results);
+    let is_there = |of: &Of| !moving.contains(of) && before.get(of) == plan.get(of);
+    let (there, started): (Vec<Of>, Vec<Of>) = accepted(&results).into_iter().partition(is_there);
     match format {
         Format::Json if !args.pace.wait => {
             let mut document = json!({ "previous": to_json(&before) });
@@ -44,16 +47,7 @@ async fn execute(admin: &mut Admin, format: Format, args: &Execute) -> Result<()
         }
         Format::Json => {}
         Format::Text => {
-            let mut text = format!(
-                "Current partition replica assignment\n\n{}\n\n\
-                 Save this to use as the --reassignment-json-file option during rollback\n",
-                to_json(&before)
-            );
-            if !started.is_empty() {
-                let names = ask::names(&started);
-                let _ = writeln!(text, "Successfully started partition reassignments for {names}");
-            }
-            output::write(text.as_bytes())?;
+            output::write(executed(&before, &there, &started, args.pace).as_bytes())?;
         }
     }
     ask::refused(&results)?;
@@ -61,6 +55,35 @@ async fn execute(admin: &mut Admin, format: Format, args: &Execute) -> Result<()
         true => wait_and_tell(admin, format, &plan).await,
         false => Ok(()),
     }
+}
+
+/// What is told when a plan has been taken: Kafka's words, then what becomes of it.
+fn executed(before: &Plan, there: &[Of], started: &[Of], pace: Pace) -> String {
+    let mut text = format!(
+        "Current partition replica assignment\n\n{}\n\n\
+         Save this to use as the --reassignment-json-file option during rollback\n",
+        to_json(before)
+    );
+    if !there.is_empty() {
+        let _ = writeln!(text, "Nothing to do for {}: as planned already", ask::names(there));
+    }
+    if started.is_empty() {
+        return text;
+    }
+    let names = ask::names(started);
+    let _ = writeln!(text, "Successfully started partition reassignments for {names}");
+    if let Some(rate) = pace.throttle {
+        let _ = writeln!(
+            text,
+            "Brokers that get replicas fetch at most {rate} bytes/s for them until they are done"
+        );
+    }
+    if !pace.wait {
+        text.push_str(
+            "It goes on by itself: --list shows how far it is, --verify whether it is done\n",
+        );
+    }
+    text
 }
 
 /// Waits for a plan, then tells how it went.
@@ -150,10 +173,30 @@ async fn tell_status(admin: &mut Admin, format: Format, plan: &Plan) -> Result<(
             output::write(text.as_bytes())?;
         }
     }
-    let open = statuses.values().filter(|status| **status != Status::Completed).count();
-    match open {
-        0 => Ok(()),
-        n => Err(Failure::refused(format!("{n} of {} partitions are not as planned", plan.len()))),
+    match open(statuses.values()) {
+        None => Ok(()),
+        Some(text) => Err(Failure::refused(text)),
+    }
+}
+
+/// What is not as planned, if anything is not.
+fn open<'a>(statuses: impl ExactSizeIterator<Item = &'a Status>) -> Option<String> {
+    let all = statuses.len();
+    let (mut under_way, mut elsewhere) = (0, 0);
+    for status in statuses {
+        match status {
+            Status::Completed => {}
+            Status::InProgress(None) => under_way += 1,
+            Status::InProgress(Some(_)) | Status::Elsewhere(_) | Status::Unknown => elsewhere += 1,
+        }
+    }
+    match (under_way, elsewhere) {
+        (0, 0) => None,
+        (n, 0) => Some(format!("{n} of {all} partitions are still in progress")),
+        (0, n) => Some(format!("{n} of {all} partitions are not as planned")),
+        (n, m) => Some(format!(
+            "of {all} partitions {n} are still in progress, and {m} are not as planned"
+        )),
     }
 }
 

@@ -86,7 +86,8 @@ pub(crate) struct Execute {
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Pace {
     /// Bytes a second that each broker fetches for replicas that are not in sync, while this goes
-    /// on. Given again for what is under way, it is changed [default: as the brokers have it]
+    /// on; it has to be more than is produced meanwhile, or it never ends. Given again for what is
+    /// under way, it is changed [default: as the brokers have it]
     #[arg(long, value_name = "BYTES_PER_S",
         value_parser = clap::value_parser!(i64).range(1024..))]
     pub(crate) throttle: Option<i64>,
@@ -100,6 +101,10 @@ pub(crate) struct Verify {
     /// The plan; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) reassignment_json_file: PathBuf,
+    /// Taken for the sake of Kafka's spelling: a throttle ends with what it was given for, and what
+    /// is set for brokers stays
+    #[arg(long, hide = true)]
+    pub(crate) preserve_throttles: bool,
 }
 
 #[derive(Debug, Args)]
@@ -121,4 +126,8 @@ pub(crate) struct Cancel {
     /// Wait until the partitions have the replicas they had
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Taken for the sake of Kafka's spelling: a throttle ends with what it was given for, and what
+    /// is set for brokers stays
+    #[arg(long, hide = true)]
+    pub(crate) preserve_throttles: bool,
 }

@@ -77,6 +77,18 @@ pub(crate) fn current(topics: &[v1::Topic]) -> Plan {
     partitions.collect()
 }
 
+/// The replicas that partitions have when nothing is under way: where something is, those from before
+/// it. What is saved to go back to must not have those that were on their way.
+pub(crate) fn settled(topics: &[v1::Topic], under_way: &[v1::OngoingReassignment]) -> Plan {
+    let mut settled = current(topics);
+    for reassignment in under_way {
+        if let Some(replicas) = settled.get_mut(&of(reassignment)) {
+            replicas.clone_from(&reassignment.original);
+        }
+    }
+    settled
+}
+
 /// The partition of an entry of the list.
 pub(crate) fn of(under_way: &v1::OngoingReassignment) -> Of {
     (under_way.topic.clone(), under_way.partition.as_ref().map_or(-1, |p| p.partition))

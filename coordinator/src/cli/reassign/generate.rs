@@ -23,18 +23,19 @@ pub(super) async fn run(admin: &mut Admin, format: Format, args: &Generate) -> R
     if names.is_empty() {
         return Err(Failure::usage("no topic is named"));
     }
-    let live = brokers::describe_cluster(admin).await?.brokers;
+    let cluster = brokers::describe_cluster(admin).await?;
     let all = ask::topics(admin, Vec::new()).await?;
+    let under_way = ask::list(admin, false).await?.reassignments;
     if let Some(name) = names.iter().find(|name| all.iter().all(|topic| topic.name != **name)) {
         return Err(Failure::refused(format!("there is no topic `{name}`")));
     }
     let (moved, others): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|topic| names.contains(&topic.name));
-    let mut candidates = candidates(&live, &others, &args.broker_list)?;
+    let mut candidates = candidates(&cluster, &others, &args.broker_list)?;
     if args.disable_rack_aware {
         candidates.iter_mut().for_each(|candidate| candidate.rack.clear());
     }
-    let (current, proposed) = (ask::current(&moved), plan(&moved, candidates, args)?);
+    let (current, proposed) = (ask::settled(&moved, &under_way), plan(&moved, candidates, args)?);
     let (current, proposed) = (to_json(&current), to_json(&proposed));
     match format {
         Format::Json => {
@@ -50,15 +51,23 @@ pub(super) async fn run(admin: &mut Admin, format: Format, args: &Generate) -> R
     }
 }
 
-/// The live brokers with what they carry of these topics; `only`: those alone, if any is named.
+/// The live brokers that take new replicas, with what they carry of these topics; `only`: those alone,
+/// if any is named.
 pub(crate) fn candidates(
-    live: &[v1::DescribedBroker],
+    cluster: &v1::DescribeClusterResponse,
     topics: &[v1::Topic],
     only: &[i32],
 ) -> Result<Vec<Candidate>, Failure> {
     let mut candidates: BTreeMap<i32, Candidate> = BTreeMap::new();
-    for node in live.iter().filter_map(|broker| broker.node.as_ref()) {
-        if only.is_empty() || only.contains(&node.id) {
+    if let Some(id) = only.iter().find(|id| cluster.cordoned.contains(id)) {
+        return Err(Failure::refused(format!(
+            "broker {id} is drained: leave it out, or let it take replicas again first \
+             (`brokers --undrain {id}`)"
+        )));
+    }
+    for node in cluster.brokers.iter().filter_map(|broker| broker.node.as_ref()) {
+        let named = only.is_empty() || only.contains(&node.id);
+        if named && !cluster.cordoned.contains(&node.id) {
             let (id, rack) = (BrokerId(node.id), node.rack.clone());
             candidates.insert(node.id, Candidate { id, rack, replicas: 0, leaders: 0 });
         }
@@ -116,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_plan_is_balanced_over_the_brokers_and_racks_that_are_named() {
-        let live = [broker(1, "a"), broker(2, "a"), broker(3, "b"), broker(4, "b")];
+        let brokers = vec![broker(1, "a"), broker(2, "a"), broker(3, "b"), broker(4, "b")];
+        let mut live = v1::DescribeClusterResponse { brokers, ..Default::default() };
         let partition =
             |partition| v1::Partition { partition, replicas: vec![1, 2], ..Default::default() };
         let topic = v1::Topic {
@@ -148,5 +158,10 @@ mod tests {
         assert!(told.contains("needs as many live brokers, and 2 are live"), "{told}");
         let told = candidates(&live, &[], &[9]).unwrap_err().text;
         assert!(told.contains("broker 9 is not live"), "{told}");
+        live.cordoned = vec![2, 9];
+        let taken = candidates(&live, &[], &[]).unwrap();
+        assert_eq!(taken.iter().map(|c| c.id.0).collect::<Vec<_>>(), [1, 3, 4]);
+        let told = candidates(&live, &[], &[1, 2]).unwrap_err().text;
+        assert!(told.contains("broker 2 is drained"), "{told}");
     }
 }

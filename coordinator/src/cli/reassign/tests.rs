@@ -30,6 +30,41 @@ fn a_plan_is_verified_in_kafkas_words() {
             "There is no partition b-0.",
         ]
     );
+    let told = "of 5 partitions 1 are still in progress, and 3 are not as planned";
+    assert_eq!(open(statuses.values()).as_deref(), Some(told));
+    let two = [Status::Completed, Status::InProgress(None)];
+    assert_eq!(open(two.iter()).as_deref(), Some("1 of 2 partitions are still in progress"));
+    assert_eq!(open(two[..1].iter()), None);
+}
+
+#[test]
+fn a_plan_that_is_taken_is_told_with_what_to_go_back_to() {
+    let topic = v1::Topic {
+        name: "a".to_owned(),
+        partitions: vec![
+            v1::Partition { partition: 0, replicas: vec![3, 1, 2], ..Default::default() },
+            v1::Partition { partition: 1, replicas: vec![2], ..Default::default() },
+        ],
+        ..Default::default()
+    };
+    let under_way = v1::OngoingReassignment {
+        topic: "a".to_owned(),
+        partition: topic.partitions.first().cloned(),
+        original: vec![1, 2],
+        ..Default::default()
+    };
+    // Without what is only on its way.
+    let before = ask::settled(&[topic], &[under_way]);
+    assert_eq!(before, plan(&[("a", 0, &[1, 2]), ("a", 1, &[2])]));
+    let of = |p| ("a".to_owned(), p);
+    let told = executed(&before, &[of(1)], &[of(0)], Pace { throttle: Some(9_000), wait: false });
+    let end = "\nNothing to do for a-1: as planned already\n\
+        Successfully started partition reassignments for a-0\n\
+        Brokers that get replicas fetch at most 9000 bytes/s for them until they are done\n\
+        It goes on by itself: --list shows how far it is, --verify whether it is done\n";
+    assert!(told.ends_with(end), "{told}");
+    let told = executed(&before, &[of(1)], &[], Pace { throttle: None, wait: true });
+    assert!(told.ends_with("\nNothing to do for a-1: as planned already\n"), "{told}");
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn replicas(
     placed(cluster, &[], partitions, factor, new.id)
 }
 
-/// Places partitions over the live brokers.
+/// Places partitions over the live brokers that take new replicas.
 pub(super) fn placed(
     cluster: &Cluster,
     existing: &[Vec<BrokerId>],
@@ -117,7 +117,7 @@ pub(super) fn placed(
     let candidates: Vec<Candidate> = cluster
         .brokers
         .iter()
-        .filter(|(id, _)| !cluster.leaving.contains_key(id))
+        .filter(|(id, _)| cluster.may_lead(**id) && !cluster.is_cordoned(**id))
         .map(|(id, broker)| {
             let (replicas, leaders) = load.get(id).copied().unwrap_or_default();
             Candidate { id: *id, rack: broker.rack.clone(), replicas, leaders }
@@ -127,11 +127,20 @@ pub(super) fn placed(
     let partitions = usize::try_from(partitions).unwrap_or(0);
     let factor = usize::try_from(factor).unwrap_or(0);
     place(&candidates, existing, partitions, factor, seed).map_err(|error| {
-        Refusal::new(
-            ErrorCode::InvalidReplicationFactor,
-            error.to_string(),
-            "start more brokers, or wait until those that are starting have registered",
-        )
+        let drained = cluster.brokers.keys().filter(|id| cluster.is_cordoned(**id));
+        let drained: Vec<String> = drained.map(ToString::to_string).collect();
+        let (besides, remedy) = match drained.is_empty() {
+            true => (
+                String::new(),
+                "start more brokers, or wait until those that are starting register",
+            ),
+            false => (
+                format!(" besides those that are drained ({})", drained.join(", ")),
+                "start more brokers, or let a drained one take replicas again: `brokers --undrain`",
+            ),
+        };
+        let message = format!("{error}{besides}");
+        Refusal::new(ErrorCode::InvalidReplicationFactor, message, remedy)
     })
 }
 
@@ -165,6 +174,11 @@ fn explicit(cluster: &Cluster, asked: &v1::NewTopic) -> Result<Vec<Vec<BrokerId>
         if let Some(id) = ids.iter().find(|id| !cluster.may_lead(**id)) {
             return Err(bad(format!(
                 "partition {p} is assigned to broker {id}, which is not live or is stopping"
+            )));
+        }
+        if let Some(id) = ids.iter().find(|id| cluster.is_cordoned(**id)) {
+            return Err(bad(format!(
+                "partition {p} is assigned to broker {id}, which is drained and takes no replicas"
             )));
         }
         if (1..ids.len()).any(|i| ids[..i].contains(&ids[i])) {

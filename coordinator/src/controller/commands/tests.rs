@@ -8,7 +8,7 @@ use super::*;
 use crate::controller::decision::{Decision, Refusal};
 use crate::controller::deletion;
 use crate::controller::state::{Cluster, Step};
-use crate::registry::configs::Kind;
+use crate::registry::configs::{self, Kind};
 use crate::registry::fence::Change;
 use crate::zk::payload::Broker;
 
@@ -267,4 +267,42 @@ fn overrides_are_created_replaced_and_removed_with_their_last_key() {
     let unknown = alter_configs(&cluster, Kind::Topic, "b", &none, &[]);
     refused(unknown, ErrorCode::UnknownTopicOrPartition);
     refused(alter_configs(&cluster, Kind::Broker, "x", &none, &[]), ErrorCode::InvalidRequest);
+}
+
+#[test]
+fn a_cordoned_broker_gets_nothing_new() {
+    let mut cluster = cluster(3);
+    let cordon = [(configs::CORDONED_KEY.to_owned(), configs::CORDONED_ALL.to_owned())].into();
+    let cordoned = alter_configs(&cluster, Kind::Broker, "2", &cordon, &[]).unwrap();
+    apply(&mut cluster, &cordoned);
+    assert_eq!(cluster.cordoned(), [BrokerId(2)]);
+    let factor = |name, replication_factor| v1::NewTopic { replication_factor, ..asked(name, 4) };
+    let created = create(&cluster, &factor("t", 2)).unwrap();
+    apply(&mut cluster, &created);
+    let grown = create_partitions(&cluster, "t", 6, 1).unwrap();
+    apply(&mut cluster, &grown);
+    let partitions = &cluster.topics["t"].partitions;
+    assert_eq!(partitions.len(), 6);
+    assert!(partitions.iter().all(|p| !p.replicas.contains(&BrokerId(2))), "{partitions:?}");
+    let few = refused(create(&cluster, &factor("u", 3)), ErrorCode::InvalidReplicationFactor);
+    assert_eq!(
+        few.message,
+        "a replication factor of 3 needs as many live brokers, and 2 are live besides those that are \
+         drained (2)"
+    );
+    assert!(few.remedy.contains("--undrain"), "{few:?}");
+    let on = |id| v1::NewTopic {
+        name: "v".to_owned(),
+        assignment: vec![v1::Replicas { brokers: vec![id] }],
+        ..Default::default()
+    };
+    let told = refused(create(&cluster, &on(2)), ErrorCode::InvalidReplicaAssignment);
+    assert!(told.message.contains("broker 2, which is drained"), "{told:?}");
+    create(&cluster, &on(3)).unwrap();
+    // Taken back.
+    let remove = [configs::CORDONED_KEY.to_owned()];
+    let back = alter_configs(&cluster, Kind::Broker, "2", &HashMap::new(), &remove).unwrap();
+    apply(&mut cluster, &back);
+    assert!(cluster.cordoned().is_empty());
+    create(&cluster, &factor("u", 3)).unwrap();
 }

@@ -133,5 +133,12 @@ fn check_target(
             "start that broker first, or name another; `brokers --list` shows who is live",
         );
     }
+    let drained = |id: &&BrokerId| cluster.is_cordoned(**id) && !replicas.contains(id);
+    if let Some(id) = target.iter().find(drained) {
+        return bad(
+            format!("{of} is to have a replica on broker {id}, which is drained"),
+            "name another, or let that one take replicas again: `brokers --undrain`",
+        );
+    }
     Ok(())
 }

@@ -9,6 +9,7 @@ use crate::controller::commands::{self, Defaults, NewTopic};
 use crate::controller::decision::{Decision, Refusal};
 use crate::controller::deletion;
 use crate::controller::state::{Cluster, TopicState};
+use crate::registry::configs::{self, Kind};
 use crate::registry::fence::Change;
 use crate::zk::payload::{self, Broker, Payload};
 
@@ -188,6 +189,15 @@ fn targets_that_cannot_be_are_refused() {
     refused(of(to("a", -1, &[2]), &cluster), ErrorCode::UnknownTopicOrPartition);
     refused(of(to("b", 0, &[2]), &cluster), ErrorCode::UnknownTopicOrPartition);
     refused(of(back("a", 0), &cluster), ErrorCode::NoReassignmentInProgress);
+    // What is drained may keep what it has, and gets nothing more.
+    let cordon = [(configs::CORDONED_KEY.to_owned(), configs::CORDONED_ALL.to_owned())].into();
+    for id in ["1", "3"] {
+        let cordoned = commands::alter_configs(&cluster, Kind::Broker, id, &cordon, &[]).unwrap();
+        apply(&mut cluster, &cordoned);
+    }
+    let drained = refused(of(to("a", 0, &[1, 3]), &cluster), invalid);
+    assert!(drained.message.contains("broker 3, which is drained"), "{drained:?}");
+    of(to("a", 0, &[2, 1]), &cluster).unwrap();
     // A replica that is dead may stay one.
     cluster.brokers.remove(&BrokerId(1));
     of(to("a", 0, &[2, 1]), &cluster).unwrap();

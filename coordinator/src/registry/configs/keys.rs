@@ -95,7 +95,14 @@ const TOPIC_KEYS: &[Key] = keys! {
         "Whether a replica that is not in sync may lead when no other is left: the partition works again, and acknowledged messages may be lost.";
 };
 
+/// Of a broker (KIP-1066): `*`, and it takes no new replicas.
+pub const CORDONED_KEY: &str = "cordoned.log.dirs";
+/// All of them.
+pub const CORDONED_ALL: &str = "*";
+
 const BROKER_KEYS: &[Key] = keys! {
+    "cordoned.log.dirs" Takes::Choice(&["", "*"]), "",
+        "*: the broker takes no new replicas, neither of new topics and partitions nor by reassignment; those it has stay. `brokers --drain` sets it, and `brokers --undrain` takes it away.";
     "follower.replication.throttled.rate" int(1_024, i64::MAX, "bytes/s"), "9223372036854775807",
         "Bytes a second that replicas which are not in sync (new ones, and those whose disk was lost) fetch, all of the broker together. While a reassignment with a throttle brings replicas in, that one holds instead.";
 };
@@ -171,7 +178,12 @@ impl InvalidOverride {
                     format!("it takes a whole number of {unit} from {min} to {max}")
                 }
                 Takes::Ratio => "it takes a number from 0 to 1".to_owned(),
-                Takes::Choice(words) => format!("it takes {}", words.join(" or ")),
+                Takes::Choice(words) => {
+                    let shown =
+                        words.iter().map(|word| if word.is_empty() { "nothing" } else { word });
+                    let words: Vec<&str> = shown.collect();
+                    format!("it takes {}", words.join(" or "))
+                }
             },
         }
     }
@@ -238,6 +250,8 @@ mod tests {
         let rate = "follower.replication.throttled.rate";
         assert!(told(Kind::Broker, rate, "1").contains("at least 1024"));
         validate(Kind::Broker, rate, "50000000").unwrap();
+        validate(Kind::Broker, CORDONED_KEY, CORDONED_ALL).unwrap();
+        assert!(told(Kind::Broker, CORDONED_KEY, "/d1").contains("it takes nothing or *"));
         assert!(told(Kind::Topic, "nonsense", "1").contains("a topic takes cleanup.policy"));
         assert!(told(Kind::Broker, "num.io.threads", "1").contains("configuration file"));
         assert_eq!(
