@@ -21,7 +21,7 @@ use crate::controller::{Controller, ControllerOptions};
 use crate::embedded::{EmbeddedOptions, Server};
 use crate::registry::brokers;
 use crate::zk::payload::Broker;
-use crate::zk::{Live, Session, SessionOptions};
+use crate::zk::{Client, Live, Session, SessionOptions};
 
 pub(super) const SESSION: Duration = Duration::from_secs(4);
 /// Long, for machines that are busy with other things.
@@ -342,6 +342,35 @@ async fn serve(listener: TcpListener, broker: FakeBroker) {
             // Ends with its peer.
             let _ = served.serve_connection(io, calls).await;
         });
+    }
+}
+
+/// A registry, a controller, and brokers 1, 2 and 3.
+pub(super) struct Three {
+    pub(super) registry: Registry,
+    pub(super) controller: RunningController,
+    pub(super) one: RunningBroker,
+    pub(super) two: RunningBroker,
+    pub(super) three: RunningBroker,
+    /// Of somebody who looks on.
+    pub(super) session: Session,
+    pub(super) client: Client,
+}
+
+impl Three {
+    pub(super) async fn start() -> Self {
+        let registry = Registry::start();
+        let controller = registry.controller().await;
+        Self::around(registry, controller).await
+    }
+
+    /// With a controller that was started by the test.
+    pub(super) async fn around(registry: Registry, controller: RunningController) -> Self {
+        let one = RunningBroker::start(&registry, 1).await;
+        let two = RunningBroker::start(&registry, 2).await;
+        let three = RunningBroker::start(&registry, 3).await;
+        let (session, live) = registry.session().await;
+        Self { registry, controller, one, two, three, session, client: live.client }
     }
 }
 

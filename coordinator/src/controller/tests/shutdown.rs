@@ -13,11 +13,8 @@ fn leave(id: i32, broker: &RunningBroker) -> v1::ControlledShutdownRequest {
 #[test]
 fn a_broker_that_stops_hands_over_and_is_no_candidate_before_it_registers_anew() {
     run(async {
-        let registry = Registry::start();
-        let controller = registry.controller().await;
-        let one = RunningBroker::start(&registry, 1).await;
-        let two = RunningBroker::start(&registry, 2).await;
-        let three = RunningBroker::start(&registry, 3).await;
+        let Three { registry, controller, one, two, three, client, session: _session } =
+            Three::start().await;
         let mut admin = controller.active().await;
         topic(&mut admin, "led", &[&[1, 2, 3]], &[("min.insync.replicas", "2")]).await;
         topic(&mut admin, "low", &[&[1, 3]], &[("min.insync.replicas", "2")]).await;
@@ -61,8 +58,7 @@ fn a_broker_that_stops_hands_over_and_is_no_candidate_before_it_registers_anew()
         let one = RunningBroker::start(&registry, 1).await;
         until(async || code(admin.create_topics(three_replicas.clone()).await.unwrap()) == 0).await;
         assert!(one.told.lock().topics().contains(&"new".to_owned()));
-        let (_session, live) = registry.session().await;
-        assert_eq!(state(&live.client, "alone", 0).await.leader, Some(BrokerId(1)));
+        assert_eq!(state(&client, "alone", 0).await.leader, Some(BrokerId(1)));
         controller.stop().await;
     });
 }
@@ -92,11 +88,8 @@ fn a_standby_says_who_is_active_to_brokers_too() {
 #[test]
 fn a_replicated_topic_is_deleted_though_a_broker_is_down_and_told_to_it_when_it_comes_back() {
     run(async {
-        let registry = Registry::start();
-        let controller = registry.controller().await;
-        let one = RunningBroker::start(&registry, 1).await;
-        let two = RunningBroker::start(&registry, 2).await;
-        let three = RunningBroker::start(&registry, 3).await;
+        let Three { registry, controller, one, two, three, client, session: _session } =
+            Three::start().await;
         let mut admin = controller.active().await;
         topic(&mut admin, "t", &[&[1, 2, 3]], &[]).await;
         three.stop().await;
@@ -113,16 +106,13 @@ fn a_replicated_topic_is_deleted_though_a_broker_is_down_and_told_to_it_when_it_
         until(async || three.told.lock().deleted() == ["t"]).await;
         assert_eq!(three.told.lock().updates[0].sequence, 1);
         one.told.lock().silent = false;
-        let (_session, live) = registry.session().await;
-        until(async || live.client.list_children("/brokers/topics").await.unwrap().is_empty())
-            .await;
+        until(async || client.list_children("/brokers/topics").await.unwrap().is_empty()).await;
         // A dead replica is waited for by nobody.
         topic(&mut admin, "t", &[&[1, 2, 3]], &[]).await;
         three.stop().await;
         until(async || two.told.lock().state("t", 0).unwrap().isr == [1, 2]).await;
         assert_eq!(code(admin.delete_topics(delete(5, "t")).await.unwrap()), 0);
-        until(async || live.client.list_children("/brokers/topics").await.unwrap().is_empty())
-            .await;
+        until(async || client.list_children("/brokers/topics").await.unwrap().is_empty()).await;
         controller.stop().await;
     });
 }
