@@ -4,22 +4,29 @@
 //!
 //! Modelled are only the parts that are not a partition's: the registry's node with its version, the
 //! controller (which decides by the same pure rules), sessions, streams. Each seed is one story of
-//! kills, power cuts, pauses beyond the session, broken streams, lost and late answers of the
-//! registry, leaders that do not know yet that they are no more. What must hold, always:
+//! kills, power cuts, pauses beyond the session, leaders cut off from registry and controller, broken
+//! streams, lost and late answers of the registry, a minimum that is altered and believed in at
+//! different times, leaders that do not know yet that they are no more. What must hold, always:
 //!
 //! - what a consumer was shown, or a producer with acks=all was told, stays at its offset;
+//! - whoever is in the ISR or electable, in the registry, has all that was shown or acknowledged;
 //! - of two views of the log, both below the high watermark, one is the front of the other;
 //! - no value of an idempotent producer is there twice, however often it was sent;
 //! - within an epoch the high watermark shown never goes back;
 //! - when the faults end, all replicas get in sync, with the same bytes, and producing goes on.
 //!
 //! `OTTLA_REPLICATION_SEEDS` is how many stories, `OTTLA_REPLICATION_SEED` only this one.
-//! `cluster` moves the parts, `node` is a broker, `streams` how followers fetch, `truth` what clients
-//! were told.
+//! `cluster` moves the parts, `faults` breaks them, `stories` are courses of events that chance alone
+//! seldom brings, `healing` is the end; `node` is a broker,
+//! `registry` what all decide by, `streams` how followers fetch, `truth` what clients were told.
 
 mod clients;
 mod cluster;
+mod faults;
+mod healing;
 mod node;
+mod registry;
+mod stories;
 mod streams;
 mod truth;
 

@@ -37,6 +37,8 @@ pub(super) struct Running {
     pub(super) run: Uuid,
     /// Stopped, and not knowing it.
     pub(super) paused: bool,
+    /// Cut off from the registry and the controller; clients and followers reach it.
+    pub(super) cut: bool,
     /// The newest state it was told.
     told: (LeaderEpoch, i32),
     /// The runs it was told.
@@ -78,6 +80,7 @@ impl Node {
             partition,
             run: Uuid::from_u128(self.starts << 8 | self.id.0 as u128),
             paused: false,
+            cut: false,
             told: (LeaderEpoch::UNKNOWN, -1),
             runs: Runs::new(),
             following: None,

@@ -17,10 +17,12 @@ use crate::storage::{Cursor, ReadLimits, Wait};
 /// Between a run of a follower and a run of a leader.
 pub(super) struct Stream {
     pub(super) follower: BrokerId,
+    /// The follower let go of it: what is on its way may arrive, and then the leader hears of it.
+    closed: bool,
     replica: Replica,
     leader: BrokerId,
     leader_run: Uuid,
-    epoch: LeaderEpoch,
+    pub(super) epoch: LeaderEpoch,
     to_leader: VecDeque<Request>,
     to_follower: VecDeque<Answer>,
     /// Where the leader reads on, once it took the partition on, and what it told last.
@@ -39,6 +41,17 @@ enum Answer {
     Diverging(v1::EpochEnd),
     OutOfRange(Offset),
     Refused,
+}
+
+impl Stream {
+    /// The follower's end is gone; what it had sent `arrives`, or not.
+    pub(super) fn close(&mut self, arrives: bool) {
+        self.closed = true;
+        self.to_follower.clear();
+        if !arrives {
+            self.to_leader.clear();
+        }
+    }
 }
 
 impl Cluster {
@@ -67,6 +80,7 @@ impl Cluster {
         assert_eq!(offset, log.log_end());
         let stream = Stream {
             follower: id,
+            closed: false,
             replica: up.replica(id),
             leader,
             leader_run,
@@ -87,6 +101,7 @@ impl Cluster {
     pub(super) fn move_stream(&mut self, number: u64, what: usize) {
         let Some(mut stream) = self.streams.remove(&number) else { return };
         let keeps = match what {
+            _ if stream.closed && stream.to_leader.is_empty() => self.end(&mut stream),
             0 => self.serve(&mut stream),
             1 => match stream.to_leader.pop_front() {
                 Some(request) => self.ask(&mut stream, request),
@@ -156,6 +171,15 @@ impl Cluster {
                 true
             }
         }
+    }
+
+    /// The leader hears that nobody reads any more. False: it has.
+    fn end(&self, stream: &mut Stream) -> bool {
+        let Some(up) = self.leader_of(stream) else { return false };
+        if !up.paused && stream.reader.is_some() {
+            up.partition.follower_gone(&stream.replica);
+        }
+        up.paused
     }
 
     /// The leader reads on for a follower.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use proto::record::Batches;
-use proto::{LeaderEpoch, Offset};
+use proto::{BrokerId, LeaderEpoch, Offset};
 
 use crate::replication::Partition;
 use crate::storage::{Cursor, Log, ReadLimits, Wait};
@@ -30,13 +30,25 @@ impl Truth {
     pub(super) fn consume(&mut self, partition: &Arc<Partition>, from: Offset) -> Offset {
         let Some(epoch) = partition.leading() else { return from };
         let end = partition.visible_end();
-        let shown = self.shown.entry(epoch).or_insert(end);
-        assert!(*shown <= end, "the high watermark went back from {shown} to {end} in {epoch}");
-        *shown = end;
+        let before = self.shown.insert(epoch, end);
+        if let Some(shown) = before {
+            assert!(shown <= end, "the high watermark went back from {shown} to {end} in {epoch}");
+            if shown == end {
+                return from;
+            }
+        }
         for (offset, value) in values(partition.log(), from, end) {
             self.tell(offset, value, &format!("shown by the leader of epoch {epoch}"));
         }
         end.max(from)
+    }
+
+    /// This log, of one who may be elected, reaches as far as what was told.
+    pub(super) fn check_end(&self, log: &Log, of: BrokerId) {
+        let end = log.log_end();
+        if let Some((last, _)) = self.told.last_key_value() {
+            assert!(end.0 > *last, "broker {of} may lead, ends at {end}, {last} was told");
+        }
     }
 
     /// Everything ever told is in this log, at its place, and nothing is there twice.
