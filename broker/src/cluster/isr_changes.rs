@@ -24,6 +24,7 @@ use proto::{BrokerId, TopicId, TopicPartition};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use self::batch::{Batch, Kind};
 use super::metadata::{FoundState, MetadataCache};
 use super::states_changed::StatesChanged;
 use crate::metrics::Metrics;
@@ -195,9 +196,13 @@ impl IsrChanges {
         });
         let mut writes = futures_util::stream::iter(writes).buffer_unordered(AT_ONCE);
         let (mut conflicts, mut failed, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        let mut batch = Batch::default();
         while let Some((change, outcome)) = writes.next().await {
             match outcome {
-                Ok(Some(state)) => found.push(state),
+                Ok(Some(state)) => {
+                    batch.note(change.partition.name(), &state.kind);
+                    found.push(state);
+                }
                 Ok(None) => conflicts.push(change),
                 Err(error) => {
                     self.tell_failure(&error);
@@ -205,6 +210,7 @@ impl IsrChanges {
                 }
             }
         }
+        batch.tell();
         self.found(found);
         (conflicts, failed)
     }
@@ -227,11 +233,11 @@ impl IsrChanges {
         let minimum = partition.replication().map_or(1, |view| view.minimum);
         match decide(&state, wish, self.me, minimum, live) {
             Decision::NotLeader => {
-                tracing::info!(
+                tracing::debug!(
                     partition = %name, epoch = %wish.epoch, leader = ?state.leader,
                     leader_epoch = %state.leader_epoch, "another leads; the ISR is not ours to change"
                 );
-                Ok(Some(Found { state: Some(found(state, version)), is_written: false }))
+                Ok(Some(Found { state: Some(found(state, version)), kind: Kind::NotOurs }))
             }
             Decision::ReadAgain => {
                 tokio::time::sleep(RETRY).await;
@@ -244,18 +250,19 @@ impl IsrChanges {
                     tokio::time::sleep(RETRY).await;
                 }
                 partition.isr_settled(wish.epoch, version, &state.isr, &state.electable);
-                Ok(Some(Found { state: Some(found(state, version)), is_written: false }))
+                Ok(Some(Found { state: Some(found(state, version)), kind: Kind::AsItWas }))
             }
             Decision::Write(new) => {
                 let (topic, number) = (&name.topic, name.partition);
                 let written = partitions::set(client, topic, number, &new, version).await?;
                 let Some(version) = written else { return Ok(None) };
                 partition.isr_settled(wish.epoch, version, &new.isr, &new.electable);
-                tracing::info!(
+                tracing::debug!(
                     partition = %name, from = ?state.isr, to = ?new.isr, electable = ?new.electable,
                     version, "ISR changed"
                 );
-                Ok(Some(Found { state: Some(found(new, version)), is_written: true }))
+                let kind = Kind::between(&state, &new);
+                Ok(Some(Found { state: Some(found(new, version)), kind }))
             }
         }
     }
@@ -264,9 +271,9 @@ impl IsrChanges {
     fn found(&self, found: Vec<Found>) {
         let mut is_news = false;
         let mut states = Vec::new();
-        for Found { state, is_written } in found {
+        for Found { state, kind } in found {
             let Some(state) = state else { continue };
-            if is_written {
+            if matches!(kind, Kind::Changed { .. }) {
                 self.states_changed.note(&state.name, state.id);
             }
             is_news |= state.state.leader != Some(self.me);
@@ -289,12 +296,12 @@ impl IsrChanges {
 /// The end of a change.
 struct Found {
     state: Option<FoundState>,
-    is_written: bool,
+    kind: Kind,
 }
 
 impl Found {
     fn nothing() -> Self {
-        Self { state: None, is_written: false }
+        Self { state: None, kind: Kind::AsItWas }
     }
 }
 
@@ -343,5 +350,6 @@ fn decide(
     if new == *state { Decision::AsItIs } else { Decision::Write(new) }
 }
 
+mod batch;
 #[cfg(test)]
 mod tests;
