@@ -79,3 +79,77 @@ pub(super) fn render(page: &mut Page, partitions: &PartitionSet) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::record::ProducerStamp;
+    use proto::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+    use uuid::Uuid;
+
+    use crate::replication::Replica;
+    use crate::replication::tests::rig::{ME, Rig, batch, eventually, job, led, topic_id};
+    use crate::storage::LogConfig;
+
+    /// The value of a line of the page, by its beginning.
+    fn value(rig: &Rig, line: &str) -> Option<i64> {
+        let page = crate::http::metrics::render(&rig.metrics, &rig.partitions);
+        let rest = page.lines().find_map(|l| l.strip_prefix(line))?;
+        Some(rest.trim().parse().unwrap())
+    }
+
+    #[test]
+    fn the_page_shows_how_replicas_leave_and_come_and_lag() {
+        let rig = Rig::new();
+        let config = LogConfig { min_insync_replicas: 2, ..LogConfig::default() };
+        let name = TopicPartition::new("m", 0);
+        let partition = rig.partitions.open(&name, topic_id("m"), config).unwrap();
+        let broker = || {
+            ["underreplicatedpartitions", "underminisrpartitioncount", "atminisrpartitioncount"]
+                .map(|name| value(&rig, &format!("kafka_server_replicamanager_{name} ")).unwrap())
+        };
+        let counts = || (rig.metrics.isr_shrinks.get(), rig.metrics.isr_expands.get());
+        let seen = |isr: &[i32], version| {
+            partition.lead(ME, &led(0, version, &[1, 2, 3], isr)).unwrap();
+            let label = "kafka_topic_partition_in_sync_replica{topic=\"m\",partition=\"0\"}";
+            assert_eq!(value(&rig, label), Some(isr.len() as i64));
+            (broker(), counts())
+        };
+        assert_eq!(broker(), [0, 0, 0], "nothing is led");
+        assert_eq!(seen(&[1, 2, 3], 0), ([0, 0, 0], (0, 0)));
+        assert_eq!(seen(&[1, 2], 1), ([1, 0, 1], (1, 0)));
+        assert_eq!(seen(&[1], 2), ([1, 1, 0], (2, 0)));
+        assert_eq!(seen(&[1, 3], 3), ([1, 0, 1], (2, 1)));
+        assert_eq!(seen(&[1, 2], 4), ([1, 0, 1], (3, 2)), "one came, one left");
+        assert_eq!(seen(&[1, 2, 3], 5), ([0, 0, 0], (3, 3)));
+        let lag = "ottla_partition_replica_lag{topic=\"m\",partition=\"0\",replica=\"2\"}";
+        assert_eq!(value(&rig, lag), None, "it told nothing yet");
+        let replica = Replica { broker_id: BrokerId(2), incarnation: Uuid::from_u128(2) };
+        partition.follower_told(LeaderEpoch(0), &replica, Offset::ZERO).unwrap();
+        let (job, outcome) = job(batch(3, 10, ProducerStamp::NONE), LeaderEpoch::UNKNOWN);
+        partition.queue(job);
+        partition.drive();
+        eventually("the append", || outcome.lock().is_some());
+        assert_eq!(value(&rig, lag), Some(3));
+        partition.follower_told(LeaderEpoch(0), &replica, Offset(2)).unwrap();
+        assert_eq!(value(&rig, lag), Some(1));
+        partition.stop_leading();
+        assert_eq!(broker(), [0, 0, 0], "its new leader counts it");
+    }
+
+    #[test]
+    fn a_log_that_failed_is_counted_until_it_is_opened_anew() {
+        let (rig, disk) = Rig::breakable();
+        let partition = rig.lead("o", 0, LogConfig::default());
+        let offline = || value(&rig, "ottla_partitions_offline ");
+        assert_eq!(offline(), Some(0));
+        let (job, outcome) = job(batch(1, 10, ProducerStamp::NONE), LeaderEpoch::UNKNOWN);
+        partition.queue(job);
+        partition.drive();
+        eventually("the append", || outcome.lock().is_some());
+        disk.set_faults(|faults| faults.failing_syncs = Some((".log".to_owned(), 1)));
+        assert!(partition.log().flush().is_err());
+        assert_eq!(offline(), Some(1));
+        rig.partitions.reopen(partition.name(), partition.topic_id()).unwrap();
+        assert_eq!(offline(), Some(0));
+    }
+}

@@ -52,3 +52,32 @@ impl Board {
         self.metrics.replica_refill_left.set(sum.refill_left);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::BrokerId;
+
+    use super::super::fetchers::LeaderAddress;
+    use super::super::lane::Lane;
+    use super::*;
+
+    #[test]
+    fn the_lag_is_that_of_who_is_furthest_behind_until_its_fetcher_ends() {
+        let metrics = Arc::<Metrics>::default();
+        let board = Board::new(Arc::clone(&metrics));
+        let key = |leader: i32, lane| FetcherKey {
+            leader: LeaderAddress { id: BrokerId(leader), address: format!("host:{leader}") },
+            shard: 0,
+            lane,
+        };
+        let lags = |max_lag| Some(Figures { max_lag, failed: 1, ..Figures::default() });
+        board.put(&key(1, Lane::InSync), lags(7));
+        board.put(&key(2, Lane::Refill), lags(90));
+        let seen = || (metrics.replica_max_lag.get(), metrics.replica_failed_partitions.get());
+        assert_eq!(seen(), (90, 2));
+        board.put(&key(2, Lane::Refill), lags(3));
+        assert_eq!(seen(), (7, 2));
+        board.put(&key(1, Lane::InSync), None);
+        assert_eq!(seen(), (3, 1));
+    }
+}
