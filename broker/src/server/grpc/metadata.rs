@@ -1,4 +1,8 @@
 //! `Metadata` and `WatchMetadata`: what this broker knows of the cluster, once or as it changes.
+//!
+//! What clients act on goes out at once: leaders, epochs, replicas, brokers, topics. Changes of ISRs
+//! alone wait a moment for others, since they come by the thousand when a broker dies, each topic is
+//! told whole, and clients only show them.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -25,6 +29,8 @@ use crate::cluster::metadata::{BrokerImage, ClusterImage, TopicImage};
 
 /// How long a topic that was just created may take to be known here.
 const CREATED_WITHIN: Duration = Duration::from_secs(5);
+/// A change of an ISR alone waits so long for others.
+const ISR_WAITS: Duration = Duration::from_millis(100);
 /// Signs of life come no more often.
 const KEEP_ALIVE_MIN_MS: u32 = 100;
 
@@ -58,6 +64,7 @@ pub(super) async fn watch_metadata(
         wanted: wanted(request),
         changes,
         last: None,
+        held_until: None,
         keep_alive,
         quiet_until: Box::pin(tokio::time::sleep(keep_alive.unwrap_or_default())),
     };
@@ -160,24 +167,36 @@ struct MetadataStream {
     changes: WatchStream<u64>,
     /// What was sent, all answers taken together.
     last: Option<MetadataView>,
+    /// Something has changed since that can wait, until then.
+    held_until: Option<Pin<Box<Sleep>>>,
     /// A sign of life is wanted after so much silence.
     keep_alive: Option<Duration>,
     quiet_until: Pin<Box<Sleep>>,
 }
 
 impl MetadataStream {
-    /// What has changed since the last answer, if anything.
-    fn next_answer(&mut self) -> Option<v1::MetadataResponse> {
+    /// What has changed since the last answer, if that is to be told now: because it cannot wait, or
+    /// because it has `waited`.
+    fn next_answer(&mut self, waited: bool) -> Option<v1::MetadataResponse> {
         let now = self.services.api.metadata(&self.wanted);
         let answer = match &self.last {
-            None => Some(metadata_message(now.clone())),
+            None => metadata_message(now.clone()),
             Some(last) => {
-                let changed = difference(last, &now);
-                changed.map(|topics| metadata_message(MetadataView { topics, ..now.clone() }))
+                let Some(topics) = difference(last, &now) else {
+                    self.held_until = None;
+                    return None;
+                };
+                if !waited && can_wait(last, &now, &topics) {
+                    let from_now = || Box::pin(tokio::time::sleep(ISR_WAITS));
+                    self.held_until.get_or_insert_with(from_now);
+                    return None;
+                }
+                metadata_message(MetadataView { topics, ..now.clone() })
             }
         };
+        self.held_until = None;
         self.last = Some(now);
-        answer
+        Some(answer)
     }
 
     /// An answer goes out: the next sign of life is due a while after it.
@@ -203,9 +222,14 @@ impl Body for MetadataStream {
             if change.is_none() {
                 return Poll::Ready(None);
             }
-            if let Some(answer) = self.next_answer() {
+            if let Some(answer) = self.next_answer(false) {
                 return Poll::Ready(Some(self.send(&answer)));
             }
+        }
+        if self.held_until.as_mut().is_some_and(|held| held.as_mut().poll(cx).is_ready())
+            && let Some(answer) = self.next_answer(true)
+        {
+            return Poll::Ready(Some(self.send(&answer)));
         }
         if self.keep_alive.is_some() && self.quiet_until.as_mut().poll(cx).is_ready() {
             let alive = v1::MetadataResponse { unchanged: true, ..Default::default() };
@@ -235,10 +259,34 @@ fn difference(last: &MetadataView, now: &MetadataView) -> Option<Topics> {
     }
     let gone = before.map(|gone| Err((name(gone).into(), Refusal::unknown_topic(name(gone)))));
     topics.extend(gone);
-    let same_cluster = old.brokers == new.brokers
+    (!topics.is_empty() || !is_same_cluster(old, new)).then_some(topics)
+}
+
+fn is_same_cluster(old: &ClusterImage, new: &ClusterImage) -> bool {
+    old.brokers == new.brokers
         && old.cluster_id == new.cluster_id
-        && old.controller == new.controller;
-    (!topics.is_empty() || !same_cluster).then_some(topics)
+        && old.controller == new.controller
+}
+
+/// Whether the `changed` topics differ in their ISRs only, and nothing else does.
+fn can_wait(last: &MetadataView, now: &MetadataView, changed: &Topics) -> bool {
+    let before = |topic: &TopicImage| last.image.topics.get(&topic.name);
+    is_same_cluster(&last.image, &now.image)
+        && changed.iter().all(|topic| match topic {
+            Ok(topic) => before(topic).is_some_and(|before| leads_alike(before, topic)),
+            Err(_) => false,
+        })
+}
+
+/// The same but for who is in sync.
+fn leads_alike(before: &TopicImage, topic: &TopicImage) -> bool {
+    before.id == topic.id
+        && before.partitions.len() == topic.partitions.len()
+        && before.partitions.iter().zip(&topic.partitions).all(|(before, now)| {
+            before.leader == now.leader
+                && before.leader_epoch == now.leader_epoch
+                && before.replicas == now.replicas
+        })
 }
 
 fn name(topic: &Result<Arc<TopicImage>, (String, Refusal)>) -> &str {

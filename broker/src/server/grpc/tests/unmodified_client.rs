@@ -190,7 +190,10 @@ async fn a_metadata_stream_tells_what_has_changed_and_signs_of_life() {
     assert!(answer.brokers.is_empty() && answer.topics.len() == 3);
     assert!(answer.topics.iter().all(|topic| topic.partitions[0].leader == -1));
     // What concerned others was no answer to the one, who hears that the stream lives all the same.
-    let answer = of_named.message().await.unwrap().unwrap();
+    let mut answer = of_named.message().await.unwrap().unwrap();
+    while answer.unchanged {
+        answer = of_named.message().await.unwrap().unwrap();
+    }
     assert!(answer.topics.len() == 2 && answer.brokers.is_empty());
     for _ in 0..2 {
         let answer = of_named.message().await.unwrap().unwrap();
@@ -199,6 +202,62 @@ async fn a_metadata_stream_tells_what_has_changed_and_signs_of_life() {
     // Nobody asked for signs of life here.
     let more = tokio::time::timeout(Duration::from_millis(300), of_all.message()).await;
     assert!(more.is_err());
+}
+
+/// When a broker dies, every partition's ISR changes, each by itself; clients are told together, and
+/// are not kept from what they act on.
+#[tokio::test]
+async fn changes_of_isrs_alone_are_told_together_and_leaders_at_once() {
+    const PARTITIONS: usize = 2_000;
+    let server = Server::start(&[]).await;
+    server.topic("t", 1, &LogConfig::default());
+    let shrink = |image: &mut ClusterImage, range: std::ops::Range<usize>, isr: &[i32]| {
+        let topic = Arc::make_mut(image.topics.get_mut("t").unwrap());
+        for partition in &mut topic.partitions[range] {
+            partition.isr = isr.iter().copied().map(proto::BrokerId).collect();
+            partition.version += 1;
+        }
+    };
+    server.metadata.update(|image| {
+        let topic = Arc::make_mut(image.topics.get_mut("t").unwrap());
+        let mut partition = topic.partitions[0].clone();
+        partition.replicas = [1, 2, 3].map(proto::BrokerId).into();
+        partition.isr.clone_from(&partition.replicas);
+        topic.partitions = vec![partition; PARTITIONS];
+    });
+    let mut client = client(&server).await;
+    let request = v1::MetadataRequest { topics: vec!["t".into()], ..Default::default() };
+    let mut answers = client.watch_metadata(request).await.unwrap().into_inner();
+    assert_eq!(names(&mut answers).await, ["t"]);
+    let start = std::time::Instant::now();
+    for from in (0..PARTITIONS).step_by(20) {
+        server.metadata.update(|image| shrink(image, from..from + 20, &[1, 2]));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let (mut told, mut bytes, mut in_sync) = (0, 0, 3 * PARTITIONS);
+    while in_sync > 2 * PARTITIONS {
+        let answer = answers.message().await.unwrap().unwrap();
+        (told, bytes) = (told + 1, bytes + prost::Message::encoded_len(&answer));
+        in_sync = answer.topics[0].partitions.iter().map(|p| p.isr.len()).sum();
+    }
+    let most = start.elapsed().as_millis() / 100 + 1;
+    assert!((1..=most).contains(&told), "{told} answers of {bytes} bytes, at most {most}");
+    assert!(bytes < 80_000 * told as usize, "{told} answers of {bytes} bytes");
+    // A leader goes at once, and what waited goes with it.
+    server.metadata.update(|image| shrink(image, 0..1, &[1]));
+    let waits = tokio::time::timeout(Duration::from_millis(20), answers.message()).await;
+    server.metadata.update(|image| {
+        let topic = Arc::make_mut(image.topics.get_mut("t").unwrap());
+        topic.partitions[1].leader_epoch = proto::LeaderEpoch(9);
+    });
+    let answer = match waits {
+        Ok(_) => panic!("a change of an ISR alone did not wait"),
+        Err(_) => answers.message().await.unwrap().unwrap(),
+    };
+    let [first, second, ..] = &answer.topics[0].partitions[..] else { panic!("{answer:?}") };
+    assert_eq!((&first.isr[..], second.leader_epoch), (&[1][..], 9));
+    let more = tokio::time::timeout(Duration::from_millis(150), answers.message()).await;
+    assert!(more.is_err(), "what was told is told again: {more:?}");
 }
 
 /// Of the next answer that is not only a sign of life.
