@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use coordinator::zk::payload::KafkaEndpoint;
 use coordinator::zk::{InvalidConnectString, Session, SessionOptions, StartError as SessionError};
+use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -17,11 +19,11 @@ use crate::cluster::member::{JoinError, MemberParts, Registration};
 use crate::cluster::membership::Membership;
 use crate::cluster::metadata::MetadataCache;
 use crate::cluster::producer_ids::ProducerIds;
-use crate::config::{BrokerConfig, log_config, open_files_max};
+use crate::config::{BrokerConfig, KafkaListener, log_config, open_files_max};
 use crate::http;
 use crate::metrics::Metrics;
 use crate::replication::PartitionSet;
-use crate::server::grpc::{DataThreads, Services};
+use crate::server::{DataThreads, Endpoint, KafkaEndpoints, Protocol, Services};
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::{LogSet, LogSetConfig, OpenError, StartReport, SystemClock};
 
@@ -40,6 +42,15 @@ pub enum BrokerError {
         what: &'static str,
         /// Why.
         source: io::Error,
+    },
+    /// An address without a listener.
+    #[error(
+        "advertised.listeners names {name}, and listeners does not: give the listener there the same \
+         name, or take it out here"
+    )]
+    Advertised {
+        /// The name.
+        name: String,
     },
     /// The log directories cannot be used.
     #[error(transparent)]
@@ -72,14 +83,23 @@ pub enum BrokerError {
 pub struct Addresses {
     /// Of the gRPC listener.
     pub grpc: SocketAddr,
+    /// Of the listeners for Kafka clients, as they are configured.
+    pub kafka: Vec<SocketAddr>,
     /// Of the HTTP listener.
     pub http: SocketAddr,
+}
+
+impl Addresses {
+    /// Of the listeners for Kafka clients, as the ready line has them.
+    pub fn kafka_texts(&self) -> Vec<String> {
+        self.kafka.iter().map(ToString::to_string).collect()
+    }
 }
 
 /// A broker that has joined its cluster.
 pub struct Broker {
     addresses: Addresses,
-    grpc: TcpListener,
+    listeners: Vec<(TcpListener, Protocol)>,
     threads: DataThreads,
     membership: Membership,
     session: Session,
@@ -92,12 +112,19 @@ impl Broker {
     /// Opens the logs, joins the cluster and leads what it is to lead. Runs on the control thread's
     /// runtime, and waits for ZooKeeper as long as it takes.
     pub async fn start(config: BrokerConfig) -> Result<Self, BrokerError> {
-        let grpc = bind(&config.grpc.listen, "gRPC").await?;
+        let grpc = bind(&config.listen_grpc, "gRPC").await?;
         let http_listener = bind(&config.listen_http, "HTTP").await?;
+        let kafka = bind_kafka(&config).await?;
         let addresses = Addresses {
             grpc: local_addr(&grpc, "gRPC")?,
+            kafka: kafka
+                .iter()
+                .map(|(listener, _)| local_addr(listener, "Kafka clients"))
+                .collect::<Result<_, _>>()?,
             http: local_addr(&http_listener, "HTTP")?,
         };
+        let mut listeners = kafka;
+        listeners.push((grpc, Protocol::Grpc));
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let (logs, report) = open_logs(&config, &disk).await?;
         let identity = Identity::begin(&*disk, logs.usable_dirs(), config.id)?;
@@ -142,14 +169,15 @@ impl Broker {
         );
         let services = Services::new(
             Arc::new(api),
-            config.grpc.clone(),
+            config.sockets.clone(),
             metrics,
             membership.controller(),
             membership.updates(),
             config.auto_create_topics,
+            KafkaEndpoints::new(config.id, kafka_endpoints(&config, &addresses)),
         );
         let threads = DataThreads::start(services, &stopping).map_err(BrokerError::Thread)?;
-        Ok(Self { addresses, grpc, threads, membership, session, partitions, pages, stop })
+        Ok(Self { addresses, listeners, threads, membership, session, partitions, pages, stop })
     }
 
     /// Where it is reached.
@@ -160,7 +188,7 @@ impl Broker {
     /// Serves until `shutdown`, then stops cleanly: others take over what it leads while it still
     /// serves, then it goes out of the registry, then connections, then the logs with their marks.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BrokerError> {
-        let Self { grpc, threads, membership, session, partitions, pages, stop, .. } = self;
+        let Self { listeners, threads, membership, session, partitions, pages, stop, .. } = self;
         let fetchers = membership.fetchers();
         pages.ready.store(true, Ordering::Relaxed);
         let mut outcome = Ok(());
@@ -171,10 +199,13 @@ impl Broker {
                 pages.ready.store(false, Ordering::Relaxed);
             };
             let mut membership = std::pin::pin!(membership.run(shutdown));
-            let mut accepting = std::pin::pin!(threads.accept(grpc, stop.subscribe()));
+            let accepting = listeners
+                .into_iter()
+                .map(|(listener, protocol)| threads.accept(listener, protocol, stop.subscribe()));
+            let mut accepting = std::pin::pin!(join_all(accepting));
             tokio::select! {
                 ended = &mut membership => outcome = ended.map_err(BrokerError::from),
-                () = &mut accepting => {}
+                _ = &mut accepting => {}
                 () = every_directory_failed(&partitions) => {
                     outcome = Err(BrokerError::NoDirectory);
                 }
@@ -250,7 +281,7 @@ fn open_files(config: &BrokerConfig) -> usize {
         return config.open_files;
     }
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(FALLBACK, |(soft, _)| soft);
-    open_files_max(limit, config.grpc.max_connections)
+    open_files_max(limit, config.sockets.max_connections)
 }
 
 /// A quarter of the mappings that the kernel gives a process: allocators need some too.
@@ -289,6 +320,7 @@ fn registration(config: &BrokerConfig, addresses: &Addresses, clean: bool) -> Re
     Registration {
         host,
         grpc_port,
+        kafka: registered_kafka(config, addresses),
         http_port: addresses.http.port(),
         rack: config.rack.clone(),
         start_time_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
@@ -304,11 +336,58 @@ fn advertised(config: &BrokerConfig, addresses: &Addresses) -> (String, u16) {
         let port = port.parse().ok().filter(|&port| port != 0).unwrap_or(own_port);
         return (host.to_owned(), port);
     }
-    if addresses.grpc.ip().is_unspecified() {
+    (reachable_host(&config.listen_grpc, addresses.grpc), own_port)
+}
+
+/// The host to tell others of a listener: its own, or this machine's name where it listens
+/// everywhere.
+fn reachable_host(listen: &str, bound: SocketAddr) -> String {
+    if bound.ip().is_unspecified() {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let name = if name.trim().is_empty() { "localhost" } else { name.trim() };
-        return (name.to_owned(), own_port);
+        return name.to_owned();
     }
-    let host = config.grpc.listen.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host);
-    (host.trim_matches(['[', ']']).to_owned(), own_port)
+    let host = listen.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host);
+    host.trim_matches(['[', ']']).to_owned()
+}
+
+async fn bind_kafka(config: &BrokerConfig) -> Result<Vec<(TcpListener, Protocol)>, BrokerError> {
+    if let Some(name) = config.kafka.unknown.first() {
+        return Err(BrokerError::Advertised { name: name.clone() });
+    }
+    let mut bound = Vec::new();
+    for (number, KafkaListener { listen, .. }) in config.kafka.listeners.iter().enumerate() {
+        bound.push((bind(listen, "Kafka clients").await?, Protocol::Kafka(number)));
+    }
+    Ok(bound)
+}
+
+/// The listeners with the addresses that are configured for clients.
+fn kafka_endpoints(config: &BrokerConfig, addresses: &Addresses) -> Vec<Endpoint> {
+    let each = config.kafka.listeners.iter().zip(&addresses.kafka);
+    each.map(|(listener, bound)| {
+        let advertised = listener.advertised.as_ref();
+        let advertised =
+            advertised.map(|(host, port)| (host.as_str().into(), or_own(*port, bound)));
+        Endpoint { name: listener.name.as_str().into(), advertised }
+    })
+    .collect()
+}
+
+/// What other brokers tell of the listeners.
+fn registered_kafka(config: &BrokerConfig, addresses: &Addresses) -> Vec<KafkaEndpoint> {
+    let each = config.kafka.listeners.iter().zip(&addresses.kafka);
+    each.map(|(listener, bound)| {
+        let (host, port) = match &listener.advertised {
+            Some((host, port)) => (host.clone(), or_own(*port, bound)),
+            None => (reachable_host(&listener.listen, *bound), bound.port()),
+        };
+        KafkaEndpoint { name: listener.name.clone(), host, port }
+    })
+    .collect()
+}
+
+/// A configured port, or the one the listener got.
+fn or_own(port: u16, bound: &SocketAddr) -> u16 {
+    if port == 0 { bound.port() } else { port }
 }

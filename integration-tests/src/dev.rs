@@ -17,6 +17,8 @@ pub struct Dev {
     pub ready: serde_json::Value,
     /// `host:port` of its gRPC listener.
     pub bootstrap: String,
+    /// `host:port` of its listener for Kafka clients.
+    pub kafka: String,
 }
 
 impl Dev {
@@ -24,7 +26,7 @@ impl Dev {
     pub fn start(dir: &Path, settings: &[&str]) -> Result<Self> {
         let mut command = Command::new(crate::executable("broker")?);
         command.arg("dev").arg("--data").arg(dir.join("data"));
-        for listen in ["--listen-grpc", "--listen-zookeeper", "--listen-http"] {
+        for listen in ["--listen-grpc", "--listen-kafka", "--listen-zookeeper", "--listen-http"] {
             command.args([listen, "127.0.0.1:0"]);
         }
         for setting in settings {
@@ -32,7 +34,8 @@ impl Dev {
         }
         let (process, ready) = Process::spawn_ready("dev", dir, command)?;
         let bootstrap = ready["grpc"].as_str().context("an address")?.to_owned();
-        Ok(Self { process, ready, bootstrap })
+        let kafka = ready["kafka"][0].as_str().context("an address for Kafka clients")?.to_owned();
+        Ok(Self { process, ready, bootstrap, kafka })
     }
 
     /// Runs an executable against it to its end, whatever that is.

@@ -9,7 +9,7 @@ pub mod dev;
 pub mod failover;
 pub mod faults;
 pub mod group;
-pub mod kafka_stub;
+pub mod kafka_client;
 pub mod lossy;
 pub mod network;
 pub mod process;

@@ -10,6 +10,7 @@ use super::produce::refusal;
 use super::replica_fetch::{FollowerReader, Positions};
 use super::{Api, Refusal};
 use crate::replication::{Partition, PartitionError, Replica, Wake};
+pub use crate::storage::FileRange;
 use crate::storage::{Cursor, ReadError, ReadLimits, ReadSlice, Wait};
 
 /// A position in a partition. Knows where in its segment it is, so reading on needs no look-up.
@@ -66,7 +67,7 @@ pub struct Fetched {
     pub seen: Offset,
     /// How deep producers of the partition pipeline.
     pub producer_window: u16,
-    next: Cursor,
+    slice: ReadSlice,
 }
 
 /// Records on their way from the disk, on a thread that may wait for it.
@@ -181,18 +182,18 @@ impl Reader {
         let log = self.partition.log();
         Fetched {
             next_offset: slice.next_offset(),
-            next: slice.next(),
             high_watermark: if self.follower.is_some() { log.high_watermark() } else { seen },
             log_start: log.log_start(),
             seen,
             producer_window: if self.follower.is_some() { log.producer_window() } else { 0 },
-            records: slice.into_bytes(),
+            records: slice.bytes().clone(),
+            slice,
         }
     }
 
     /// Moves the position behind what was read and sent.
     pub fn advance(&mut self, fetched: &Fetched) {
-        self.cursor = fetched.next;
+        self.cursor = fetched.slice.next();
         if let Some(follower) = &mut self.follower {
             let Fetched { high_watermark, log_start, .. } = *fetched;
             follower.told(Positions { high_watermark, log_start });
@@ -237,6 +238,16 @@ impl Reader {
         if let Some(follower) = &self.follower {
             self.partition.follower_gone(&follower.replica);
         }
+    }
+
+    /// High watermark and log start, as whoever reads with this is shown them.
+    pub fn bounds(&self) -> (Offset, Offset) {
+        let log = self.partition.log();
+        let end = match self.follower {
+            Some(_) => log.high_watermark(),
+            None => self.partition.visible_end(),
+        };
+        (end, log.log_start())
     }
 
     /// The next offset to be read.
@@ -304,6 +315,11 @@ pub enum Told {
 }
 
 impl Fetched {
+    /// Where the records are on disk, for `sendfile`; `None` where they are only in memory.
+    pub fn file_range(&self) -> Option<FileRange> {
+        self.slice.file_range()
+    }
+
     /// How many bytes.
     pub fn bytes(&self) -> usize {
         self.records.len()

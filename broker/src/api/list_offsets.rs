@@ -17,6 +17,8 @@ pub enum OffsetAt {
     Latest,
     /// The first record whose timestamp is this or later, in milliseconds since the epoch.
     Time(i64),
+    /// The first record with the greatest timestamp there is.
+    Newest,
 }
 
 /// What was found.
@@ -31,12 +33,13 @@ pub struct OffsetFound {
 }
 
 impl Api {
-    /// Answers one query; an empty topic id means whatever topic has the name now.
+    /// Answers one query; `leader_epoch` is the one the client believes in; an empty topic id means whatever topic has the name now.
     pub async fn list_offsets(
         &self,
         topic: &str,
         topic_id: &[u8],
         partition: PartitionNumber,
+        leader_epoch: LeaderEpoch,
         at: OffsetAt,
     ) -> Result<OffsetFound, Refusal> {
         let id = match topic_id {
@@ -48,9 +51,8 @@ impl Api {
             bytes => Self::topic_id(topic, bytes)?,
         };
         let partition = self.partition(topic, id, partition)?;
-        let leader_epoch = partition
-            .check_leader(LeaderEpoch::UNKNOWN)
-            .map_err(|error| refusal(&partition, &error))?;
+        let leader_epoch =
+            partition.check_leader(leader_epoch).map_err(|error| refusal(&partition, &error))?;
         let found = |offset| OffsetFound { offset: Some(offset), timestamp_ms: None, leader_epoch };
         match at {
             OffsetAt::Earliest => Ok(found(partition.log().log_start())),
@@ -60,13 +62,14 @@ impl Api {
             }
             OffsetAt::Time(time) => {
                 let searched = Arc::clone(&partition);
-                let found = by_time(searched, time, leader_epoch).await?;
+                let found = by_time(searched, Some(time), leader_epoch).await?;
                 if found.offset.is_none() {
                     // What is there may be newer than what is known to be committed.
                     check_available(&partition)?;
                 }
                 Ok(found)
             }
+            OffsetAt::Newest => by_time(Arc::clone(&partition), None, leader_epoch).await,
         }
     }
 }
@@ -89,10 +92,10 @@ fn check_available(partition: &Partition) -> Result<(), Refusal> {
     }
 }
 
-/// Searches on a thread that may wait for the disk.
+/// Searches on a thread that may wait for the disk; without a time, for the greatest there is.
 async fn by_time(
     partition: Arc<Partition>,
-    time: i64,
+    time: Option<i64>,
     leader_epoch: LeaderEpoch,
 ) -> Result<OffsetFound, Refusal> {
     let failed = |text: String| {
@@ -100,7 +103,10 @@ async fn by_time(
     };
     let search = tokio::task::spawn_blocking(move || {
         let visible = partition.visible_end();
-        let found = partition.log().offset_for_time(time, visible);
+        let log = partition.log();
+        let newest = || log.newest_record().map(|newest| newest.timestamp);
+        let Some(time) = time.or_else(newest) else { return Ok(None) };
+        let found = log.offset_for_time(time, visible);
         found.map_err(|error| format!("partition {}: {error}", partition.name()))
     });
     let found = match search.await {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proto::{BrokerId, LeaderEpoch, Partition as PartitionNumber, TopicId};
 use tokio::sync::watch;
 
 use super::{Api, Refusal};
@@ -42,6 +43,23 @@ impl Api {
                 .collect(),
         };
         MetadataView { image, topics, zookeeper: self.zookeeper.clone() }
+    }
+
+    /// The id of the topic that has the name now.
+    pub fn topic_id_of(&self, topic: &str) -> Result<TopicId, Refusal> {
+        let image = self.metadata.image();
+        image.topics.get(topic).map(|known| known.id).ok_or_else(|| Refusal::unknown_topic(topic))
+    }
+
+    /// Who leads a partition, as far as is known.
+    pub fn leader_of(
+        &self,
+        topic: &str,
+        partition: PartitionNumber,
+    ) -> Option<(BrokerId, LeaderEpoch)> {
+        let image = self.metadata.image();
+        let state = image.topics.get(topic)?.partition(partition)?;
+        Some((state.leader?, state.leader_epoch))
     }
 
     /// Told after each change of what is known.

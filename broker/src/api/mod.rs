@@ -2,10 +2,11 @@
 //! this; nothing here knows a wire format or a socket.
 //!
 //! One file per request: [`produce`], [`fetch`], [`list_offsets`], [`delete_records`], [`metadata`],
-//! [`init_producer_id`], [`describe_logs`]. Why something is not done is a [`Refusal`].
+//! [`init_producer_id`], [`end_of_epoch`], [`describe_logs`]. Why something is not done is a [`Refusal`].
 
 mod delete_records;
 mod describe_logs;
+mod end_of_epoch;
 mod fetch;
 mod init_producer_id;
 mod list_offsets;
@@ -16,7 +17,8 @@ mod replica_fetch;
 mod service;
 
 pub use delete_records::{DeleteRecords, DeleteUpTo, RecordsDeleted};
-pub use fetch::{ColdRead, Fetched, Opened, Read, ReadFrom, Reader, Told};
+pub use end_of_epoch::EpochEnd;
+pub use fetch::{ColdRead, Fetched, FileRange, Opened, Read, ReadFrom, Reader, Told};
 pub use list_offsets::{OffsetAt, OffsetFound};
 pub use metadata::{MetadataView, Wanted};
 pub use produce::{OnProduced, Produce, Produced, timed_out};

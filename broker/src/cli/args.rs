@@ -57,6 +57,14 @@ pub(super) struct Sources {
     /// Where metrics and health are served (listen.http); port 0 picks one.
     #[arg(long, value_name = "HOST:PORT")]
     listen_http: Option<String>,
+    /// Where Kafka clients connect (listeners); port 0 picks one. On 127.0.0.1:9092 in `dev`, off
+    /// otherwise; several are NAME://HOST:PORT,...
+    #[arg(long, value_name = "HOST:PORT")]
+    listen_kafka: Option<String>,
+    /// How Kafka clients reach that (advertised.listeners); without it they are told the address
+    /// they came in on.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise_kafka: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -121,7 +129,12 @@ impl Sources {
         for assignment in &self.set {
             values.read_assignment(assignment)?;
         }
-        let own = [("listen.grpc", &self.listen_grpc), ("listen.http", &self.listen_http)];
+        let own = [
+            ("listen.grpc", &self.listen_grpc),
+            ("listen.http", &self.listen_http),
+            ("listeners", &self.listen_kafka),
+            ("advertised.listeners", &self.advertise_kafka),
+        ];
         for (key, value) in own.into_iter().chain(flags.iter().map(|(key, value)| (*key, value))) {
             if let Some(value) = value {
                 values.set(key, value, Origin::Flag)?;
@@ -154,6 +167,7 @@ impl DevOptions {
         let dir = self.data.join("broker").display().to_string();
         for (key, value) in [
             ("auto.create.topics.enable", "true"),
+            ("listeners", "PLAINTEXT://127.0.0.1:9092"),
             ("zookeeper.connect", zookeeper),
             ("log.dirs", &dir),
         ] {

@@ -42,6 +42,7 @@ pub(super) fn dev(options: &DevOptions) -> anyhow::Result<()> {
             "ready": true,
             "id": id,
             "grpc": addresses.grpc.to_string(),
+            "kafka": addresses.kafka_texts(),
             "http": addresses.http.to_string(),
             "zookeeper": external,
             "controller": controller.address,

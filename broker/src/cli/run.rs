@@ -26,6 +26,7 @@ pub(super) fn run(options: &RunOptions) -> anyhow::Result<()> {
             "ready": true,
             "id": id,
             "grpc": addresses.grpc.to_string(),
+            "kafka": addresses.kafka_texts(),
             "http": addresses.http.to_string(),
             "zookeeper": zookeeper,
         }))?;

@@ -114,6 +114,7 @@ mod tests {
             id: other,
             host: String::new(),
             grpc_port: 1,
+            kafka: Vec::new(),
             rack: String::new(),
             incarnation: Uuid::nil(),
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use coordinator::registry::brokers::RegisterError;
 use coordinator::registry::{RegistryError, brokers};
-use coordinator::zk::payload::Broker;
+use coordinator::zk::payload::{Broker, KafkaEndpoint};
 use coordinator::zk::{Live, Session, SessionState};
 use proto::BrokerId;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -97,6 +97,8 @@ pub struct Registration {
     pub host: String,
     /// Of the gRPC listener.
     pub grpc_port: u16,
+    /// Of the listeners for Kafka clients.
+    pub kafka: Vec<KafkaEndpoint>,
     /// Of the HTTP listener.
     pub http_port: u16,
     /// Empty: none.
@@ -310,7 +312,7 @@ impl Place {
         let broker = Broker {
             host: self.registration.host.clone(),
             grpc_port: self.registration.grpc_port,
-            kafka_port: None,
+            kafka: self.registration.kafka.clone(),
             http_port: Some(self.registration.http_port),
             rack: self.registration.rack.clone(),
             incarnation: self.identity.incarnation,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use coordinator::zk::payload::PartitionState;
+use coordinator::zk::payload::{KafkaEndpoint, PartitionState};
 use parking_lot::Mutex;
 use proto::{BrokerId, LeaderEpoch, Partition, TopicId, TopicPartition};
 use tokio::sync::watch;
@@ -21,6 +21,8 @@ pub struct BrokerImage {
     pub host: String,
     /// Port of its gRPC listener.
     pub grpc_port: u16,
+    /// Where Kafka clients reach it, by listener.
+    pub kafka: Vec<KafkaEndpoint>,
     /// Empty: none.
     pub rack: String,
     /// This run of it; what a follower of another run tells counts for nothing (KIP-903).

@@ -115,6 +115,7 @@ pub(super) fn broker_image(id: BrokerId, broker: &Broker) -> BrokerImage {
         id,
         host: broker.host.clone(),
         grpc_port: broker.grpc_port,
+        kafka: broker.kafka.clone(),
         rack: broker.rack.clone(),
         incarnation: broker.incarnation,
     }

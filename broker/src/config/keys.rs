@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Text,
     /// `HOST:PORT`; port 0 picks a free one.
     Address,
+    /// `NAME://HOST:PORT`, several separated by commas; without a name `PLAINTEXT`; empty: none.
+    Listeners,
     /// One or more paths, separated by commas (or a TOML array).
     Paths,
 }
@@ -61,6 +63,10 @@ keys! {
         "Where /metrics, /healthz and /readyz are served.";
     "advertised.grpc" Kind::Text, "",
         "HOST:PORT other processes reach this broker under. Empty: listen.grpc, with this machine's name where that is a wildcard.";
+    "listeners" Kind::Listeners, "",
+        "Where Kafka clients connect: NAME://HOST:PORT, several separated by commas; HOST:PORT alone is PLAINTEXT. A client is sent to the listeners of the same name on other brokers. Empty: Kafka's protocol is not spoken. PLAINTEXT://127.0.0.1:9092 in `broker dev`.";
+    "advertised.listeners" Kind::Listeners, "",
+        "NAME://HOST:PORT that Kafka clients reach the listeners under. A listener not named here: this broker tells clients the address they came in on, and other brokers tell its HOST:PORT, with this machine's name where that is a wildcard.";
     "zookeeper.connect" Kind::Text, "127.0.0.1:2181/ottla",
         "Members of the ZooKeeper ensemble and the chroot of this cluster: host:port,host:port/chroot.";
     "zookeeper.clients.connect" Kind::Text, "",

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::keys::{self, Key, Kind};
+use super::listeners;
 
 /// Environment variables of the broker: the key in upper case, `.` as `_`.
 pub const ENVIRONMENT_PREFIX: &str = "OTTLA_BROKER_";
@@ -230,6 +231,7 @@ fn check(key: &Key, value: &str) -> Result<(), String> {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
             _ => Err("HOST:PORT is expected, port 0 for any free one".to_owned()),
         },
+        Kind::Listeners => listeners::check(value),
         Kind::Paths if value.split(',').any(|path| !path.trim().is_empty()) => Ok(()),
         Kind::Paths => Err("at least one directory is expected".to_owned()),
     }

@@ -5,6 +5,7 @@
 //! log's settings from the broker's defaults and a topic's overrides.
 
 mod keys;
+mod listeners;
 mod load;
 mod settings;
 mod show;
@@ -12,9 +13,10 @@ mod show;
 mod tests;
 mod topic;
 
+pub use listeners::{KafkaListener, KafkaListeners};
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, Origin, Values};
 pub use settings::{
-    BrokerConfig, GrpcConfig, ReplicationConfig, RequestConfig, TopicDefaults, ZooKeeperConfig,
+    BrokerConfig, ReplicationConfig, RequestConfig, SocketConfig, TopicDefaults, ZooKeeperConfig,
     open_files_max,
 };
 pub use show::show;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::listeners::KafkaListeners;
 use super::load::{Origin, Values};
 use crate::storage::CleanerConfig;
 use crate::storage::FreeMark;
@@ -16,6 +17,10 @@ pub struct BrokerConfig {
     pub rack: String,
     /// `advertised.grpc`; empty: worked out at start.
     pub advertised_grpc: String,
+    /// `listen.grpc`.
+    pub listen_grpc: String,
+    /// `listeners`, with `advertised.listeners`.
+    pub kafka: KafkaListeners,
     /// `listen.http`.
     pub listen_http: String,
     /// `log.dirs`.
@@ -39,7 +44,7 @@ pub struct BrokerConfig {
     /// The registry.
     pub zookeeper: ZooKeeperConfig,
     /// The gRPC listener.
-    pub grpc: GrpcConfig,
+    pub sockets: SocketConfig,
     /// What a fetch or produce may ask.
     pub requests: RequestConfig,
     /// Following and being followed.
@@ -80,11 +85,9 @@ pub struct ZooKeeperConfig {
     pub session_timeout: Duration,
 }
 
-/// Bounds of the gRPC listener.
+/// Bounds of connections, over all listeners.
 #[derive(Debug, Clone)]
-pub struct GrpcConfig {
-    /// `listen.grpc`.
-    pub listen: String,
+pub struct SocketConfig {
     /// `num.network.threads`, never 0 here.
     pub threads: usize,
     /// `max.connections`, never 0 here.
@@ -159,6 +162,11 @@ impl BrokerConfig {
             id: proto::BrokerId(values.int("broker.id") as i32),
             rack: values.text("broker.rack").to_owned(),
             advertised_grpc: values.text("advertised.grpc").to_owned(),
+            listen_grpc: values.text("listen.grpc").to_owned(),
+            kafka: KafkaListeners::new(
+                values.text("listeners"),
+                values.text("advertised.listeners"),
+            ),
             listen_http: values.text("listen.http").to_owned(),
             dirs: values.paths("log.dirs"),
             retention_check_interval: values.millis("log.retention.check.interval.ms"),
@@ -177,7 +185,7 @@ impl BrokerConfig {
                 connect_clients,
                 session_timeout: values.millis("zookeeper.session.timeout.ms"),
             },
-            grpc: grpc_config(values, memory_bytes, cores),
+            sockets: socket_config(values, memory_bytes, cores),
             requests: RequestConfig {
                 fetch_max_bytes: values.int("fetch.max.bytes") as usize,
                 fetch_max_wait: values.millis("fetch.max.wait.ms"),
@@ -247,14 +255,13 @@ fn topic_default(values: &Values, key: &'static str) -> String {
     values.text(key).to_owned()
 }
 
-fn grpc_config(values: &Values, memory_bytes: u64, cores: usize) -> GrpcConfig {
+fn socket_config(values: &Values, memory_bytes: u64, cores: usize) -> SocketConfig {
     const MIB: u64 = 1 << 20;
     let or = |set: i64, worked_out: u64| match set {
         0 => usize::try_from(worked_out).unwrap_or(usize::MAX),
         _ => set as usize,
     };
-    GrpcConfig {
-        listen: values.text("listen.grpc").to_owned(),
+    SocketConfig {
         threads: or(values.int("num.network.threads"), cores.max(1) as u64),
         max_connections: or(values.int("max.connections"), (memory_bytes / (16 * MIB)).max(256)),
         max_streams: values.int("max.streams.per.connection") as u32,

@@ -48,7 +48,7 @@ fn bounds(key: &Key) -> Option<String> {
         Kind::Int { min, max } => Some(format!("A whole number from {min} to {max}.")),
         Kind::Ratio => Some("A number from 0 to 1.".to_owned()),
         Kind::Choice(words) => Some(format!("One of {}.", words.join(", "))),
-        Kind::Bool | Kind::Text | Kind::Address | Kind::Paths => None,
+        Kind::Bool | Kind::Text | Kind::Address | Kind::Listeners | Kind::Paths => None,
     }
 }
 

@@ -48,7 +48,7 @@ fn later_sources_win() {
         .unwrap();
     values.read_assignment("broker.id = 3").unwrap();
     let config = BrokerConfig::new(&values, 1 << 30, 2);
-    assert_eq!((config.id.0, config.rack.as_str(), config.grpc.max_connections), (3, "b", 10));
+    assert_eq!((config.id.0, config.rack.as_str(), config.sockets.max_connections), (3, "b", 10));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn what_is_shown_can_be_read_back() {
 #[test]
 fn limits_follow_from_memory_when_not_set() {
     let config = BrokerConfig::new(&Values::default(), 8 << 30, 4);
-    assert_eq!(config.grpc.max_connections, 512);
-    assert_eq!(config.grpc.queued_max_bytes, 256 << 20);
-    assert_eq!(config.grpc.threads, 4);
+    assert_eq!(config.sockets.max_connections, 512);
+    assert_eq!(config.sockets.queued_max_bytes, 256 << 20);
+    assert_eq!(config.sockets.threads, 4);
 }

@@ -1,4 +1,19 @@
 //! The listeners. Everything a client may ask goes through `api`; nothing here decides about
 //! partitions.
+//!
+//! [`listener`] accepts for both protocols and hands connections to the data threads; [`grpc`] and
+//! [`kafka`] each serve one. What they share is in [`services`], [`budget`] (bytes of requests taken),
+//! [`bell`] (what partitions ring), [`auto_create`] and [`kafka_endpoints`] (who is told which address).
 
-pub(crate) mod grpc;
+mod auto_create;
+mod bell;
+mod budget;
+mod grpc;
+mod kafka;
+mod kafka_endpoints;
+mod listener;
+mod services;
+
+pub(crate) use kafka_endpoints::{Endpoint, KafkaEndpoints};
+pub(crate) use listener::{DataThreads, Protocol};
+pub(crate) use services::Services;

@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -220,8 +220,9 @@ impl DiskFile for PooledFile {
         self.pin()?.file.map(position, len)
     }
 
-    fn raw_fd(&self) -> Option<RawFd> {
-        self.handle_if_open()?.file.raw_fd()
+    /// None of its own: a handle, which stays open while it is held, has one.
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn is_open(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Reading: slices of whole batches, without copying where the bytes are mapped and in memory.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -109,7 +109,7 @@ impl ReadSlice {
     pub fn file_range(&self) -> Option<FileRange> {
         let (segment, position) = self.segment.as_ref()?;
         let handle = segment.file.pin().ok()?;
-        handle.file.raw_fd()?;
+        handle.file.fd()?;
         Some(FileRange { handle, position: *position })
     }
 }
@@ -122,8 +122,8 @@ pub struct FileRange {
 
 impl FileRange {
     /// The descriptor.
-    pub fn raw_fd(&self) -> Option<RawFd> {
-        self.handle.file.raw_fd()
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.handle.file.fd()
     }
 
     /// Where the bytes begin.

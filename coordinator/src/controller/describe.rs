@@ -112,7 +112,7 @@ pub(crate) fn brokers(cluster: &Cluster) -> Vec<v1::DescribedBroker> {
     let described = cluster.brokers.iter().map(|(id, broker)| v1::DescribedBroker {
         node: Some(node(id.0, broker)),
         http_port: u32::from(broker.http_port.unwrap_or(0)),
-        kafka_port: u32::from(broker.kafka_port.unwrap_or(0)),
+        kafka_port: broker.kafka.first().map_or(0, |endpoint| endpoint.port.into()),
         start_time_ms: broker.start_time_ms,
         clean_start: broker.clean,
         partitions: count(load.get(id).map_or(0, |(replicas, _)| *replicas)),

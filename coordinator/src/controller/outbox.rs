@@ -13,7 +13,7 @@ use proto::{BrokerId, Partition, TopicId, v1};
 
 use super::state::{Cluster, PartitionState, TopicState};
 use crate::registry::configs::Kind;
-use crate::zk::payload::{Broker, Reassignment};
+use crate::zk::payload::{Broker, KafkaEndpoint, Reassignment};
 
 /// Roughly how many partitions, topics and overrides go into one update.
 const UPDATE_ITEMS_MAX: usize = 5_000;
@@ -106,6 +106,15 @@ pub(crate) fn node(id: i32, broker: &Broker) -> v1::Node {
         grpc_port: u32::from(broker.grpc_port),
         rack: broker.rack.clone(),
         incarnation: bytes::Bytes::copy_from_slice(broker.incarnation.as_bytes()),
+        kafka: broker.kafka.iter().map(kafka_endpoint).collect(),
+    }
+}
+
+fn kafka_endpoint(endpoint: &KafkaEndpoint) -> v1::KafkaEndpoint {
+    v1::KafkaEndpoint {
+        name: endpoint.name.clone(),
+        host: endpoint.host.clone(),
+        port: endpoint.port.into(),
     }
 }
 

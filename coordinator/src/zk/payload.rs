@@ -126,9 +126,9 @@ pub struct Broker {
     pub host: String,
     /// Port of gRPC.
     pub grpc_port: u16,
-    /// Port of the Kafka protocol; none while it is off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kafka_port: Option<u16>,
+    /// Where Kafka clients reach it, by listener; none while the protocol is off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kafka: Vec<KafkaEndpoint>,
     /// Port of metrics and health; none while it is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_port: Option<u16>,
@@ -141,6 +141,17 @@ pub struct Broker {
     pub start_time_ms: i64,
     /// False after a start that found no clean-stop mark.
     pub clean: bool,
+}
+
+/// Where one of a broker's listeners for Kafka clients is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaEndpoint {
+    /// The listener's name: clients that came in by one listener are sent to others of its name.
+    pub name: String,
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
 }
 
 /// `/brokers/topics/<t>`

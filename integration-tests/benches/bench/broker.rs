@@ -67,7 +67,7 @@ impl Broker {
     fn alone(options: &Options, dir: TempDir) -> Result<Self> {
         let mut command = Command::new(executable("broker")?);
         command.arg("dev").arg("--data").arg(dir.path());
-        for listener in ["--listen-grpc", "--listen-http", "--listen-zookeeper"] {
+        for listener in ["--listen-grpc", "--listen-kafka", "--listen-http", "--listen-zookeeper"] {
             command.args([listener, "127.0.0.1:0"]);
         }
         for setting in &options.broker_settings {

@@ -32,7 +32,7 @@ pub(crate) fn some_broker(incarnation: Uuid) -> Broker {
     Broker {
         host: "127.0.0.1".into(),
         grpc_port: 9094,
-        kafka_port: None,
+        kafka: Vec::new(),
         http_port: None,
         rack: String::new(),
         incarnation,

@@ -34,7 +34,14 @@ fn image(leaders: &[(Option<BrokerId>, i32)]) -> ClusterImage {
 
 fn broker(id: BrokerId, grpc_port: u16) -> BrokerImage {
     let incarnation = uuid::Uuid::from_u128(u128::from(grpc_port));
-    BrokerImage { id, host: "h".to_owned(), grpc_port, rack: String::new(), incarnation }
+    BrokerImage {
+        id,
+        host: "h".to_owned(),
+        grpc_port,
+        kafka: Vec::new(),
+        rack: String::new(),
+        incarnation,
+    }
 }
 
 fn at(grpc_port: u16) -> Option<LeaderAt> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coordinator::zk::payload::KafkaEndpoint;
 use hyper::body::Incoming;
 use proto::{BrokerId, ErrorCode, LeaderEpoch, TopicId, v1};
 use tokio::sync::oneshot;
@@ -107,7 +108,13 @@ fn broker(node: v1::Node) -> BrokerImage {
         id: BrokerId(node.id),
         host: node.host,
         grpc_port: u16::try_from(node.grpc_port).unwrap_or_default(),
+        kafka: node.kafka.into_iter().map(kafka_endpoint).collect(),
         rack: node.rack,
         incarnation: uuid::Uuid::from_slice(&node.incarnation).unwrap_or_default(),
     }
+}
+
+fn kafka_endpoint(endpoint: v1::KafkaEndpoint) -> KafkaEndpoint {
+    let port = u16::try_from(endpoint.port).unwrap_or_default();
+    KafkaEndpoint { name: endpoint.name, host: endpoint.host, port }
 }

@@ -1,11 +1,10 @@
-//! One peer: socket options, HTTP/2 with its bounds, and the watchdog that cuts it off.
+//! One peer: HTTP/2 with its bounds, and the watchdog that cuts it off.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use proto::client::CongestionControl;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -31,9 +30,6 @@ pub(crate) async fn serve(
     services: Arc<Services>,
     mut stop: watch::Receiver<bool>,
 ) {
-    if let Err(error) = set_options(&socket, peer, &services.config.congestion_control) {
-        tracing::debug!(%peer, %error, "socket option not set");
-    }
     let connection_watch = ConnectionWatch::new();
     let io = TokioIo::new(Metered { socket, watch: Arc::clone(&connection_watch) });
     let service = {
@@ -103,10 +99,4 @@ async fn watchdog(watch: &ConnectionWatch, services: &Services) -> Verdict {
         written.rotate_left(1);
         written[LOOKS - 1] = now;
     }
-}
-
-fn set_options(socket: &TcpStream, peer: SocketAddr, congestion: &str) -> std::io::Result<()> {
-    socket.set_nodelay(true)?;
-    let control: CongestionControl = congestion.parse().unwrap_or_default();
-    control.apply(socket, peer)
 }

@@ -14,7 +14,7 @@ use proto::grpc::FrameError;
 use proto::{ErrorCode, LeaderEpoch, Offset, v1};
 use tonic::Status;
 
-use super::fetch_bell::Bell;
+use super::bell::Bell;
 use super::fetch_round::Round;
 use super::outbox::Outbox;
 use super::watch::StreamGuard;

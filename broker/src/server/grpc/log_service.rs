@@ -37,7 +37,8 @@ pub(super) async fn list_offsets(
         let found = match at {
             Ok(at) => {
                 let api = &services.api;
-                api.list_offsets(&query.topic, &query.topic_id, query.partition, at).await
+                let (topic, id) = (&query.topic, &query.topic_id);
+                api.list_offsets(topic, id, query.partition, LeaderEpoch::UNKNOWN, at).await
             }
             Err(refusal) => Err(refusal),
         };

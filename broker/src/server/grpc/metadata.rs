@@ -4,7 +4,6 @@
 //! alone wait a moment for others, since they come by the thousand when a broker dies, each topic is
 //! told whole, and clients only show them.
 
-use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,12 +22,10 @@ use tonic::Status;
 use super::log_service::{Answer, bounded};
 use super::requests::Requests;
 use super::watch::StreamGuard;
-use super::{Services, wire};
+use super::{Services, auto_create, wire};
 use crate::api::{MetadataView, Refusal, Wanted};
 use crate::cluster::metadata::{BrokerImage, ClusterImage, TopicImage};
 
-/// How long a topic that was just created may take to be known here.
-const CREATED_WITHIN: Duration = Duration::from_secs(5);
 /// A change of an ISR alone waits so long for others.
 const ISR_WAITS: Duration = Duration::from_millis(100);
 /// Signs of life come no more often.
@@ -43,7 +40,7 @@ pub(super) async fn metadata(
     let request: v1::MetadataRequest = Requests::small(body, guard).only().await?;
     bounded(request.topics.len(), "topics")?;
     if request.allow_auto_create && services.auto_create {
-        create_missing(services, &request.topics).await;
+        auto_create::create_missing(services, &request.topics).await;
     }
     Ok(wire::answer_message(&metadata_message(services.api.metadata(&wanted(request)))))
 }
@@ -69,36 +66,6 @@ pub(super) async fn watch_metadata(
         quiet_until: Box::pin(tokio::time::sleep(keep_alive.unwrap_or_default())),
     };
     Ok(wire::answer(stream.boxed_unsync()))
-}
-
-/// Creates the topics that are missing and waits until they are known here. What fails is left
-/// out: the answer says that the topic does not exist.
-async fn create_missing(services: &Services, names: &[String]) {
-    let mut changes = services.api.metadata_changes();
-    let view = services.api.metadata(&Wanted::Named(names.to_vec()));
-    let mut awaited = HashSet::new();
-    for (name, _) in view.topics.into_iter().filter_map(Result::err) {
-        match services.controller.create_topic(&name).await {
-            Ok(()) => {
-                tracing::info!(topic = name, "topic created because a client asked for it");
-                awaited.insert(name);
-            }
-            Err(status) => {
-                tracing::info!(topic = name, cause = status.message(), "topic not created");
-            }
-        }
-    }
-    let known = async {
-        loop {
-            let view = services.api.metadata(&Wanted::Named(awaited.iter().cloned().collect()));
-            if view.topics.iter().all(Result::is_ok) || changes.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    if tokio::time::timeout(CREATED_WITHIN, known).await.is_err() {
-        tracing::warn!("topics were created and are not known here yet");
-    }
 }
 
 fn wanted(request: v1::MetadataRequest) -> Wanted {
@@ -157,6 +124,7 @@ fn node_message(broker: &BrokerImage) -> v1::Node {
         grpc_port: broker.grpc_port.into(),
         rack: broker.rack.clone(),
         incarnation: Bytes::copy_from_slice(broker.incarnation.as_bytes()),
+        kafka: Vec::new(),
     }
 }
 

@@ -618,7 +618,7 @@ impl DiskFile for FaultyFile {
         Ok(Box::new(FaultyMap { file, position: position as usize, len }))
     }
 
-    fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+    fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
 }

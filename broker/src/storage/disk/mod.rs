@@ -13,6 +13,7 @@ pub(crate) mod faulty;
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -107,7 +108,7 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     fn map(&self, position: u64, len: usize) -> io::Result<Box<dyn MappedRange>>;
 
     /// The descriptor, for `sendfile`; `None` on a disk that is not the machine's.
-    fn raw_fd(&self) -> Option<std::os::fd::RawFd>;
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// Whether using it needs no opening first, which may wait for the disk.
     fn is_open(&self) -> bool {

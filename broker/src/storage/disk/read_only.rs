@@ -62,7 +62,7 @@ impl DiskFile for ReadOnlyFile {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+    fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
 }

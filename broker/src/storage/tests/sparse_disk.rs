@@ -200,7 +200,7 @@ impl DiskFile for SparseFile {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+    fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
 }

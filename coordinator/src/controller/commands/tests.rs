@@ -16,7 +16,7 @@ fn broker(rack: &str) -> Broker {
     Broker {
         host: "127.0.0.1".to_owned(),
         grpc_port: 9094,
-        kafka_port: None,
+        kafka: Vec::new(),
         http_port: None,
         rack: rack.to_owned(),
         incarnation: uuid::Uuid::new_v4(),

@@ -17,7 +17,7 @@ fn broker() -> Broker {
     Broker {
         host: "127.0.0.1".to_owned(),
         grpc_port: 9094,
-        kafka_port: None,
+        kafka: Vec::new(),
         http_port: None,
         rack: String::new(),
         incarnation: uuid::Uuid::new_v4(),

@@ -15,7 +15,7 @@ pub(super) fn broker() -> crate::zk::payload::Broker {
     crate::zk::payload::Broker {
         host: "127.0.0.1".to_owned(),
         grpc_port: 9094,
-        kafka_port: None,
+        kafka: Vec::new(),
         http_port: None,
         rack: String::new(),
         incarnation: uuid::Uuid::new_v4(),

@@ -53,7 +53,7 @@ fn what_was_written_is_read() {
     let broker = Broker {
         host: "example".into(),
         grpc_port: 9094,
-        kafka_port: None,
+        kafka: Vec::new(),
         http_port: Some(9095),
         rack: "a".into(),
         incarnation: Uuid::from_u128(1),

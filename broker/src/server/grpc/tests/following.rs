@@ -75,6 +75,7 @@ async fn brokers(config: &LogConfig) -> [Node; 3] {
         .map(|node| BrokerImage {
             id: BrokerId(node.id),
             host: "localhost".to_owned(),
+            kafka: Vec::new(),
             grpc_port: node.server.address.port(),
             rack: String::new(),
             incarnation: run(node.id),

@@ -1,6 +1,6 @@
 //! The server on a real socket, over partitions in a scratch directory and without a cluster.
 
-mod rig;
+pub(in crate::server) mod rig;
 
 mod fetch;
 mod following;

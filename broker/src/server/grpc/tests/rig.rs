@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use super::super::{DataThreads, Services};
+use super::super::Services;
 use crate::api::Api;
 use crate::cluster::controller_link::ControllerLink;
 use crate::cluster::metadata::{
@@ -22,17 +22,20 @@ use crate::cluster::producer_ids::ProducerIds;
 use crate::config::{BrokerConfig, Values};
 use crate::metrics::Metrics;
 use crate::replication::tests::rig;
+use crate::server::{DataThreads, Endpoint, KafkaEndpoints, Protocol};
 use crate::storage::LogConfig;
 use crate::storage::disk::faulty::FaultyDisk;
 
-pub(super) use crate::replication::tests::rig::{batch, topic_id};
+pub(in crate::server) use crate::replication::tests::rig::{batch, topic_id};
 
 /// A running server. It stops when this drops.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
-    pub(super) rig: rig::Rig,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) metadata: Arc<MetadataCache>,
+pub(in crate::server) struct Server {
+    pub(in crate::server) address: SocketAddr,
+    /// Where Kafka clients connect.
+    pub(in crate::server) kafka: SocketAddr,
+    pub(in crate::server) rig: rig::Rig,
+    pub(in crate::server) metrics: Arc<Metrics>,
+    pub(in crate::server) metadata: Arc<MetadataCache>,
     stop: watch::Sender<bool>,
 }
 
@@ -44,12 +47,12 @@ impl Drop for Server {
 
 impl Server {
     /// With settings as `KEY=VALUE`.
-    pub(super) async fn start(settings: &[&str]) -> Self {
+    pub(in crate::server) async fn start(settings: &[&str]) -> Self {
         Self::over(rig::Rig::new(), settings).await
     }
 
     /// On a disk that breaks when told to.
-    pub(super) async fn breakable() -> (Self, FaultyDisk) {
+    pub(in crate::server) async fn breakable() -> (Self, FaultyDisk) {
         let (rig, disk) = rig::Rig::breakable();
         (Self::over(rig, &[]).await, disk)
     }
@@ -78,22 +81,33 @@ impl Server {
         let (updates, _) = mpsc::channel(1);
         let services = Services::new(
             Arc::new(api),
-            config.grpc,
+            config.sockets,
             Arc::clone(&metrics),
             controller,
             updates,
             false,
+            KafkaEndpoints::new(
+                BrokerId(1),
+                vec![Endpoint { name: "PLAINTEXT".into(), advertised: None }],
+            ),
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let kafka_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let kafka = kafka_listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
         let threads = DataThreads::start(services, &stopping).unwrap();
-        tokio::spawn(async move { threads.accept(listener, stopping).await });
-        Self { address, rig, metrics, metadata, stop }
+        tokio::spawn(async move {
+            tokio::join!(
+                threads.accept(listener, Protocol::Grpc, stopping.clone()),
+                threads.accept(kafka_listener, Protocol::Kafka(0), stopping),
+            );
+        });
+        Self { address, kafka, rig, metrics, metadata, stop }
     }
 
     /// A topic led here, known to metadata.
-    pub(super) fn topic(&self, name: &str, partitions: i32, config: &LogConfig) {
+    pub(in crate::server) fn topic(&self, name: &str, partitions: i32, config: &LogConfig) {
         for partition in 0..partitions {
             self.rig.lead(name, partition, config.clone());
         }
@@ -117,6 +131,7 @@ impl Server {
             id: me,
             host: "localhost".to_owned(),
             grpc_port: self.address.port(),
+            kafka: Vec::new(),
             rack: String::new(),
             incarnation: uuid::Uuid::from_u128(1),
         };
@@ -130,7 +145,7 @@ impl Server {
     }
 
     /// Another broker, in one of its runs; the one before is gone.
-    pub(super) fn register(&self, id: BrokerId, incarnation: uuid::Uuid) {
+    pub(in crate::server) fn register(&self, id: BrokerId, incarnation: uuid::Uuid) {
         self.metadata.update(|image| {
             let mut brokers: Vec<_> = image.brokers.values().cloned().collect();
             brokers.retain(|broker| broker.id != id);
@@ -138,6 +153,7 @@ impl Server {
                 id,
                 host: "localhost".to_owned(),
                 grpc_port: 1,
+                kafka: Vec::new(),
                 rack: String::new(),
                 incarnation,
             });
@@ -145,18 +161,27 @@ impl Server {
         });
     }
 
-    pub(super) async fn connect(&self) -> Connection {
+    pub(in crate::server) async fn connect(&self) -> Connection {
         let address = self.address.to_string();
         Connection::connect(&address, &SocketOptions::default()).await.unwrap()
     }
 
     /// A raw stream of a method of `Log`.
-    pub(super) async fn stream(&self, path: &'static str) -> (StreamSender, StreamReceiver) {
+    pub(in crate::server) async fn stream(
+        &self,
+        path: &'static str,
+    ) -> (StreamSender, StreamReceiver) {
         self.connect().await.open_stream(path, 64, 64 << 20)
     }
 
     /// Appends without a socket.
-    pub(super) fn append(&self, topic: &str, partition: i32, records: usize, value_len: usize) {
+    pub(in crate::server) fn append(
+        &self,
+        topic: &str,
+        partition: i32,
+        records: usize,
+        value_len: usize,
+    ) {
         let partition = self.rig.partitions.find(topic, topic_id(topic), partition).unwrap();
         let batch = batch(records, value_len, ProducerStamp::NONE);
         let (job, outcome) = rig::job(batch, LeaderEpoch::UNKNOWN);
@@ -168,7 +193,11 @@ impl Server {
 }
 
 /// A request with one batch.
-pub(super) fn produce(topic: &str, request_id: u64, records: Bytes) -> v1::ProduceRequest {
+pub(in crate::server) fn produce(
+    topic: &str,
+    request_id: u64,
+    records: Bytes,
+) -> v1::ProduceRequest {
     v1::ProduceRequest {
         request_id,
         topic: topic.to_owned(),
@@ -180,7 +209,7 @@ pub(super) fn produce(topic: &str, request_id: u64, records: Bytes) -> v1::Produ
 }
 
 /// A handle for partition 0 of a topic, from the start.
-pub(super) fn handle(number: u32, topic: &str, offset: i64) -> v1::FetchPartition {
+pub(in crate::server) fn handle(number: u32, topic: &str, offset: i64) -> v1::FetchPartition {
     v1::FetchPartition {
         handle: number,
         topic: topic.to_owned(),

@@ -1,8 +1,8 @@
-//! The acceptor and the threads that serve connections.
+//! The acceptors and the threads that serve connections.
 //!
-//! One task accepts and hands connections round-robin to N threads, each with a current-thread
-//! runtime; what a connection does stays on its thread. Above `max.connections` a new one is closed
-//! at once.
+//! One task a listener accepts and hands connections round-robin to N threads, each with a
+//! current-thread runtime; what a connection does stays on its thread. Above `max.connections`, over
+//! all listeners, a new one is closed at once.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use proto::client::CongestionControl;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use super::Services;
-use super::connection;
+use super::{Services, grpc, kafka};
 
 /// Connections handed to a thread that it has not yet taken; more are closed.
 const HANDED_MAX: usize = 256;
@@ -25,11 +25,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may finish what they do after a stop was asked for.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// What is spoken on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Ottla's own.
+    Grpc,
+    /// Kafka's, on the listener of this number.
+    Kafka(usize),
+}
+
 /// The data threads. They end when `stop` is set and their connections are done.
 pub(crate) struct DataThreads {
     inboxes: Vec<mpsc::Sender<Accepted>>,
     threads: Vec<JoinHandle<()>>,
     open: Arc<AtomicUsize>,
+    turn: AtomicUsize,
     services: Arc<Services>,
 }
 
@@ -37,6 +47,7 @@ pub(crate) struct DataThreads {
 struct Accepted {
     socket: std::net::TcpStream,
     peer: SocketAddr,
+    protocol: Protocol,
     _place: Place,
 }
 
@@ -71,12 +82,16 @@ impl DataThreads {
             inboxes.push(sender);
             threads.push(thread);
         }
-        Ok(Self { inboxes, threads, open: Arc::default(), services })
+        Ok(Self { inboxes, threads, open: Arc::default(), turn: AtomicUsize::new(0), services })
     }
 
     /// Accepts until a stop is asked for.
-    pub(crate) async fn accept(&self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-        let mut turn = 0;
+    pub(crate) async fn accept(
+        &self,
+        listener: TcpListener,
+        protocol: Protocol,
+        mut stop: watch::Receiver<bool>,
+    ) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -84,8 +99,7 @@ impl DataThreads {
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    turn += 1;
-                    if let Err(error) = self.hand_over(socket, peer, turn) {
+                    if let Err(error) = self.hand_over(socket, peer, protocol) {
                         tracing::debug!(%peer, %error, "connection lost while it was accepted");
                     }
                 }
@@ -98,7 +112,7 @@ impl DataThreads {
     }
 
     /// Gives a connection to the thread whose turn it is, or to the next one that takes it.
-    fn hand_over(&self, socket: TcpStream, peer: SocketAddr, turn: usize) -> io::Result<()> {
+    fn hand_over(&self, socket: TcpStream, peer: SocketAddr, protocol: Protocol) -> io::Result<()> {
         let metrics = &self.services.metrics;
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.services.config.max_connections {
             self.open.fetch_sub(1, Ordering::Relaxed);
@@ -108,7 +122,8 @@ impl DataThreads {
         metrics.connections.add(1);
         metrics.connections_accepted.one();
         let place = Place { open: Arc::clone(&self.open), services: Arc::clone(&self.services) };
-        let mut accepted = Accepted { socket: socket.into_std()?, peer, _place: place };
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut accepted = Accepted { socket: socket.into_std()?, peer, protocol, _place: place };
         for offset in 0..self.inboxes.len() {
             let inbox = &self.inboxes[(turn + offset) % self.inboxes.len()];
             match inbox.try_send(accepted) {
@@ -144,11 +159,21 @@ async fn serve(
             accepted = inbox.recv() => accepted,
             _ = stop.wait_for(|&stop| stop) => None,
         };
-        let Some(Accepted { socket, peer, _place }) = accepted else { break };
+        let Some(Accepted { socket, peer, protocol, _place }) = accepted else { break };
         let (services, stop, alive) = (Arc::clone(&services), stop.clone(), alive.clone());
         tokio::spawn(async move {
             match TcpStream::from_std(socket) {
-                Ok(socket) => connection::serve(socket, peer, services, stop).await,
+                Ok(socket) => {
+                    if let Err(error) = set_options(&socket, peer, &services) {
+                        tracing::debug!(%peer, %error, "socket option not set");
+                    }
+                    match protocol {
+                        Protocol::Grpc => grpc::serve(socket, peer, services, stop).await,
+                        Protocol::Kafka(listener) => {
+                            kafka::serve(socket, peer, listener, services, stop).await;
+                        }
+                    }
+                }
                 Err(error) => tracing::debug!(%peer, %error, "connection lost at once"),
             }
             drop((_place, alive));
@@ -156,4 +181,10 @@ async fn serve(
     }
     drop(alive);
     let _ = tokio::time::timeout(DRAIN, all_done.recv()).await;
+}
+
+fn set_options(socket: &TcpStream, peer: SocketAddr, services: &Services) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let control: CongestionControl = services.config.congestion_control.parse().unwrap_or_default();
+    control.apply(socket, peer)
 }

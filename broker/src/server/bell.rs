@@ -1,4 +1,4 @@
-//! What partitions ring when they move: wakes a fetch stream and tells it which handles to look at.
+//! What partitions ring when they move: wakes a fetch and tells it which partitions to look at.
 
 use std::task::Waker;
 
@@ -8,7 +8,7 @@ use crate::replication::Wake;
 
 /// What partitions ring when they move.
 #[derive(Default)]
-pub(super) struct Bell {
+pub(in crate::server) struct Bell {
     state: Mutex<BellState>,
 }
 
@@ -20,7 +20,7 @@ struct BellState {
 
 impl Bell {
     /// What has rung since; from here on `sleeper` is woken by the next ring.
-    pub(super) fn take(&self, sleeper: &Waker) -> Vec<u32> {
+    pub(in crate::server) fn take(&self, sleeper: &Waker) -> Vec<u32> {
         let mut state = self.state.lock();
         state.sleeper = Some(sleeper.clone());
         std::mem::take(&mut state.rung)

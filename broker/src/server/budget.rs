@@ -1,4 +1,4 @@
-//! The bound on produce bytes taken from clients and not yet appended (`queued.max.bytes`).
+//! The bound on bytes of requests taken from clients and not yet done with (`queued.max.bytes`).
 //!
 //! A request reserves its whole length as soon as its length is known, before more of it is read;
 //! when the budget is used up it waits, and the peer's flow-control window fills. A request that

@@ -1,0 +1,166 @@
+//! The table of APIs: which versions are advertised, and which handler a request goes to.
+//!
+//! What is not in the table is not advertised, and closes the connection where it comes all the same:
+//! the protocol has no general error answer. A version of ApiVersions that is too new is answered
+//! in version 0, so that the client asks again; any other closes the connection too.
+
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::kafka::messages::ApiVersionsRequest;
+use proto::kafka::{ApiKey, Malformed, Request, RequestHead, decode, encode};
+
+use super::Services;
+use super::context::{Context, Peer};
+use super::frames::Frame;
+use super::handlers::*;
+use super::outgoing::Outgoing;
+
+/// Largest request that carries no records: items enough for any client, and work for a moment.
+const SMALL_REQUEST_MAX: usize = 4 << 20;
+
+/// What becomes of a request.
+pub(super) type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// What a request comes to.
+pub(super) enum Answer {
+    Send(Outgoing),
+    /// Who wants no answer gets none.
+    Nothing,
+    /// Who wants no answer can be told of an error only by this.
+    Close(String),
+}
+
+/// Why a request cannot be begun. The connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("version {version} of API {key} is not served here; see ApiVersions")]
+    Unsupported { key: i16, version: i16 },
+    #[error("a request (API {key}, version {version}) cannot be read: {source}")]
+    Malformed { key: i16, version: i16, source: Malformed },
+    #[error(
+        "a request (API {key}) has {len} bytes; only Produce takes more than {SMALL_REQUEST_MAX}"
+    )]
+    TooLarge { key: i16, len: usize },
+    #[error("a request cannot be read: {0}")]
+    Head(#[from] Malformed),
+}
+
+macro_rules! apis {
+    (
+        own { $( $own:ident $own_advertised:expr, served from $own_from:literal; )* }
+        plain { $( $api:ident $advertised:expr => $handler:path; )* }
+    ) => {
+        /// Every API that is advertised, with its versions.
+        pub(super) const ADVERTISED: &[(ApiKey, RangeInclusive<i16>)] = &[
+            $( (ApiKey::$own, $own_advertised), )*
+            $( (ApiKey::$api, $advertised), )*
+        ];
+
+        /// Whether a version is answered; the lowest advertised ones of an API may not be.
+        pub(super) fn is_served(api: ApiKey, version: i16) -> bool {
+            match api {
+                $( ApiKey::$own => version >= $own_from && ($own_advertised).contains(&version), )*
+                $( ApiKey::$api => ($advertised).contains(&version), )*
+                _ => false,
+            }
+        }
+
+        fn begin_plain(
+            api: ApiKey,
+            context: Context,
+            correlation_id: i32,
+            frame: Bytes,
+        ) -> Result<Work, Malformed> {
+            match api {
+                $( ApiKey::$api => run(context, correlation_id, frame, $handler), )*
+                // Begun elsewhere, or not served.
+                _ => Ok(Box::pin(async { Answer::Close("the API is not served".to_owned()) })),
+            }
+        }
+    };
+}
+
+// Not higher than this until what follows is there too: kafka-python tells a broker's release by
+// single ranges (Produce 11: 3.8, Fetch 13: 3.1), and then expects the rest of it.
+apis! {
+    own {
+        // From 0, although 0 to 2 are not served: librdkafka compresses only where 0 is in the range.
+        Produce 0..=9, served from 3;
+        Fetch 4..=12, served from 4;
+    }
+    plain {
+        ListOffsets 1..=7 => list_offsets::list_offsets;
+        Metadata 0..=12 => metadata::metadata;
+        ApiVersions 0..=4 => api_versions::api_versions;
+        InitProducerId 0..=4 => init_producer_id::init_producer_id;
+        OffsetForLeaderEpoch 2..=4 => offset_for_leader_epoch::offset_for_leader_epoch;
+    }
+}
+
+/// Begins a request. What it does at once is done when this returns: produce requests are queued at
+/// their partitions in the order they came.
+pub(super) fn begin(
+    services: &Arc<Services>,
+    peer: Peer,
+    head: RequestHead,
+    (frame, place): Frame,
+) -> Result<Work, Refused> {
+    let RequestHead { key, version, correlation_id } = head;
+    let unsupported = Refused::Unsupported { key, version };
+    let Some(api) = ApiKey::from_code(key) else { return Err(unsupported) };
+    if !is_served(api, version) {
+        if api == ApiKey::ApiVersions {
+            let answer = api_versions::too_new();
+            let encoded = encode::<ApiVersionsRequest>(0, correlation_id, &answer);
+            let outgoing = Outgoing::new(encoded, Vec::new());
+            return Ok(Box::pin(std::future::ready(Answer::Send(outgoing))));
+        }
+        return Err(unsupported);
+    }
+    if api != ApiKey::Produce && frame.len() > SMALL_REQUEST_MAX {
+        return Err(Refused::TooLarge { key, len: frame.len() });
+    }
+    let context = Context { services: Arc::clone(services), peer, client_id: None, version };
+    let begun = match api {
+        ApiKey::Produce => read(context, frame)
+            .map(|(context, request)| produce::produce(&context, correlation_id, request, place)),
+        ApiKey::Fetch => read(context, frame).map(|(context, request)| {
+            // The frame was read: what is held while the client waits is small.
+            drop(place);
+            let fetching = fetch::fetch(context, correlation_id, request);
+            Box::pin(fetching) as Work
+        }),
+        _ => begin_plain(api, context, correlation_id, frame),
+    };
+    begun.map_err(|source| Refused::Malformed { key, version, source })
+}
+
+fn read<R: Request>(mut context: Context, frame: Bytes) -> Result<(Context, R), Malformed> {
+    let (client_id, request) = decode(context.version, frame)?;
+    context.client_id = client_id;
+    Ok((context, request))
+}
+
+/// Has a handler answer a request.
+fn run<R, F>(
+    context: Context,
+    correlation_id: i32,
+    frame: Bytes,
+    handler: impl FnOnce(Context, R) -> F,
+) -> Result<Work, Malformed>
+where
+    R: Request,
+    F: Future<Output = R::Response> + Send + 'static,
+{
+    let version = context.version;
+    let (context, request) = read(context, frame)?;
+    let answering = handler(context, request);
+    Ok(Box::pin(async move {
+        let response = answering.await;
+        let encoded = encode::<R>(version, correlation_id, &response);
+        Answer::Send(Outgoing::new(encoded, Vec::new()))
+    }))
+}

@@ -1,0 +1,25 @@
+//! Kafka's protocol: frames on a socket, answered in the order they came.
+//!
+//! [`connection`] serves one peer: it takes requests off [`frames`], has [`dispatch`] begin them, and
+//! sends what they answer ([`outgoing`], by [`sendfile`] where it is long and on disk). `handlers` has
+//! one file an API; each turns a message of `proto::kafka` into calls of `api` and back.
+//! [`ordering`] says what may be begun before what came earlier is answered.
+//!
+//! Bounds: a frame by `socket.request.max.bytes`, and all frames that are being worked on by
+//! `queued.max.bytes`; decoded items by the reader in `proto`; unanswered requests of a connection by
+//! [`ordering`]; a peer that takes or sends nothing by `socket.stalled.timeout.ms`.
+
+mod connection;
+mod context;
+mod dispatch;
+mod frames;
+mod handlers;
+mod ordering;
+mod outgoing;
+mod sendfile;
+#[cfg(test)]
+mod tests;
+
+pub(super) use connection::serve;
+
+use super::{Services, auto_create, bell, budget};

@@ -1,0 +1,4 @@
+mod hostile;
+mod produce_fetch;
+mod protocol;
+mod rig;
