@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coordinator::zk::payload::KafkaEndpoint;
@@ -14,12 +15,14 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::api::Api;
+use crate::cluster::controller_link::ControllerLink;
 use crate::cluster::identity::{Identity, IdentityError};
 use crate::cluster::member::{JoinError, MemberParts, Registration};
 use crate::cluster::membership::Membership;
 use crate::cluster::metadata::MetadataCache;
 use crate::cluster::producer_ids::ProducerIds;
-use crate::config::{BrokerConfig, KafkaListener, log_config, open_files_max};
+use crate::config::{BrokerConfig, GroupConfig, KafkaListener, log_config, open_files_max};
+use crate::groups::{ControllerCreates, Groups};
 use crate::http;
 use crate::metrics::Metrics;
 use crate::replication::PartitionSet;
@@ -101,6 +104,8 @@ pub struct Broker {
     addresses: Addresses,
     listeners: Vec<(TcpListener, Protocol)>,
     threads: DataThreads,
+    /// Of consumer groups.
+    coordinator: JoinHandle<()>,
     membership: Membership,
     session: Session,
     partitions: Arc<PartitionSet>,
@@ -159,6 +164,13 @@ impl Broker {
         let (control, replication) = (Handle::current(), &config.replication);
         let membership = Membership::join(session.clone(), parts, replication, control).await?;
 
+        let (groups, coordinator) = start_groups(
+            config.groups.clone(),
+            &partitions,
+            &metadata,
+            membership.controller(),
+            &stopping,
+        )?;
         let api = Api::new(
             Arc::clone(&partitions),
             Arc::clone(&metadata),
@@ -168,7 +180,7 @@ impl Broker {
             config.zookeeper.connect_clients.clone(),
         );
         let services = Services::new(
-            Arc::new(api),
+            Arc::new(api.with_groups(groups)),
             config.sockets.clone(),
             metrics,
             membership.controller(),
@@ -177,7 +189,17 @@ impl Broker {
             KafkaEndpoints::new(config.id, kafka_endpoints(&config, &addresses)),
         );
         let threads = DataThreads::start(services, &stopping).map_err(BrokerError::Thread)?;
-        Ok(Self { addresses, listeners, threads, membership, session, partitions, pages, stop })
+        Ok(Self {
+            addresses,
+            listeners,
+            threads,
+            coordinator,
+            membership,
+            session,
+            partitions,
+            pages,
+            stop,
+        })
     }
 
     /// Where it is reached.
@@ -188,7 +210,8 @@ impl Broker {
     /// Serves until `shutdown`, then stops cleanly: others take over what it leads while it still
     /// serves, then it goes out of the registry, then connections, then the logs with their marks.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BrokerError> {
-        let Self { listeners, threads, membership, session, partitions, pages, stop, .. } = self;
+        let Self { listeners, threads, coordinator, .. } = self;
+        let Self { membership, session, partitions, pages, stop, .. } = self;
         let fetchers = membership.fetchers();
         pages.ready.store(true, Ordering::Relaxed);
         let mut outcome = Ok(());
@@ -218,6 +241,9 @@ impl Broker {
         let closing = tokio::task::spawn_blocking(move || {
             fetchers.close();
             threads.join();
+            if coordinator.join().is_err() {
+                tracing::error!("the coordinator of groups panicked");
+            }
             partitions.logs().close();
         });
         if closing.await.is_err() {
@@ -234,6 +260,20 @@ async fn every_directory_failed(partitions: &PartitionSet) {
     while !partitions.logs().usable_dirs().is_empty() {
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// The coordinator of the groups that this broker is responsible for.
+fn start_groups(
+    config: GroupConfig,
+    partitions: &Arc<PartitionSet>,
+    metadata: &Arc<MetadataCache>,
+    controller: Arc<ControllerLink>,
+    stopping: &watch::Receiver<bool>,
+) -> Result<(Groups, JoinHandle<()>), BrokerError> {
+    let (partitions, metadata) = (Arc::clone(partitions), Arc::clone(metadata));
+    let creator = Arc::new(ControllerCreates(controller));
+    Groups::start(config, partitions, metadata, creator, stopping.clone())
+        .map_err(BrokerError::Thread)
 }
 
 async fn bind(address: &str, what: &'static str) -> Result<TcpListener, BrokerError> {

@@ -1,7 +1,7 @@
 //! The Ottla broker: stores partitions and serves them over gRPC.
 //!
 //! Layers, upper may use lower, never the reverse:
-//! `server, http → api → cluster, replication → storage → proto`. [`broker`] wires them together,
+//! `server, http → api → groups → cluster, replication → storage → proto`. [`broker`] wires them together,
 //! `main.rs` and [`cli`] are what a person meets.
 
 pub mod api;

@@ -2,12 +2,14 @@
 //! this; nothing here knows a wire format or a socket.
 //!
 //! One file per request: [`produce`], [`fetch`], [`list_offsets`], [`delete_records`], [`metadata`],
-//! [`init_producer_id`], [`end_of_epoch`], [`describe_logs`]. Why something is not done is a [`Refusal`].
+//! [`init_producer_id`], [`end_of_epoch`], [`describe_logs`], [`groups`]. Why something is not done
+//! is a [`Refusal`].
 
 mod delete_records;
 mod describe_logs;
 mod end_of_epoch;
 mod fetch;
+pub mod groups;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;

@@ -8,6 +8,7 @@ use super::Refusal;
 use crate::cluster::metadata::MetadataCache;
 use crate::cluster::producer_ids::ProducerIds;
 use crate::config::RequestConfig;
+use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::replication::{Missing, Partition, PartitionSet};
 
@@ -20,6 +21,7 @@ pub struct Api {
     pub(super) limits: RequestConfig,
     /// Connect string of the registry, as clients reach it.
     pub(super) zookeeper: String,
+    pub(super) groups: Option<Groups>,
 }
 
 impl Api {
@@ -32,7 +34,7 @@ impl Api {
         limits: RequestConfig,
         zookeeper: String,
     ) -> Self {
-        Self { partitions, metadata, producer_ids, metrics, limits, zookeeper }
+        Self { partitions, metadata, producer_ids, metrics, limits, zookeeper, groups: None }
     }
 
     /// Bounds of single requests.

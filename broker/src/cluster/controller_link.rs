@@ -200,9 +200,25 @@ impl ControllerLink {
     /// Creates a topic with the cluster's defaults, for a client that may ask for that by asking
     /// for its metadata.
     pub async fn create_topic(self: &Arc<Self>, name: &str) -> Result<(), Status> {
+        self.create(v1::NewTopic { name: name.to_owned(), ..Default::default() }).await
+    }
+
+    /// Begins to create a topic that this broker needs itself, and calls `done` at the end.
+    pub fn begin_to_create(self: &Arc<Self>, topic: v1::NewTopic, done: Box<dyn FnOnce() + Send>) {
+        let link = Arc::clone(self);
+        self.control.spawn(async move {
+            let name = topic.name.clone();
+            if let Err(status) = link.create(topic).await {
+                tracing::warn!(topic = name, cause = status.message(), "topic not created");
+            }
+            done();
+        });
+    }
+
+    async fn create(self: &Arc<Self>, topic: v1::NewTopic) -> Result<(), Status> {
         let request = v1::CreateTopicsRequest {
             request_id: Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes()),
-            topics: vec![v1::NewTopic { name: name.to_owned(), ..Default::default() }],
+            topics: vec![topic],
             validate_only: false,
             if_not_exists: true,
         };

@@ -174,6 +174,32 @@ keys! {
     "controlled.shutdown.enable" Kind::Bool, "true",
         "Whether leadership moves to other brokers before this one stops.";
 
+    // Groups of Kafka's consumers.
+    "group.initial.rebalance.delay.ms" int(0, DAY_MS), "3000",
+        "Milliseconds an empty group waits for more members when the first one joins, and again while they come.";
+    "group.min.session.timeout.ms" int(1, 2_147_483_647), "6000",
+        "Shortest session timeout a member may ask for, in milliseconds.";
+    "group.max.session.timeout.ms" int(1, 2_147_483_647), "1800000",
+        "Longest session timeout a member may ask for, in milliseconds.";
+    "group.max.size" int(1, 2_147_483_647), "2147483647",
+        "Members that a group may have; further ones are refused.";
+    "offset.metadata.max.bytes" int(0, 32_767), "4096",
+        "Bytes a client may note beside an offset it commits.";
+    "offsets.commit.timeout.ms" int(1, DAY_MS), "5000",
+        "Milliseconds after which a client is told that a commit is not known to have reached all in-sync replicas.";
+    "offsets.load.buffer.size" int(1_024, 1_073_741_824), "5242880",
+        "Bytes read at a time from a partition of __consumer_offsets when this broker begins to lead it.";
+    "offsets.retention.minutes" int(1, 2_147_483_647), "10080",
+        "Minutes an offset is kept after its group has become empty, or after its commit where no member reads the topic.";
+    "offsets.retention.check.interval.ms" int(1, DAY_MS), "600000",
+        "Milliseconds between two looks for offsets that have expired.";
+    "offsets.topic.num.partitions" int(1, 10_000), "50",
+        "Partitions of __consumer_offsets when it is created. Not to be changed afterwards: groups would be looked for elsewhere.";
+    "offsets.topic.replication.factor" int(1, 32_767), "3",
+        "Replicas of __consumer_offsets when it is created; as many as there are live brokers where they are fewer.";
+    "offsets.topic.segment.bytes" int(1_024, 2_147_483_647), "104857600",
+        "Bytes of a segment of __consumer_offsets when it is created: small ones are compacted and read sooner.";
+
     // What a client may use.
     "num.network.threads" int(0, 256), "0",
         "Threads that serve clients, each with its own connections; 0: one a core.";

@@ -16,8 +16,8 @@ mod topic;
 pub use listeners::{KafkaListener, KafkaListeners};
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, Origin, Values};
 pub use settings::{
-    BrokerConfig, ReplicationConfig, RequestConfig, SocketConfig, TopicDefaults, ZooKeeperConfig,
-    open_files_max,
+    BrokerConfig, GroupConfig, ReplicationConfig, RequestConfig, SocketConfig, TopicDefaults,
+    ZooKeeperConfig, open_files_max,
 };
 pub use show::show;
 pub use topic::log_config;

@@ -49,8 +49,39 @@ pub struct BrokerConfig {
     pub requests: RequestConfig,
     /// Following and being followed.
     pub replication: ReplicationConfig,
+    /// Groups of Kafka's consumers.
+    pub groups: GroupConfig,
     /// Defaults of topics.
     pub topics: TopicDefaults,
+}
+
+/// Groups that the broker coordinates.
+#[derive(Debug, Clone)]
+pub struct GroupConfig {
+    /// `group.initial.rebalance.delay.ms`.
+    pub initial_rebalance_delay: Duration,
+    /// `group.min.session.timeout.ms`.
+    pub session_timeout_min: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub session_timeout_max: Duration,
+    /// `group.max.size`.
+    pub size_max: usize,
+    /// `offset.metadata.max.bytes`.
+    pub offset_metadata_max: usize,
+    /// `offsets.commit.timeout.ms`.
+    pub commit_timeout: Duration,
+    /// `offsets.load.buffer.size`.
+    pub load_buffer_bytes: usize,
+    /// `offsets.retention.minutes`.
+    pub offsets_retention: Duration,
+    /// `offsets.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `offsets.topic.num.partitions`.
+    pub topic_partitions: i32,
+    /// `offsets.topic.replication.factor`.
+    pub topic_replication_factor: i32,
+    /// `offsets.topic.segment.bytes`.
+    pub topic_segment_bytes: i32,
 }
 
 /// How replicas follow, and how long a leader waits for them.
@@ -192,6 +223,7 @@ impl BrokerConfig {
                 timeout: values.millis("request.timeout.ms"),
             },
             replication: replication_config(values),
+            groups: group_config(values),
             topics: TopicDefaults {
                 values: TOPIC_KEYS
                     .iter()
@@ -222,6 +254,25 @@ fn replication_config(values: &Values) -> ReplicationConfig {
         fetch_backoff: values.millis("replica.fetch.backoff.ms"),
         throttled_rate: (rate != i64::MAX).then_some(rate.unsigned_abs()),
         controlled_shutdown: values.flag("controlled.shutdown.enable"),
+    }
+}
+
+fn group_config(values: &Values) -> GroupConfig {
+    const MINUTE_MS: u64 = 60_000;
+    let retention_ms = values.int("offsets.retention.minutes").unsigned_abs() * MINUTE_MS;
+    GroupConfig {
+        initial_rebalance_delay: values.millis("group.initial.rebalance.delay.ms"),
+        session_timeout_min: values.millis("group.min.session.timeout.ms"),
+        session_timeout_max: values.millis("group.max.session.timeout.ms"),
+        size_max: values.int("group.max.size") as usize,
+        offset_metadata_max: values.int("offset.metadata.max.bytes") as usize,
+        commit_timeout: values.millis("offsets.commit.timeout.ms"),
+        load_buffer_bytes: values.int("offsets.load.buffer.size") as usize,
+        offsets_retention: Duration::from_millis(retention_ms),
+        retention_check_interval: values.millis("offsets.retention.check.interval.ms"),
+        topic_partitions: values.int("offsets.topic.num.partitions") as i32,
+        topic_replication_factor: values.int("offsets.topic.replication.factor") as i32,
+        topic_segment_bytes: values.int("offsets.topic.segment.bytes") as i32,
     }
 }
 

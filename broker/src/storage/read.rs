@@ -160,6 +160,23 @@ impl Log {
         limits: ReadLimits,
         wait: Wait,
     ) -> Result<ReadSlice, ReadError> {
+        self.read_as(from, limits, wait, COPY_BELOW)
+    }
+
+    /// The same into memory of the process, whatever its length: for who looks at the bytes itself,
+    /// which nobody may do where they are mapped. Waits for the disk.
+    pub fn read_copied(&self, from: Cursor, limits: ReadLimits) -> Result<ReadSlice, ReadError> {
+        self.read_as(from, limits, Wait::Allowed, u64::MAX)
+    }
+
+    /// Slices below `copy_below` are copied.
+    fn read_as(
+        &self,
+        from: Cursor,
+        limits: ReadLimits,
+        wait: Wait,
+        copy_below: u64,
+    ) -> Result<ReadSlice, ReadError> {
         self.check_online()?;
         loop {
             let (log_start, log_end) = (self.log_start(), self.log_end());
@@ -177,7 +194,7 @@ impl Log {
             }
             let Some(segment) = self.segment_of(offset) else { return Ok(ReadSlice::empty(from)) };
             let limits = ReadLimits { upto, ..limits };
-            match self.read_segment(&segment, from, limits, &damage, wait) {
+            match self.read_segment(&segment, from, limits, &damage, (wait, copy_below)) {
                 Ok(slice) => return Ok(slice),
                 Err(Stop::Retired) => {}
                 // Cut under the reader's feet by a truncation: nothing wrong with the disk.
@@ -212,7 +229,7 @@ impl Log {
         from: Cursor,
         limits: ReadLimits,
         damage: &[DamagedRange],
-        wait: Wait,
+        (wait, copy_below): (Wait, u64),
     ) -> Result<ReadSlice, Stop> {
         let tip = segment.tip();
         let skip = |position| damage::skip(damage, segment.base_offset, position);
@@ -240,7 +257,7 @@ impl Log {
         if end.size <= start.size {
             return Ok(ReadSlice::empty(from));
         }
-        let (bytes, mapped) = self.bytes_of(segment, start.size, end.size, wait)?;
+        let (bytes, mapped) = self.bytes_of(segment, start.size, end.size, (wait, copy_below))?;
         let next =
             Cursor { offset: end.end_offset, generation: segment.generation, position: end.size };
         Ok(ReadSlice { bytes, mapped, next, segment: Some((segment.clone(), start.size)) })
@@ -252,10 +269,10 @@ impl Log {
         segment: &Segment,
         start: u64,
         end: u64,
-        wait: Wait,
+        (wait, copy_below): (Wait, u64),
     ) -> Result<(Bytes, bool), Stop> {
         let len = (end - start) as usize;
-        if end - start >= COPY_BELOW {
+        if end - start >= copy_below {
             if !segment.hand_out(end) {
                 return Err(Stop::Retired);
             }

@@ -23,6 +23,12 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "the storage core is synchronous and knows only record batches",
     ),
     ("broker/src/replication", &["crate::server", "crate::api"], "upper may use lower only"),
+    ("broker/src/groups", &["crate::server", "crate::api", "hyper"], "upper may use lower only"),
+    (
+        "broker/src/groups/classic",
+        &["tokio", "crate::replication", "crate::storage", "SystemTime"],
+        "a group is a pure state machine",
+    ),
     ("broker/src/api", &["crate::server", "hyper"], "both listeners call api, never the reverse"),
     (
         "producer-client/src",

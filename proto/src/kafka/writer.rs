@@ -144,6 +144,12 @@ impl Writer {
         }
     }
 
+    /// What was written, without a frame around it; of a message without records.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        debug_assert!(self.gaps.is_empty(), "records are not in the buffer");
+        self.buffer
+    }
+
     /// What was written, without a frame around it.
     #[cfg(test)]
     pub(super) fn into_encoded(self) -> Encoded {

@@ -126,6 +126,11 @@ impl Group {
         self.state == State::Empty && self.generation == 0 && self.pending.is_empty()
     }
 
+    /// Somebody was given an id to join with.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// [`Group::tick`] is to be called then, or earlier.
     pub fn wake_at(&self) -> Option<Instant> {
         self.wake_at

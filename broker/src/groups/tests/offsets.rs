@@ -1,0 +1,183 @@
+//! Commits, and what is told of them.
+
+use std::time::Duration;
+
+use proto::kafka::group_records::GroupRecordKey;
+use proto::record::Batches;
+use proto::{LeaderEpoch, Offset, TopicPartition};
+
+use super::super::*;
+use super::rig::*;
+use crate::config::GroupConfig;
+use crate::storage::{Cursor, ReadLimits};
+
+#[test]
+fn e7_what_cannot_be_committed_keeps_the_rest_from_nothing() {
+    run(async {
+        let rig = Rig::new();
+        rig.ready().await;
+        let mut request =
+            commit_request(nobody(), &[("t", 0, 5), ("gone", 0, 1), ("t", 3, 1), ("t", 1, 6)]);
+        request.commits[3].metadata = "longer than it may".into();
+        request.commits.push(request.commits[0].clone());
+        request.commits[4].partition.partition = 2;
+        let outcomes = rig.groups.commit("g".into(), request).await.unwrap();
+        let unknown = Err(GroupError::UnknownTopicOrPartition);
+        let too_long = Err(GroupError::OffsetMetadataTooLarge);
+        assert_eq!(outcomes, [Ok(()), unknown, unknown, too_long, Ok(())]);
+        let all = rig.fetch_all("g").await;
+        assert_eq!(all, [("t-0".to_owned(), 5), ("t-2".to_owned(), 5)].into());
+    });
+}
+
+#[test]
+fn e8_what_was_never_committed_is_no_error() {
+    run(async {
+        let rig = Rig::new();
+        rig.ready().await;
+        rig.commit("g", &[("t", 0, 5)]).await.unwrap();
+        let names = vec![TopicPartition::new("t", 0), TopicPartition::new("t", 1)];
+        let wanted = Wanted::These(names.clone());
+        let told = rig.groups.fetch_offsets("g".into(), wanted.clone()).await.unwrap();
+        assert_eq!(told[0].0, names[0]);
+        let committed = told[0].1.as_ref().unwrap();
+        assert_eq!((committed.offset, &*committed.metadata), (Offset(5), "m"));
+        assert_eq!(committed.leader_epoch, LeaderEpoch(0));
+        assert_eq!(told[1], (names[1].clone(), None));
+        let told = rig.groups.fetch_offsets("other".into(), wanted).await.unwrap();
+        assert!(told.iter().all(|(_, committed)| committed.is_none()) && told.len() == 2);
+        assert_eq!(rig.groups.describe("other".into()).await, Ok(None), "nobody asked for it");
+    });
+}
+
+#[test]
+fn e6_a_group_that_is_not_there_is_told_apart_by_version() {
+    run(async {
+        let rig = Rig::new();
+        rig.ready().await;
+        let member = classic::Caller { generation: 1, ..nobody() };
+        let mut request = commit_request(member, &[("t", 0, 5)]);
+        let outcome = rig.groups.commit("g".into(), request.clone()).await;
+        assert_eq!(outcome, Err(GroupError::GroupIdNotFound));
+        request.knows_missing_groups = false;
+        let outcome = rig.groups.commit("g".into(), request).await;
+        assert_eq!(outcome, Err(GroupError::IllegalGeneration));
+    });
+}
+
+#[test]
+fn records_are_kafkas_and_stand_in_the_partition() {
+    run(async {
+        let rig = Rig::new();
+        rig.ready().await;
+        rig.commit("g", &[("t", 1, 5)]).await.unwrap();
+        let log = rig.offsets.log();
+        let limits =
+            ReadLimits { max_bytes: 1 << 20, upto: log.log_end(), first_batch_whole: true };
+        let slice = log.read_copied(Cursor::at(Offset(0)), limits).unwrap();
+        let batch = Batches::new(slice.bytes()).next().unwrap().unwrap();
+        let record = batch.records().next().unwrap().unwrap();
+        assert_eq!(record.key.unwrap(), b"\0\x01\0\x01g\0\x01t\0\0\0\x01");
+        let value = record.value.unwrap();
+        assert_eq!(value[..15], *b"\0\x03\0\0\0\0\0\0\0\x05\0\0\0\0\0");
+        let header = record.headers.clone().next().unwrap();
+        assert_eq!((&*header.key(), header.value().unwrap().len()), ("topic.id", 16));
+        let key = GroupRecordKey::decode(bytes::Bytes::copy_from_slice(record.key.unwrap()));
+        assert!(matches!(key, Ok(GroupRecordKey::OffsetCommit(_))));
+    });
+}
+
+#[test]
+fn a_commit_is_answered_when_the_followers_have_it_and_not_before() {
+    run(async {
+        let rig = Rig::with(config(), &with_follower());
+        rig.ready().await;
+        let commit = rig.commit("g", &[("t", 0, 5)]);
+        let mut commit = std::pin::pin!(commit);
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut commit).await;
+        assert!(early.is_err(), "nobody else has it");
+        assert!(rig.fetch_all("g").await.is_empty(), "it may be lost");
+        follower_has(&rig.offsets, rig.offsets.log().log_end());
+        assert_eq!(commit.await, Ok(vec![Ok(())]));
+        assert_eq!(rig.fetch_all("g").await["t-0"], 5);
+    });
+}
+
+#[test]
+fn who_waits_too_long_is_told_so_and_memory_ends_up_as_the_log() {
+    run(async {
+        let commit_timeout = Duration::from_millis(100);
+        let config = GroupConfig { commit_timeout, ..config() };
+        let rig = Rig::with(config, &with_follower());
+        rig.ready().await;
+        let outcome = rig.commit("g", &[("t", 0, 5)]).await;
+        assert_eq!(outcome, Err(GroupError::CoordinatorNotAvailable));
+        follower_has(&rig.offsets, rig.offsets.log().log_end());
+        while rig.fetch_all("g").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
+#[test]
+fn many_commits_at_once_are_all_taken_and_share_batches() {
+    run(async {
+        let rig = Rig::new();
+        rig.ready().await;
+        let commits = (0..300).map(|number| {
+            let group = format!("g{}", number % 7);
+            let rig = &rig;
+            async move { rig.commit(&group, &[("t", number % 3, i64::from(number))]).await }
+        });
+        let outcomes = futures_util::future::join_all(commits).await;
+        assert!(outcomes.iter().all(|outcome| *outcome == Ok(vec![Ok(())])));
+        let log = rig.offsets.log();
+        let limits =
+            ReadLimits { max_bytes: 1 << 20, upto: log.log_end(), first_batch_whole: true };
+        let slice = log.read_copied(Cursor::at(Offset(0)), limits).unwrap();
+        assert!(Batches::new(slice.bytes()).count() < 300, "a batch each");
+        // Which of them was the last is not told: it is the one that the log has last.
+        let mut before = Vec::new();
+        for number in 0..7 {
+            before.push(rig.fetch_all(&format!("g{number}")).await);
+        }
+        rig.lead_again(1);
+        for (number, before) in before.iter().enumerate() {
+            assert_eq!(before.len(), 3);
+            assert_eq!(*before, rig.fetch_all(&format!("g{number}")).await);
+        }
+    });
+}
+
+#[test]
+fn offsets_of_a_deleted_topic_are_none_for_its_successor() {
+    run(async {
+        let rig = Rig::new();
+        rig.ready().await;
+        rig.commit("g", &[("t", 0, 5), ("u", 0, 7)]).await.unwrap();
+        rig.recreate("t");
+        assert_eq!(rig.fetch_all("g").await, [("u-0".to_owned(), 7)].into());
+        rig.commit("g", &[("t", 0, 1)]).await.unwrap();
+        assert_eq!(rig.fetch_all("g").await["t-0"], 1);
+    });
+}
+
+#[test]
+fn the_topic_is_created_for_the_first_group_and_once() {
+    run(async {
+        let rig = Rig::new();
+        assert_eq!(rig.groups.find_coordinator("g"), Ok(crate::replication::tests::rig::ME));
+        rig.metadata.update(|now| {
+            now.topics.remove(OFFSETS_TOPIC);
+        });
+        for _ in 0..3 {
+            let found = rig.groups.find_coordinator("g");
+            assert_eq!(found, Err(GroupError::CoordinatorNotAvailable));
+        }
+        let created = rig.creator.0.lock();
+        assert_eq!(created.len(), 1);
+        assert_eq!((created[0].partitions, created[0].replication_factor), (50, 1));
+        assert!(created[0].configs.contains(&("cleanup.policy", "compact".to_owned())));
+        assert_eq!(rig.commit("g", &[("t", 0, 1)]).await, Err(GroupError::NotCoordinator));
+    });
+}
