@@ -63,6 +63,7 @@ mod tests {
 
     use super::*;
     use crate::controller::state::{PartitionState, TopicState};
+    use crate::zk::payload::Reassignment;
 
     /// Ten partitions preferring broker 1 of 2 replicas; `led` of them are led by it.
     fn cluster(led: usize, live: &[i32]) -> Cluster {
@@ -109,5 +110,13 @@ mod tests {
             state.isr = vec![BrokerId(2)];
         }
         assert_eq!(imbalanced(&behind, 10), [("t".to_owned(), 0)]);
+        // Nor to who is preferred only until the replicas are others.
+        let mut moving = cluster(0, &[1, 2]);
+        let reassigning = &mut moving.topics.get_mut("t").unwrap().reassigning;
+        for p in 1..10 {
+            let (target, original) = (vec![BrokerId(2)], vec![BrokerId(1), BrokerId(2)]);
+            reassigning.partitions.insert(p, Reassignment { target, original });
+        }
+        assert_eq!(imbalanced(&moving, 10), [("t".to_owned(), 0)]);
     }
 }

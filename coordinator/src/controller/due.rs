@@ -220,6 +220,21 @@ mod tests {
     }
 
     #[test]
+    fn a_repair_that_is_not_known_to_have_happened_is_due_again() {
+        let mut due = Due::<()>::default();
+        (0..4).for_each(|p| due.add(place(p), false));
+        let chunk = due.take().unwrap();
+        // Somebody else wrote two of them meanwhile.
+        assert_eq!(due.looked(&chunk, Vec::new(), vec![place(2), place(3)]), None);
+        let again = due.take().unwrap();
+        assert_eq!(again.places, [place(2), place(3)]);
+        let now = Instant::now();
+        due.put_back(again.clone(), now, Duration::from_secs(1));
+        assert_eq!(due.ready_at(now), Some(now + Duration::from_secs(1)));
+        assert_eq!(due.take(), Some(again));
+    }
+
+    #[test]
     fn a_job_without_partitions_is_done_at_once_and_jobs_are_bounded() {
         let mut due = Due::default();
         for n in 0..JOBS_MAX {

@@ -270,6 +270,22 @@ fn overrides_are_created_replaced_and_removed_with_their_last_key() {
 }
 
 #[test]
+fn a_state_that_is_read_late_changes_nothing() {
+    let mut cluster = cluster(2);
+    created(&mut cluster, "t", 1);
+    let mut written = cluster.topics["t"].partitions[0].payload(4);
+    for (epoch, version) in [(7, 3), (5, 3), (5, 2)] {
+        written.leader_epoch.0 = epoch;
+        cluster.apply(Step::State("t".to_owned(), 0, written.clone(), version));
+        let known = &cluster.topics["t"].partitions[0];
+        assert_eq!((known.leader_epoch.0, known.version), (7, 3));
+    }
+    written.leader_epoch.0 = 8;
+    cluster.apply(Step::State("t".to_owned(), 0, written, 4));
+    assert_eq!(cluster.topics["t"].partitions[0].leader_epoch.0, 8);
+}
+
+#[test]
 fn a_cordoned_broker_gets_nothing_new() {
     let mut cluster = cluster(3);
     let cordon = [(configs::CORDONED_KEY.to_owned(), configs::CORDONED_ALL.to_owned())].into();

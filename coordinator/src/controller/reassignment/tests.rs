@@ -231,6 +231,16 @@ fn a_throttle_is_recorded_told_and_gone_with_the_last_partition() {
 }
 
 #[test]
+fn a_state_that_somebody_removed_is_not_written_anew() {
+    let mut cluster = cluster(&[("a", 1)]);
+    ask(&mut cluster, "a", &[to("a", 0, &[2])], 0);
+    isr(&mut cluster, "a", 0, &[1, 2]);
+    assert_eq!(due(&cluster, "a"), [0]);
+    cluster.topics.get_mut("a").unwrap().partitions[0].version = -1;
+    assert!(due(&cluster, "a").is_empty() && step(&mut cluster, "a").is_none());
+}
+
+#[test]
 fn many_partitions_change_in_parts_and_too_many_are_refused() {
     let mut cluster = cluster(&[("big", 1_200)]);
     let asked: Vec<_> = (0..1_000).map(|p| to("big", p, &[2, 1])).collect();

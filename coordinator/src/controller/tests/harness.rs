@@ -234,6 +234,8 @@ pub(super) async fn until(mut condition: impl AsyncFnMut() -> bool) {
 pub(super) struct Told {
     pub(super) updates: Vec<v1::UpdateClusterRequest>,
     pub(super) silent: bool,
+    /// It says that it has heard of a controller with this epoch.
+    pub(super) heard_of: i32,
 }
 
 impl Told {
@@ -270,7 +272,8 @@ impl BrokerControl for FakeBroker {
         if told.silent {
             return Err(Status::unavailable("silent"));
         }
-        let (applied, controller_epoch) = (request.sequence, request.controller_epoch);
+        let applied = request.sequence;
+        let controller_epoch = request.controller_epoch.max(told.heard_of);
         told.updates.push(request);
         let response =
             v1::UpdateClusterResponse { applied, controller_epoch, ..Default::default() };

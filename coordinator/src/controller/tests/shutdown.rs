@@ -51,6 +51,16 @@ fn a_broker_that_stops_hands_over_and_is_no_candidate_before_it_registers_anew()
         };
         let refused = admin.create_topics(three_replicas.clone()).await.unwrap();
         assert_eq!(code(refused), ErrorCode::InvalidReplicationFactor as i32);
+        // It is not forgotten by reading everything anew, after a write by somebody's hand.
+        let (bytes, _) = client.get_data("/brokers/topics/alone").await.unwrap();
+        client.set_data("/brokers/topics/alone", &bytes, None).await.unwrap();
+        let topics = vec![v1::NewPartitions { name: "alone".to_owned(), total: 7 }];
+        let grow = v1::CreatePartitionsRequest { request_id: request(3), topics };
+        assert_eq!(code(admin.create_partitions(grow).await.unwrap()), 0);
+        for partition in 1..7 {
+            let new = two.told.lock().state("alone", partition).unwrap();
+            assert_ne!(new.replicas, [1], "partition {partition}");
+        }
         // Asked again: nothing moves, and the same remains. Then it stops, and starts.
         let again = calls.controlled_shutdown(leave(1, &one)).await.unwrap().into_inner();
         assert_eq!(again.remaining.len(), 1);

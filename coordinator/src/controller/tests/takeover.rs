@@ -71,6 +71,27 @@ fn a_fenced_controller_writes_nothing_more_and_stands_again() {
     });
 }
 
+#[test]
+fn a_controller_that_hears_of_a_newer_one_ends_its_term() {
+    run(async {
+        let registry = Registry::start();
+        let controller = registry.controller().await;
+        let broker = RunningBroker::start(&registry, 1).await;
+        let mut admin = controller.active().await;
+        until(async || code(admin.create_topics(create(1, "a", 1)).await.unwrap()) == 0).await;
+        // Nothing in the registry says so: the broker alone has heard of it.
+        broker.told.lock().heard_of = 2;
+        let _ = admin.create_topics(create(2, "b", 1)).await;
+        until(async || {
+            let mut admin = controller.active().await;
+            let described = admin.describe_cluster(v1::DescribeClusterRequest {});
+            described.await.is_ok_and(|cluster| cluster.into_inner().controller_epoch == 2)
+        })
+        .await;
+        controller.stop().await;
+    });
+}
+
 async fn make(client: &Client, path: &str, value: &[u8]) {
     let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
     let parent = path.rsplit_once('/').unwrap().0;
