@@ -10,6 +10,7 @@ use proto::record::{
 use proto::{ErrorCode, LeaderEpoch, Offset, Partition as PartitionNumber};
 
 use super::{Api, Refusal};
+use crate::groups::OFFSETS_TOPIC;
 use crate::replication::{AppendJob, Partition, PartitionError, RequiredAcks};
 use crate::storage::{AppendError, Appended, SequenceError, TimestampError};
 
@@ -101,6 +102,13 @@ impl Api {
     }
 
     fn check(&self, request: &Produce<'_>) -> Result<(Arc<Partition>, Vec<BatchHeader>), Refusal> {
+        if request.topic == OFFSETS_TOPIC {
+            return Err(Refusal::new(
+                ErrorCode::InvalidTopicException,
+                format!("topic {OFFSETS_TOPIC} is written by the coordinators of groups alone"),
+                "commit offsets instead",
+            ));
+        }
         let id = Self::topic_id(request.topic, request.topic_id)?;
         let partition = self.partition(request.topic, id, request.partition)?;
         partition

@@ -94,9 +94,21 @@ apis! {
     plain {
         ListOffsets 1..=7 => list_offsets::list_offsets;
         Metadata 0..=12 => metadata::metadata;
+        OffsetCommit 2..=9 => offset_commit::offset_commit;
+        OffsetFetch 1..=9 => offset_fetch::offset_fetch;
+        FindCoordinator 0..=4 => find_coordinator::find_coordinator;
+        // 9 would have kafka-python take this for Kafka 3.2, which has Fetch 13.
+        JoinGroup 0..=8 => join_group::join_group;
+        Heartbeat 0..=4 => heartbeat::heartbeat;
+        LeaveGroup 0..=5 => leave_group::leave_group;
+        SyncGroup 0..=5 => sync_group::sync_group;
+        DescribeGroups 0..=5 => describe_groups::describe_groups;
+        ListGroups 0..=4 => list_groups::list_groups;
         ApiVersions 0..=4 => api_versions::api_versions;
         InitProducerId 0..=4 => init_producer_id::init_producer_id;
         OffsetForLeaderEpoch 2..=4 => offset_for_leader_epoch::offset_for_leader_epoch;
+        DeleteGroups 0..=2 => delete_groups::delete_groups;
+        OffsetDelete 0..=0 => offset_delete::offset_delete;
     }
 }
 

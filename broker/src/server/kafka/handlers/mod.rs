@@ -4,18 +4,30 @@
 //! most answers have no room for them.
 
 pub(super) mod api_versions;
+pub(super) mod delete_groups;
+pub(super) mod describe_groups;
 pub(super) mod fetch;
+pub(super) mod find_coordinator;
+pub(super) mod heartbeat;
 pub(super) mod init_producer_id;
+pub(super) mod join_group;
+pub(super) mod leave_group;
+pub(super) mod list_groups;
 pub(super) mod list_offsets;
 pub(super) mod metadata;
+pub(super) mod offset_commit;
+pub(super) mod offset_delete;
+pub(super) mod offset_fetch;
 pub(super) mod offset_for_leader_epoch;
 pub(super) mod produce;
+pub(super) mod sync_group;
 
 use super::bell;
 use super::context::Context;
 use super::dispatch::{ADVERTISED, Answer, Work};
 use super::outgoing::Outgoing;
 use crate::api::Refusal;
+use crate::api::groups::GroupError;
 
 /// No error.
 const NONE: i16 = 0;
@@ -24,4 +36,10 @@ const NONE: i16 = 0;
 fn code(refusal: &Refusal) -> i16 {
     tracing::debug!(code = ?refusal.code, cause = %refusal.message, "refused");
     refusal.code as i16
+}
+
+/// The number of what a coordinator refuses with.
+fn group_code(error: GroupError) -> i16 {
+    tracing::debug!(code = ?error.code(), %error, "refused");
+    error.code() as i16
 }
