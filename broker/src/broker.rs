@@ -178,6 +178,7 @@ impl Broker {
             Arc::clone(&metrics),
             config.requests.clone(),
             config.zookeeper.connect_clients.clone(),
+            config.settings.clone(),
         );
         let services = Services::new(
             Arc::new(api.with_groups(groups)),

@@ -2,9 +2,10 @@
 //! this; nothing here knows a wire format or a socket.
 //!
 //! One file per request: [`produce`], [`fetch`], [`list_offsets`], [`delete_records`], [`metadata`],
-//! [`init_producer_id`], [`end_of_epoch`], [`describe_logs`], [`groups`]. Why something is not done
-//! is a [`Refusal`].
+//! [`init_producer_id`], [`end_of_epoch`], [`configs`], [`describe_logs`], [`groups`]. Why something
+//! is not done is a [`Refusal`].
 
+mod configs;
 mod delete_records;
 mod describe_logs;
 mod end_of_epoch;
@@ -18,6 +19,7 @@ mod refusal;
 mod replica_fetch;
 mod service;
 
+pub use configs::{ConfigEntry, ConfigSource, ConfigType};
 pub use delete_records::{DeleteRecords, DeleteUpTo, RecordsDeleted};
 pub use end_of_epoch::EpochEnd;
 pub use fetch::{ColdRead, Fetched, FileRange, Opened, Read, ReadFrom, Reader, Told};

@@ -7,7 +7,7 @@ use proto::{Partition as PartitionNumber, TopicId, TopicPartition};
 use super::Refusal;
 use crate::cluster::metadata::MetadataCache;
 use crate::cluster::producer_ids::ProducerIds;
-use crate::config::RequestConfig;
+use crate::config::{RequestConfig, Settings};
 use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::replication::{Missing, Partition, PartitionSet};
@@ -22,6 +22,8 @@ pub struct Api {
     /// Connect string of the registry, as clients reach it.
     pub(super) zookeeper: String,
     pub(super) groups: Option<Groups>,
+    /// How this broker is set.
+    pub(super) settings: Settings,
 }
 
 impl Api {
@@ -33,8 +35,10 @@ impl Api {
         metrics: Arc<Metrics>,
         limits: RequestConfig,
         zookeeper: String,
+        settings: Settings,
     ) -> Self {
-        Self { partitions, metadata, producer_ids, metrics, limits, zookeeper, groups: None }
+        let groups = None;
+        Self { partitions, metadata, producer_ids, metrics, limits, zookeeper, groups, settings }
     }
 
     /// Bounds of single requests.

@@ -10,12 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use coordinator::controller::CONTROLLER_HEADER;
 use coordinator::zk::{Session, election};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
 use proto::client::{Connection, ResponseBody, SocketOptions};
-use proto::v1;
 use proto::v1::admin_client::AdminClient;
 use proto::v1::controller_client::ControllerClient;
+use proto::{grpc, v1};
 use tokio::runtime::Handle;
 use tonic::Status;
 use tower_service::Service;
@@ -24,6 +24,8 @@ use super::metadata::MetadataCache;
 
 /// After this a call is refused with what was met.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest answer of the controller to a request of a client's.
+const ANSWER_MAX: usize = 64 << 20;
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,6 +65,39 @@ impl ControllerLink {
         forwarding.await.unwrap_or_else(|error| {
             Err(Status::internal(format!("forwarding to the controller failed: {error}")))
         })
+    }
+
+    /// Has the controller answer one request of its Admin service. May be called from any thread.
+    pub async fn admin<Q, A>(self: &Arc<Self>, method: &str, request: &Q) -> Result<A, Status>
+    where
+        Q: prost::Message,
+        A: prost::Message + Default,
+    {
+        let body = grpc::encode_message(request)
+            .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let path = format!("/ottla.v1.Admin/{method}").parse();
+        let path = path.map_err(|_| Status::internal("the method has no path"))?;
+        let mut headers = http::HeaderMap::new();
+        let is_grpc = http::HeaderValue::from_static("application/grpc");
+        headers.insert(http::header::CONTENT_TYPE, is_grpc);
+        headers.insert(http::header::TE, http::HeaderValue::from_static("trailers"));
+        let response = self.forward(AdminCall { path, headers, body }).await?;
+        let refused = |headers: &http::HeaderMap| {
+            Status::from_header_map(headers).filter(|status| status.code() != tonic::Code::Ok)
+        };
+        if let Some(status) = refused(response.headers()) {
+            return Err(status);
+        }
+        let body = http_body_util::Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+        let body = body.map_err(|error| Status::unavailable(error.to_string()))?;
+        if let Some(status) = body.trailers().and_then(refused) {
+            return Err(status);
+        }
+        let mut assembler = grpc::Assembler::new(ANSWER_MAX);
+        assembler.push(body.to_bytes());
+        let answer = assembler.pop().map_err(|error| Status::internal(error.to_string()))?;
+        let answer = answer.ok_or_else(|| Status::internal("the controller said nothing"))?;
+        answer.decode().map_err(|error| Status::internal(error.to_string()))
     }
 
     async fn try_for_a_while(

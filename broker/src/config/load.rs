@@ -213,7 +213,7 @@ impl Values {
 }
 
 /// Says what would fit when `value` does not.
-fn check(key: &Key, value: &str) -> Result<(), String> {
+pub(super) fn check(key: &Key, value: &str) -> Result<(), String> {
     match key.kind {
         Kind::Int { min, max } => match value.parse::<i64>() {
             Ok(number) if (min..=max).contains(&number) => Ok(()),

@@ -4,6 +4,7 @@
 //! the rest of the broker sees: typed, complete, checked before a port is bound. [`topic`] makes a
 //! log's settings from the broker's defaults and a topic's overrides.
 
+mod describe;
 mod keys;
 mod listeners;
 mod load;
@@ -13,6 +14,7 @@ mod show;
 mod tests;
 mod topic;
 
+pub use describe::{ConfigType, Setting, Settings, TopicSetting};
 pub use listeners::{KafkaListener, KafkaListeners};
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, Origin, Values};
 pub use settings::{

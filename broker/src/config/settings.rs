@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::describe::Settings;
 use super::listeners::KafkaListeners;
 use super::load::{Origin, Values};
 use crate::storage::CleanerConfig;
@@ -21,6 +22,8 @@ pub struct BrokerConfig {
     pub listen_grpc: String,
     /// `listeners`, with `advertised.listeners`.
     pub kafka: KafkaListeners,
+    /// Every key with its value, for who asks.
+    pub settings: Settings,
     /// `listen.http`.
     pub listen_http: String,
     /// `log.dirs`.
@@ -156,7 +159,7 @@ pub struct TopicDefaults {
 }
 
 /// Broker key and the topic key it is the default of.
-const TOPIC_KEYS: &[(&str, &str)] = &[
+pub(super) const TOPIC_KEYS: &[(&str, &str)] = &[
     ("log.segment.bytes", "segment.bytes"),
     ("log.roll.ms", "segment.ms"),
     ("log.roll.jitter.ms", "segment.jitter.ms"),
@@ -198,6 +201,7 @@ impl BrokerConfig {
                 values.text("listeners"),
                 values.text("advertised.listeners"),
             ),
+            settings: Settings::new(values),
             listen_http: values.text("listen.http").to_owned(),
             dirs: values.paths("log.dirs"),
             retention_check_interval: values.millis("log.retention.check.interval.ms"),
@@ -295,7 +299,7 @@ const LONGER_UNITS: &[(&str, &[(&str, i64)])] = &[
     ("log.roll.ms", &[("log.roll.hours", 3_600_000)]),
 ];
 
-fn topic_default(values: &Values, key: &'static str) -> String {
+pub(super) fn topic_default(values: &Values, key: &'static str) -> String {
     let longer = LONGER_UNITS.iter().find(|(short, _)| *short == key).map_or(&[][..], |l| l.1);
     if values.origin(key) == Origin::Default {
         let set = longer.iter().map(|&(name, unit)| (values.int(name), unit));

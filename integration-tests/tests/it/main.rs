@@ -15,6 +15,7 @@ mod full_disk;
 mod group_registries;
 mod groups;
 mod hostile;
+mod kafka_admin;
 mod librdkafka;
 mod lost_answers;
 mod reassign;

@@ -62,6 +62,7 @@ pub(in crate::server) async fn serve(
         unanswered: Unanswered::default(),
         works: VecDeque::new(),
         held: None,
+        stopping: false,
     };
     let end = connection.run(stop).await;
     match end {
@@ -86,6 +87,8 @@ struct Connection {
     works: VecDeque<(bool, Work)>,
     /// A request that may not begin yet; no other is read before it.
     held: Option<(RequestHead, Frame)>,
+    /// Nothing more is begun; what was, is answered.
+    stopping: bool,
 }
 
 enum Event {
@@ -114,10 +117,16 @@ impl Connection {
                     self.answer(answer).await
                 }
                 Event::Look => self.look(last_answer),
-                Event::Stop => Err(End::Stopping),
+                Event::Stop => {
+                    self.stopping = true;
+                    Ok(())
+                }
             };
             if let Err(end) = done {
                 return end;
+            }
+            if self.stopping && self.works.is_empty() {
+                return End::Stopping;
             }
         }
     }
@@ -127,7 +136,9 @@ impl Connection {
         looks: &mut tokio::time::Interval,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Event, FrameError> {
-        let Self { socket, frames, works, held, .. } = self;
+        let Self { socket, frames, works, held, unanswered, stopping, .. } = self;
+        // Behind a request that others must wait for, nothing is read: it would only be held.
+        let reads = held.is_none() && unanswered.others == 0 && !*stopping;
         let front = async {
             let Some((_, work)) = works.front_mut() else { return std::future::pending().await };
             std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
@@ -139,13 +150,13 @@ impl Connection {
         tokio::select! {
             biased;
             event = front => Ok(event),
-            frame = frames.next(socket), if held.is_none() => Ok(Event::Frame(frame?)),
-            left = has_left(socket), if held.is_some() => {
+            frame = frames.next(socket), if reads => Ok(Event::Frame(frame?)),
+            left = has_left(socket), if !reads => {
                 left?;
                 Ok(Event::Frame(None))
             }
             _ = looks.tick() => Ok(Event::Look),
-            _ = stop.wait_for(|&stop| stop) => Ok(Event::Stop),
+            _ = stop.wait_for(|&stop| stop), if !*stopping => Ok(Event::Stop),
         }
     }
 
@@ -181,16 +192,17 @@ impl Connection {
             Answer::Close(cause) => return Err(End::Handler(cause)),
         }
         match self.held.take() {
-            Some((head, frame)) => self.begin_or_hold(head, frame),
-            None => Ok(()),
+            Some((head, frame)) if !self.stopping => self.begin_or_hold(head, frame),
+            _ => Ok(()),
         }
     }
 
     fn look(&self, last_answer: Instant) -> Result<(), End> {
         let config = &self.services.config;
         if self.held.is_none()
+            && self.unanswered.others == 0
             && let Some(since) = self.frames.awaiting_since()
-            && since.elapsed() >= config.stalled_timeout
+            && since.max(last_answer).elapsed() >= config.stalled_timeout
         {
             return Err(End::Stalled);
         }

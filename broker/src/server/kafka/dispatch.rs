@@ -109,6 +109,18 @@ apis! {
         OffsetForLeaderEpoch 2..=4 => offset_for_leader_epoch::offset_for_leader_epoch;
         DeleteGroups 0..=2 => delete_groups::delete_groups;
         OffsetDelete 0..=0 => offset_delete::offset_delete;
+        CreateTopics 2..=7 => create_topics::create_topics;
+        DeleteTopics 1..=6 => delete_topics::delete_topics;
+        DeleteRecords 0..=2 => delete_records::delete_records;
+        CreatePartitions 0..=3 => create_partitions::create_partitions;
+        DescribeConfigs 1..=4 => describe_configs::describe_configs;
+        AlterConfigs 0..=2 => alter_configs::alter_configs;
+        IncrementalAlterConfigs 0..=1 => alter_configs::incremental;
+        DescribeLogDirs 1..=4 => describe_log_dirs::describe_log_dirs;
+        ElectLeaders 0..=2 => elect_leaders::elect_leaders;
+        AlterPartitionReassignments 0..=0 => reassignments::alter;
+        ListPartitionReassignments 0..=0 => reassignments::list;
+        DescribeCluster 0..=1 => describe_cluster::describe_cluster;
     }
 }
 

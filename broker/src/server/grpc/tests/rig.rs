@@ -76,6 +76,7 @@ impl Server {
             Arc::clone(&metrics),
             config.requests.clone(),
             "zookeeper:2181/ottla".to_owned(),
+            config.settings.clone(),
         );
         let controller = ControllerLink::new(session, Arc::clone(&metadata), Handle::current());
         let (updates, _) = mpsc::channel(1);

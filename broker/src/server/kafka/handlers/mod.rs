@@ -3,9 +3,19 @@
 //! An error of one item goes into that item's answer; its words go to the log at debug level, since
 //! most answers have no room for them.
 
+mod admin;
+pub(super) mod alter_configs;
 pub(super) mod api_versions;
+pub(super) mod create_partitions;
+pub(super) mod create_topics;
 pub(super) mod delete_groups;
+pub(super) mod delete_records;
+pub(super) mod delete_topics;
+pub(super) mod describe_cluster;
+pub(super) mod describe_configs;
 pub(super) mod describe_groups;
+pub(super) mod describe_log_dirs;
+pub(super) mod elect_leaders;
 pub(super) mod fetch;
 pub(super) mod find_coordinator;
 pub(super) mod heartbeat;
@@ -20,6 +30,7 @@ pub(super) mod offset_delete;
 pub(super) mod offset_fetch;
 pub(super) mod offset_for_leader_epoch;
 pub(super) mod produce;
+pub(super) mod reassignments;
 pub(super) mod sync_group;
 
 use super::bell;
