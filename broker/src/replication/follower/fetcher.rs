@@ -16,9 +16,10 @@ use super::fetchers::{FetcherKey, Shared};
 use super::followed::Followed;
 use super::lane::Lane;
 use super::local_replica::LocalReplica;
+use super::log_starts::Ask;
 use super::refill;
 use super::rounds::{ReplicaNumber, Rounds};
-use super::session::{self, Ask};
+use super::session;
 
 /// A fetcher that panicked begins anew after this.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! - [`Fetchers`] owns everything and is all that the rest of the broker knows of it.
-//! - `fetcher` connects, and connects again; `session` runs the stream; `rounds` and `fetch_state`
-//!   are both without the stream: pure. `records` says what may be appended, `followed` appends it.
+//! - `fetcher` connects, and connects again; `session` runs the stream, `answers` does what its
+//!   messages mean, `log_starts` asks beside it; `rounds` and `fetch_state` are both without the
+//!   stream: pure. `records` says what may be appended, `followed` appends it.
 //! - `lane`: who catches up has a thread, a connection and a throttle (`throttle`) apart from those
 //!   who keep up. `refill` tells how far they are, `board` what all fetchers are at.
 //!
@@ -18,6 +19,7 @@
 //! with the next round, or with one of its own when there is none (acks=all waits for it). Nothing
 //! here knows ZooKeeper or decides who leads.
 
+mod answers;
 mod board;
 pub(in crate::replication) mod fetch_state;
 mod fetcher;
@@ -25,6 +27,7 @@ mod fetchers;
 pub(in crate::replication) mod followed;
 mod lane;
 mod local_replica;
+mod log_starts;
 mod records;
 mod refill;
 
