@@ -180,6 +180,10 @@ fn who_is_elected_again_goes_on_answering() {
     assert!(waiting.lock().is_empty());
     let old = partition.follower_told(EPOCH, &replica(2), Offset(1)).unwrap_err();
     assert!(matches!(old, PartitionError::Fenced { .. }));
+    // Another leads by then: what its followers have is no news here.
+    let new = partition.follower_told(LeaderEpoch(2), &replica(2), Offset(1)).unwrap_err();
+    assert!(matches!(new, PartitionError::UnknownEpoch { .. }));
+    assert!(waiting.lock().is_empty() && high_watermark(&partition) == 0);
     partition.follower_told(LeaderEpoch(1), &replica(2), Offset(1)).unwrap();
     assert_eq!(only(&waiting).unwrap(), 0);
 }

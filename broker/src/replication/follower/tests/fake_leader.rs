@@ -1,7 +1,7 @@
 //! A leader over a real socket, served by the generated gRPC service: what it holds and how it
 //! misbehaves is a table that tests change while followers fetch.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +57,8 @@ pub(super) struct FakePartition {
     /// How often it was added, with `verify` and without.
     pub(super) added: usize,
     pub(super) verified: usize,
+    /// So often it was added while an earlier handle of it was held.
+    pub(super) held_twice: usize,
     pub(super) last_epochs: Vec<Option<i32>>,
 }
 
@@ -412,9 +414,12 @@ impl FakeBroker {
             }
         }
         request.forget.iter().for_each(|handle| drop(handles.remove(handle)));
+        let of = |held: &Held| (held.wanted.topic.clone(), held.wanted.partition);
+        let held: HashSet<_> = handles.values().map(of).collect();
         for wanted in request.add {
             let key = (wanted.topic.clone(), wanted.partition);
             if let Some(p) = table.partitions.get_mut(&key) {
+                p.held_twice += usize::from(held.contains(&key));
                 p.added += 1;
                 p.verified += usize::from(wanted.verify);
                 p.last_epochs.push(wanted.last_fetched_epoch);

@@ -45,6 +45,7 @@ fn bytes_that_do_not_hold_are_never_appended_and_verified_when_it_goes_on() {
     follower.catches_up(&leader, "t", 1);
     follower.catches_up(&leader, "t", 0);
     assert_eq!(follower.rig.metrics.replica_corrupt_answers.get(), 7);
+    assert_eq!(leader.read("t", 0, |p| p.held_twice), 0, "the leader was not told to forget");
     assert_eq!(here.log().log_end(), Offset(10));
 }
 

@@ -85,6 +85,37 @@ fn what_is_held_is_told_at_once_though_nothing_else_comes() {
 }
 
 #[test]
+fn what_is_flushed_is_told_at_once_though_a_long_poll_is_under_way() {
+    let waits_long = ReplicationConfig { fetch_wait_max: Duration::from_secs(40), ..config() };
+    let (leader, follower) = (FakeLeader::start(), Follower::with(waits_long));
+    leader.create("t", 1);
+    let safe = LogConfig { flush: FlushPolicy::BeforeAck, ..LogConfig::default() };
+    let here = follower.follow_with(&leader, "t", 0, safe);
+    for round in 1..=20 {
+        let begin = Instant::now();
+        leader.change("t", 0, |p| p.append(1));
+        eventually("the record", || here.log().log_end().0 == round);
+        eventually("progress", || leader.read("t", 0, |p| p.told.last() == Some(&round)));
+        assert!(begin.elapsed() < Duration::from_secs(20), "it waited for the long poll");
+    }
+}
+
+/// A leader may have put aside what it was told: when this broker left an ISR.
+#[test]
+fn what_is_held_is_told_again_though_nothing_changes() {
+    let (leader, follower) = (FakeLeader::start(), Follower::new());
+    leader.create("t", 1);
+    follower.follow(&leader, "t", 0);
+    leader.change("t", 0, |p| p.append(1));
+    eventually("progress", || leader.read("t", 0, |p| p.told.last() == Some(&1)));
+    for _ in 0..2 {
+        leader.change("t", 0, |p| p.told.clear());
+        eventually("progress again", || leader.read("t", 0, |p| p.told.last() == Some(&1)));
+    }
+    assert_eq!(leader.read("t", 0, |p| p.added), 1, "on the same handle");
+}
+
+#[test]
 fn before_ack_only_what_is_on_stable_storage_is_told() {
     let (leader, follower) = (FakeLeader::start(), Follower::new());
     leader.create("t", 3);
