@@ -40,6 +40,8 @@ pub struct ReadFrom<'a> {
     pub offset: Offset,
     /// Of the record before it, where the client knows it.
     pub last_epoch: Option<LeaderEpoch>,
+    /// Its log begins there, and it wants to know of the producers before.
+    pub wants_producers: bool,
 }
 
 /// What came of opening a reader.
@@ -103,7 +105,7 @@ impl Api {
             return Ok(Opened::Diverging(epoch, end));
         }
         let follower = follower
-            .map(|replica| FollowerReader::begin(&partition, leader_epoch, replica, offset))
+            .map(|replica| FollowerReader::begin(&partition, leader_epoch, replica, &from))
             .transpose()?;
         let cursor = Cursor::at(offset);
         Ok(Opened::Reader(Reader { partition, cursor, leader_epoch, verify: false, follower }))
@@ -219,6 +221,12 @@ impl Reader {
             follower.told(positions);
             positions
         })
+    }
+
+    /// What a follower whose log begins here is told of producers; empty after the first time.
+    pub fn take_producers(&mut self) -> Vec<u8> {
+        let wanted = self.follower.as_mut().and_then(FollowerReader::take_wanted);
+        wanted.map_or_else(Vec::new, |offset| self.partition.log().producers_before(offset))
     }
 
     /// The follower's log ends at `end` now.

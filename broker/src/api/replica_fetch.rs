@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proto::{ErrorCode, LeaderEpoch, Offset};
 
+use super::fetch::ReadFrom;
 use super::produce::refusal;
 use super::{Api, Refusal};
 use crate::replication::{Partition, PartitionError, Replica};
@@ -17,6 +18,8 @@ pub(super) struct FollowerReader {
     told: Option<Positions>,
     /// What was seen when its partition was looked at last.
     seen: Option<Positions>,
+    /// The producers before this offset are to be told.
+    wanted: Option<Offset>,
 }
 
 /// What followers keep up with beside records.
@@ -49,14 +52,15 @@ impl Api {
 }
 
 impl FollowerReader {
-    /// Checks that the replica may follow the partition from `offset` on, and counts that as what
+    /// Checks that the replica may follow the partition from an offset on, and counts that as what
     /// it has.
     pub(super) fn begin(
         partition: &Arc<Partition>,
         epoch: LeaderEpoch,
         replica: Replica,
-        offset: Offset,
+        from: &ReadFrom<'_>,
     ) -> Result<Self, Refusal> {
+        let offset = from.offset;
         let (log_start, log_end) = (partition.log().log_start(), partition.log().log_end());
         partition.check_replica(replica.broker_id).map_err(|error| refusal(partition, &error))?;
         if offset < log_start {
@@ -70,7 +74,8 @@ impl FollowerReader {
                 "begin anew at the leader's log start",
             ));
         }
-        let reader = Self { replica, told: None, seen: None };
+        let wanted = from.wants_producers.then_some(offset);
+        let reader = Self { replica, told: None, seen: None, wanted };
         reader.tell(partition, epoch, offset).map_err(|error| refusal(partition, &error))?;
         Ok(reader)
     }
@@ -93,6 +98,11 @@ impl FollowerReader {
     /// Whether they moved since it was looked at.
     pub(super) fn has_news(&self, now: Positions) -> bool {
         self.seen != Some(now)
+    }
+
+    /// Where the producers are wanted before, once.
+    pub(super) fn take_wanted(&mut self) -> Option<Offset> {
+        self.wanted.take()
     }
 
     /// It was told these.

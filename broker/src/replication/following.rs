@@ -25,6 +25,9 @@ pub struct FetchedRecords {
     pub high_watermark: Offset,
     /// Of the leader.
     pub log_start: Offset,
+    /// What the leader remembers of producers before a log that begins anew; empty where there is
+    /// nothing, or the log does not begin.
+    pub producers: Bytes,
 }
 
 impl Partition {
@@ -36,6 +39,9 @@ impl Partition {
         fetched: &FetchedRecords,
     ) -> Result<(), PartitionError> {
         self.as_follower(epoch, |log| {
+            if !fetched.producers.is_empty() {
+                log.adopt_producers(&fetched.producers);
+            }
             if !fetched.headers.is_empty() {
                 log.append_fetched(&fetched.chunks, &fetched.headers, fetched.window)?;
             }

@@ -46,6 +46,7 @@ mod pooled_file;
 mod positions_checkpoint;
 mod producer_snapshot;
 mod producer_state;
+mod producer_handover;
 mod read;
 mod recovery;
 mod replay;

@@ -283,6 +283,15 @@ impl ProducerState {
         }
     }
 
+    /// The same while there is room, for one that is not known; true if it was taken.
+    pub(super) fn restore_unknown(&mut self, id: ProducerId, producer: Producer) -> bool {
+        let takes = !self.knows(id) && !self.budget.is_exceeded();
+        if takes {
+            self.restore(id, producer);
+        }
+        takes
+    }
+
     /// Forgets producers that appended nothing since `before_ms`.
     pub(super) fn expire(&mut self, before_ms: i64) {
         let mut released = 0;

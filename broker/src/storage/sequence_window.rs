@@ -27,7 +27,16 @@ const BATCH_LEN: usize = 24;
 
 /// The file's bytes.
 pub(super) fn encode(producers: &ProducerState) -> Vec<u8> {
-    let all = producers.sorted();
+    encode_all(&producers.sorted())
+}
+
+/// Bytes that a producer takes.
+pub(super) fn len_of(producer: &Producer) -> usize {
+    PRODUCER_LEN + producer.batches.len() * BATCH_LEN
+}
+
+/// The same for some producers, in their order.
+pub(super) fn encode_all(all: &[(ProducerId, &Producer)]) -> Vec<u8> {
     let batches: usize = all.iter().map(|(_, producer)| producer.batches.len()).sum();
     let mut bytes = Vec::with_capacity(14 + all.len() * PRODUCER_LEN + batches * BATCH_LEN);
     bytes.extend_from_slice(MAGIC);

@@ -231,5 +231,6 @@ fn fetch_partition(handle: u32, want: &Want, config: &ConsumerConfig) -> v1::Fet
         max_bytes: config.max_partition_fetch_bytes,
         verify: want.verify,
         last_fetched_epoch: want.last_epoch.map(|epoch| epoch.0),
+        ..Default::default()
     }
 }

@@ -128,6 +128,7 @@ impl Followed {
             verify,
             last_fetched_epoch: (tip.last_epoch != LeaderEpoch::UNKNOWN)
                 .then_some(tip.last_epoch.0),
+            want_producers: tip.log_start == tip.log_end,
         }
     }
 
@@ -175,6 +176,7 @@ impl Followed {
         self.check_gate(*gate)?;
         let log = self.partition.log();
         let own = log.end_of_epoch(LeaderEpoch(diverging.leader_epoch));
+            producers: response.producers.clone(),
         let from = log.log_end();
         let Some(to) = cut_to(own, diverging, log.log_start(), from) else { return Ok(None) };
         let high_watermark = log.high_watermark();

@@ -400,6 +400,7 @@ fn a_follower_appends_in_the_epoch_it_follows_in_only() {
             high_watermark: Offset(upto),
             log_start: Offset(0),
         }
+            producers: bytes::Bytes::new(),
     };
     let name = proto::TopicPartition::new("f", 0);
     let follower = rig.partitions.open(&name, topic_id("f"), min_insync(1)).unwrap();

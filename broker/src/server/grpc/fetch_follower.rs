@@ -88,6 +88,7 @@ impl FetchSession {
                 high_watermark: positions.high_watermark.0,
                 log_start_offset: positions.log_start.0,
                 next_offset: handle.reader.offset().0,
+                producers: handle.reader.take_producers().into(),
                 ..Default::default()
             })?;
         }

@@ -177,6 +177,7 @@ impl FetchSession {
             leader_epoch: LeaderEpoch(partition.leader_epoch),
             offset: Offset(partition.offset),
             last_epoch: partition.last_fetched_epoch.map(LeaderEpoch),
+            wants_producers: partition.want_producers,
         };
         let reader = match self.api.open_reader(from, self.follower)? {
             Opened::Reader(reader) => reader,
@@ -379,6 +380,7 @@ impl FetchSession {
                 log_start_offset: fetched.log_start.0,
                 next_offset: fetched.next_offset.0,
                 producer_window: fetched.producer_window.into(),
+                producers: handle.reader.take_producers().into(),
                 ..Default::default()
             };
             out.records(&head, fetched.records)?;

@@ -334,3 +334,47 @@ fn sequence_windows_are_what_the_log_says_after_truncation_restart_and_re_electi
         assert!(!lead(log, 2, &of(1_000), WINDOW).unwrap().duplicate);
     }
 }
+
+#[test]
+fn a_log_that_begins_anew_knows_the_producers_before_it() {
+    let dir = Path::new(DIR);
+    let disks = [FaultyDisk::new(dir), FaultyDisk::new(dir)];
+    let worlds = disks.clone().map(|disk| World::new(Arc::new(disk), dir));
+    let (_leading, leader) = worlds[0].open_log();
+    let (following, follower) = worlds[1].open_log();
+    let numbered = |id, sequence| batch_of(&[b"v"], START_MS, stamp(id, sequence));
+    for sequence in 0..20 {
+        lead(&leader, 0, &numbered(9, sequence), 8).unwrap();
+    }
+    lead(&leader, 0, &numbered(4, 0), 5).unwrap();
+    let begin = leader.log_end();
+    lead(&leader, 0, &numbered(4, 1), 5).unwrap();
+    assert_eq!((begin, leader.log_end()), (Offset(21), Offset(22)));
+
+    follower.restart_at(begin).unwrap();
+    follower.adopt_producers(b"what nobody ever wrote");
+    assert_eq!(follower.producer_count(), 0);
+    let told = leader.producers_before(begin);
+    follower.adopt_producers(&told);
+    assert_eq!((follower.producer_count(), follower.producer_window()), (2, 8));
+    append_as_fetched(&follower, bytes_from(&leader, begin, 1 << 20), 8).unwrap();
+    // Another one is not taken any more: the log has begun.
+    lead(&leader, 0, &numbered(5, 0), 5).unwrap();
+    follower.adopt_producers(&leader.producers_before(leader.log_end()));
+    assert_eq!(follower.producer_count(), 2);
+
+    drop((follower, following));
+    disks[1].kill();
+    let (_following, follower) = worlds[1].open_log();
+    for (id, sequence, offset) in [(9, 19, 19), (9, 12, 12), (4, 0, 20), (4, 1, 21)] {
+        let retried = lead(&follower, 1, &numbered(id, sequence), 8).unwrap();
+        assert!(retried.duplicate && retried.base_offset == Offset(offset), "{id} {sequence}");
+    }
+    let forgotten = lead(&follower, 1, &numbered(9, 3), 8).unwrap_err();
+    let is_duplicate =
+        |error| matches!(error, AppendError::Sequence(SequenceError::Duplicate { .. }));
+    assert!(is_duplicate(forgotten), "not in the window, and not appended again");
+    assert_eq!(lead(&follower, 1, &numbered(9, 20), 8).unwrap().base_offset, Offset(22));
+    assert_eq!(lead(&follower, 1, &numbered(4, 2), 8).unwrap().base_offset, Offset(23));
+    assert!(lead(&follower, 1, &numbered(7, 5), 8).is_err(), "of this one nobody knows");
+}
