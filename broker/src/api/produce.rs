@@ -11,7 +11,7 @@ use proto::{ErrorCode, LeaderEpoch, Offset, Partition as PartitionNumber};
 
 use super::{Api, Refusal};
 use crate::groups::OFFSETS_TOPIC;
-use crate::replication::{AppendJob, Partition, PartitionError, RequiredAcks};
+use crate::replication::{AppendJob, OnAppended, Partition, PartitionError, RequiredAcks};
 use crate::storage::{AppendError, Appended, SequenceError, TimestampError};
 
 /// Most batches in flight of one producer to a partition.
@@ -90,7 +90,7 @@ impl Api {
             acks: request.acks,
             due: request.due,
             hold: request.hold,
-            done: Box::new(move |outcome| {
+            done: OnAppended::new(move |outcome| {
                 let outcome = answer(&answer_of, outcome);
                 if outcome.is_err() {
                     metrics.produce_errors.one();
@@ -297,6 +297,17 @@ pub(super) fn refusal(partition: &Partition, error: &PartitionError) -> Refusal 
             ErrorCode::InvalidRecord,
             format!("partition {name}: {error}"),
             "send every record with a key",
+        ),
+        PartitionError::Interrupted => Refusal::new(
+            ErrorCode::KafkaStorageError,
+            format!("partition {name}: {error}"),
+            "retry with the same sequence (an idempotent producer does); report what the broker's \
+             log says of the panic",
+        ),
+        PartitionError::OpeningPanicked => Refusal::new(
+            ErrorCode::UnknownServerError,
+            format!("partition {name}: {error}"),
+            "report what the broker's log says of the panic, with the records if you may",
         ),
         PartitionError::Flush(error) => Refusal::new(
             ErrorCode::KafkaStorageError,

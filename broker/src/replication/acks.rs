@@ -47,7 +47,7 @@ pub(super) struct Completed {
 
 impl Completed {
     pub(super) fn tell(self) {
-        (self.done)(self.outcome);
+        self.done.tell(self.outcome);
     }
 
     /// To be told by the caller.
@@ -138,7 +138,7 @@ mod tests {
 
     fn request(told: &Told, last_offset: i64, due: Instant) -> Waiting {
         let told = Arc::clone(&told.0);
-        let done: OnAppended = Box::new(move |outcome| {
+        let done = OnAppended::new(move |outcome| {
             let what = match outcome {
                 Ok(_) => "done",
                 Err(PartitionError::TimedOut) => "timed out",

@@ -10,8 +10,33 @@ use super::PartitionError;
 use super::append_queue::Weight;
 use crate::storage::Appended;
 
-/// Called once, from any thread: must not block.
-pub type OnAppended = Box<dyn FnOnce(Result<Appended, PartitionError>) + Send>;
+type Told = Box<dyn FnOnce(Result<Appended, PartitionError>) + Send>;
+
+/// Who is told the outcome of an append: once, whatever happens. Dropped by a panic, it says that
+/// nobody knows.
+pub struct OnAppended(Option<Told>);
+
+impl OnAppended {
+    /// `told` is called from any thread: must not block.
+    pub fn new(told: impl FnOnce(Result<Appended, PartitionError>) + Send + 'static) -> Self {
+        Self(Some(Box::new(told)))
+    }
+
+    /// Tells.
+    pub(super) fn tell(mut self, outcome: Result<Appended, PartitionError>) {
+        if let Some(told) = self.0.take() {
+            told(outcome);
+        }
+    }
+}
+
+impl Drop for OnAppended {
+    fn drop(&mut self) {
+        if let Some(told) = self.0.take() {
+            told(Err(PartitionError::Interrupted));
+        }
+    }
+}
 
 /// Who must have the records before the request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -63,9 +63,13 @@ impl Partition {
     /// directory.
     fn write_queued(self: &Arc<Self>, config: &LogConfig) {
         let opens = opening::is_needed(config);
-        let driven = self.queue.drive(WRITE_BYTES, WRITES_INLINE, |jobs| match opens {
-            true => self.open_and_append(jobs, config),
-            false => self.append(jobs, config),
+        let driven = self.queue.drive(WRITE_BYTES, WRITES_INLINE, |jobs| {
+            // A panic ends this log here, not the thread, which serves others, too. Who is not
+            // answered then is told by the drop of its job.
+            let _ = self.log.contain("writing for producers", || match opens {
+                true => self.open_and_append(jobs, config),
+                false => self.append(jobs, config),
+            });
         });
         if driven == Driven::More {
             self.schedule(config);
@@ -76,7 +80,7 @@ impl Partition {
     pub(super) fn append(&self, jobs: Vec<AppendJob>, config: &LogConfig) {
         if self.leading().is_none() {
             // Told without the lock: whoever follows may be cutting the log under it.
-            jobs.into_iter().for_each(|job| (job.done)(Err(PartitionError::NotLeader)));
+            jobs.into_iter().for_each(|job| job.done.tell(Err(PartitionError::NotLeader)));
             return;
         }
         let mut answers = Vec::with_capacity(jobs.len());
@@ -99,7 +103,7 @@ impl Partition {
             self.settle(jobs, results, config, &mut answers);
         }
         drop(tenure);
-        answers.into_iter().for_each(|(done, outcome)| done(outcome));
+        answers.into_iter().for_each(|(done, outcome)| done.tell(outcome));
     }
 
     /// Refuses what may not be appended in the present epoch; returns that and the rest. The caller
@@ -220,8 +224,8 @@ impl Partition {
             Err(_) => self.log.log_end(),
         };
         let told = Box::new(move |flushed: Result<(), FlushError>| match flushed {
-            Ok(()) => done(answer),
-            Err(error) => done(Err(error.into())),
+            Ok(()) => done.tell(answer),
+            Err(error) => done.tell(Err(error.into())),
         });
         self.log.flush_to(end, told);
     }

@@ -92,6 +92,15 @@ pub enum PartitionError {
     /// The topic is compacted, and a record has no key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The append was broken off by a fault of this broker's.
+    #[error(
+        "a fault of the broker's broke the append off; whether the records stay is not known, and \
+         the partition is opened anew"
+    )]
+    Interrupted,
+    /// The records could not be opened, by a fault of this broker's. Nothing was appended.
+    #[error("reading the records failed by a fault of the broker's; not appended")]
+    OpeningPanicked,
     /// Appended, and the flush failed.
     #[error(transparent)]
     Flush(#[from] FlushError),

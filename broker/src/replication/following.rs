@@ -83,7 +83,8 @@ impl Partition {
             Tenure::Leads(current) => return Err(PartitionError::Fenced { current, asked: epoch }),
             Tenure::Idle => return Err(PartitionError::NotFollower),
         };
-        let done = work(&self.log);
+        let done = self.log.contain("following", || work(&self.log));
+        let done = done.unwrap_or_else(|offline| Err(AppendError::Offline(offline).into()));
         let visible = self.visible(self.log.high_watermark());
         self.visible_end.store(visible.0, Ordering::Release);
         done

@@ -1,11 +1,13 @@
 //! Batches that have to be opened before they are appended: their topic forces a codec, or wants
 //! keys. Everything else is stored as it was sent.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::append_job::AppendJob;
 use super::append_queue::Weight;
 use super::appending::WRITE_BYTES;
 use super::{Partition, PartitionError, recoding, record_keys};
-use crate::storage::{CompressionPolicy, LogConfig};
+use crate::storage::{CompressionPolicy, LogConfig, text_of};
 
 /// Whether a topic's batches have to be opened.
 pub(super) fn is_needed(config: &LogConfig) -> bool {
@@ -20,8 +22,8 @@ impl Partition {
     pub(super) fn open_and_append(&self, jobs: Vec<AppendJob>, config: &LogConfig) {
         let (mut group, mut bytes) = (Vec::new(), 0);
         for mut job in jobs {
-            if let Err(error) = self.open(&mut job, config) {
-                (job.done)(Err(error));
+            if let Err(error) = self.open_contained(&mut job, config) {
+                job.done.tell(Err(error));
                 continue;
             }
             bytes += job.weight();
@@ -32,6 +34,20 @@ impl Partition {
             }
         }
         self.append(group, config);
+    }
+
+    /// Codecs are the one place where a client's bytes are taken apart: a panic there fails the job
+    /// and nothing else, since the log was not touched.
+    fn open_contained(
+        &self,
+        job: &mut AppendJob,
+        config: &LogConfig,
+    ) -> Result<(), PartitionError> {
+        catch_unwind(AssertUnwindSafe(|| self.open(job, config))).unwrap_or_else(|panic| {
+            let (partition, panic) = (self.name(), text_of(&*panic));
+            tracing::error!(%partition, panic, "opening a producer's records panicked");
+            Err(PartitionError::OpeningPanicked)
+        })
     }
 
     /// Makes of a job what the topic wants of its records.

@@ -15,6 +15,10 @@ use crate::storage::DECOMPRESSED_MAX;
 /// Recoders kept a thread: topics rarely differ in codec and level, and the tables are large.
 const KEPT: usize = 4;
 
+/// Producers' id that makes recoding panic.
+#[cfg(test)]
+pub(super) const PANICKING: proto::ProducerId = 0x70616e6963;
+
 type Setting = (Compression, Option<i32>);
 
 thread_local! {
@@ -32,6 +36,8 @@ pub(super) fn recode(
         return Ok(0);
     }
     with_recoder((codec, level), |recoder| {
+        #[cfg(test)]
+        assert!(!job.headers.iter().any(|header| header.producer_id == PANICKING), "injected");
         let mut left = DECOMPRESSED_MAX;
         let (mut chunks, mut headers) = (Vec::new(), Vec::with_capacity(job.headers.len()));
         let mut changed = 0;

@@ -8,7 +8,7 @@ use proto::record::{BatchHeader, TimestampType};
 use proto::{LeaderEpoch, Offset};
 
 use super::error::{AppendError, SequenceError};
-use super::log::Log;
+use super::log::{Log, Writer};
 use super::producer_state::{ProducerState, Verdict, WINDOW_DEFAULT, WINDOW_MAX};
 use super::write_group::{ChunkCursor, GroupWriter, Stamp};
 
@@ -46,12 +46,35 @@ impl Log {
     /// does not keep later ones from being tried (their producers' sequences do).
     ///
     /// After return, successful requests are in the page cache and readable; the flush policy and
-    /// [`Log::flush_to`] decide about stable storage. Calls exclude each other.
+    /// [`Log::flush_to`] decide about stable storage. Calls exclude each other. A panic takes the
+    /// log offline, and all requests fail.
     pub fn append(&self, requests: &[AppendRequest<'_>]) -> Vec<AppendResult> {
         let mut writer = self.writer.lock();
+        let appended =
+            self.contain_locked("appending", &mut writer, |w| self.append_locked(w, requests));
+        drop(writer);
+        match appended {
+            Ok((results, failure)) => {
+                let is_new = |result: &AppendResult| result.as_ref().is_ok_and(|a| !a.duplicate);
+                self.settle_append(results.iter().any(is_new), failure);
+                results
+            }
+            Err(broken) => {
+                let offline = self.tell_broken(&broken);
+                requests.iter().map(|_| Err(offline.clone().into())).collect()
+            }
+        }
+    }
+
+    /// Results, and why the log must go offline.
+    fn append_locked(
+        &self,
+        writer: &mut Writer,
+        requests: &[AppendRequest<'_>],
+    ) -> (Vec<AppendResult>, Option<String>) {
         let config = self.config.load_full();
         let mut appending = Appending {
-            group: GroupWriter::new(self, &mut writer, &config),
+            group: GroupWriter::new(self, writer, &config),
             staged: Vec::new(),
             results: Vec::with_capacity(requests.len()),
         };
@@ -64,11 +87,7 @@ impl Log {
         }
         appending.commit();
         let Appending { results, group, .. } = appending;
-        let failure = group.into_failure();
-        drop(writer);
-        let advanced = results.iter().any(|result| result.as_ref().is_ok_and(|a| !a.duplicate));
-        self.settle_append(advanced, failure);
-        results
+        (results, group.into_failure())
     }
 
     /// What follows an append, without the writer lock.

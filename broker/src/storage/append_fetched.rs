@@ -12,7 +12,7 @@ use proto::{LeaderEpoch, Offset};
 use super::append::check_length;
 use super::compaction::EmptyRun;
 use super::error::{AppendError, LogError};
-use super::log::Log;
+use super::log::{Log, Writer};
 use super::write_group::{ChunkCursor, GroupWriter, Stamp};
 
 impl Log {
@@ -40,8 +40,29 @@ impl Log {
         }
         let mut writer = self.writer.lock();
         let before = self.log_end();
+        let appended = self.contain_locked("appending what was fetched", &mut writer, |writer| {
+            self.append_fetched_locked(writer, chunks, headers, window)
+        });
+        drop(writer);
+        match appended {
+            Ok((result, failure)) => {
+                self.settle_append(self.log_end() > before, failure);
+                result
+            }
+            Err(broken) => Err(self.tell_broken(&broken).into()),
+        }
+    }
+
+    /// The result, and why the log must go offline.
+    fn append_fetched_locked(
+        &self,
+        writer: &mut Writer,
+        chunks: &[Bytes],
+        headers: &[BatchHeader],
+        window: u16,
+    ) -> (Result<(), AppendError>, Option<String>) {
         let config = self.config.load_full();
-        let mut group = GroupWriter::new(self, &mut writer, &config);
+        let mut group = GroupWriter::new(self, writer, &config);
         let mut cursor = ChunkCursor::new(chunks);
         let mut latest = self.latest_epoch();
         let taken = headers.iter().try_for_each(|header| {
@@ -51,10 +72,7 @@ impl Log {
         });
         // What was staged before the refused batch counts.
         let result = group.commit().and(taken);
-        let failure = group.into_failure();
-        drop(writer);
-        self.settle_append(self.log_end() > before, failure);
-        result
+        (result, group.into_failure())
     }
 
     /// Epochs in which this broker once led without a record: where the new leader has batches of

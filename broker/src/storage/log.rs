@@ -289,20 +289,41 @@ impl Log {
     /// Takes the log offline for good (this object: opening it anew makes another). Waiting
     /// flushes fail. Callers hold no lock of the log.
     pub(super) fn fail(&self, cause: &str) -> Offline {
-        let offline = Offline { partition: self.partition.clone(), cause: cause.to_owned() };
-        if self.offline.set(offline.clone()).is_ok() {
-            tracing::error!(partition = %self.partition, cause, "partition goes offline");
-            self.fail_waiters(&offline);
-            self.tell(|listener| listener.failed(&offline));
+        if self.mark_offline(cause) {
+            self.announce_offline();
         }
-        self.offline.get().cloned().unwrap_or(offline)
+        self.offline_or(cause)
+    }
+
+    /// Has nothing begin any more; true where this is why. [`Log::announce_offline`] must follow
+    /// then, without locks.
+    pub(super) fn mark_offline(&self, cause: &str) -> bool {
+        self.offline.set(self.offline_for(cause)).is_ok()
+    }
+
+    /// Says so, and to all who wait.
+    pub(super) fn announce_offline(&self) {
+        let Some(offline) = self.offline.get() else { return };
+        tracing::error!(
+            partition = %self.partition, cause = offline.cause, "partition goes offline"
+        );
+        self.fail_waiters(offline);
+        self.tell(|listener| listener.failed(offline));
+    }
+
+    /// Why the log is offline; where it is not, `cause`.
+    pub(super) fn offline_or(&self, cause: &str) -> Offline {
+        self.offline.get().cloned().unwrap_or_else(|| self.offline_for(cause))
+    }
+
+    fn offline_for(&self, cause: &str) -> Offline {
+        Offline { partition: self.partition.clone(), cause: cause.to_owned() }
     }
 
     /// Ends the log quietly: deleted, set aside, or closed with the process.
     pub(super) fn end(&self, cause: &str) {
-        let offline = Offline { partition: self.partition.clone(), cause: cause.to_owned() };
-        if self.offline.set(offline.clone()).is_ok() {
-            self.fail_waiters(&offline);
+        if self.mark_offline(cause) {
+            self.fail_waiters(&self.offline_or(cause));
         }
     }
 

@@ -57,10 +57,11 @@ impl Log {
 
     /// Begins a new segment at the log end; nothing happens where the active one is empty.
     pub fn roll(&self) -> io::Result<()> {
+        let mut writer = self.writer.lock();
         if self.offline.get().is_some() {
             return Ok(());
         }
-        self.roll_locked(&mut self.writer.lock())
+        self.roll_locked(&mut writer)
     }
 
     /// Rolls when the active segment has records and is old.

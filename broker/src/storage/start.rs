@@ -443,6 +443,10 @@ impl Log {
     /// Flushes, writes the producers down and ends the log. True when all of it was written.
     fn close(&self) -> bool {
         let flushed = self.flush().is_ok() && self.save_epochs().is_ok();
+        if self.offline().is_some() {
+            // What memory holds of it is not what a start should go by.
+            return false;
+        }
         let log_end = self.log_end();
         if flushed && self.is_untouched() {
             self.end("the broker is stopping");

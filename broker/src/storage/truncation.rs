@@ -36,8 +36,9 @@ impl Log {
             if offset >= self.log_end() {
                 return Ok(self.log_end());
             }
-            self.truncate_locked(&mut writer, offset)
+            self.contain_locked("truncating", &mut writer, |w| self.truncate_locked(w, offset))
         };
+        let result = result.map_err(|broken| self.tell_broken(&broken))?;
         if let Err(cause) = &result {
             self.fail(&format!("truncating to {offset} failed: {cause}"));
         }
@@ -62,8 +63,9 @@ impl Log {
             let _replacing = self.compaction.replacing.lock();
             let _running = self.flush.running.lock();
             let mut writer = self.writer.lock();
-            self.restart_locked(&mut writer, offset)
+            self.contain_locked("beginning anew", &mut writer, |w| self.restart_locked(w, offset))
         };
+        let result = result.map_err(|broken| self.tell_broken(&broken))?;
         if let Err(cause) = &result {
             self.fail(&format!("beginning anew at {offset} failed: {cause}"));
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod rig;
 
+mod panics;
 mod partition;
 mod recoding;
 mod record_keys;

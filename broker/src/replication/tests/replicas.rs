@@ -51,7 +51,8 @@ fn send(partition: &Arc<Partition>, acks: RequiredAcks, stamp: ProducerStamp) ->
     let told = Arc::clone(&outcomes);
     job.acks = acks;
     job.due = Instant::now() + Duration::from_secs(30);
-    job.done = Box::new(move |outcome| told.lock().push(outcome.map(|done| done.base_offset.0)));
+    job.done =
+        OnAppended::new(move |outcome| told.lock().push(outcome.map(|done| done.base_offset.0)));
     let end = partition.log().log_end();
     partition.queue(job);
     partition.drive();
@@ -399,8 +400,8 @@ fn a_follower_appends_in_the_epoch_it_follows_in_only() {
             window: 5,
             high_watermark: Offset(upto),
             log_start: Offset(0),
-        }
             producers: bytes::Bytes::new(),
+        }
     };
     let name = proto::TopicPartition::new("f", 0);
     let follower = rig.partitions.open(&name, topic_id("f"), min_insync(1)).unwrap();

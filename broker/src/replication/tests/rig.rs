@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::metrics::Metrics;
 use crate::replication::{
-    AppendJob, Leadership, Partition, PartitionError, PartitionSet, RequiredAcks, Wake,
+    AppendJob, Leadership, OnAppended, Partition, PartitionError, PartitionSet, RequiredAcks, Wake,
 };
 use crate::storage::disk::faulty::FaultyDisk;
 use crate::storage::disk::{Disk, RealDisk};
@@ -114,7 +114,7 @@ pub(crate) fn job(batch: Bytes, leader_epoch: LeaderEpoch) -> (AppendJob, Outcom
         acks: RequiredAcks::Leader,
         due: Instant::now() + Duration::from_secs(60),
         hold: None,
-        done: Box::new(move |result| *told.lock() = Some(result)),
+        done: OnAppended::new(move |result| *told.lock() = Some(result)),
     };
     (job, outcome)
 }

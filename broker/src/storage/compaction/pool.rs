@@ -1,7 +1,6 @@
 //! The cleaner threads: each takes the dirtiest log that is due and nobody else works on, compacts
 //! it, and looks again; with nothing due it waits `log.cleaner.backoff.ms`.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -13,6 +12,7 @@ use super::error::CompactionError;
 use super::swap;
 use crate::storage::log::Log;
 use crate::storage::log_set::{Inner, LogSet};
+use crate::storage::panics::text_of;
 
 /// A thread of the pool: until told to stop, or until the log set is gone.
 pub(in crate::storage) fn run(inner: &Weak<Inner>) {
@@ -137,9 +137,4 @@ impl Log {
             tracing::warn!(partition = %self.partition, %error, "cannot make a new segment");
         }
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "?".to_owned())
 }

@@ -32,6 +32,8 @@ pub(crate) struct Faults {
     pub(crate) failing_reads: Option<String>,
     /// Writes of files whose path contains the text fail with `EIO`, after half of the bytes.
     pub(crate) failing_writes: Option<String>,
+    /// Writes of files whose path contains the text panic, after half of the bytes.
+    pub(crate) panicking_writes: Option<String>,
     /// Everything in a path that begins with it fails with `EIO`.
     pub(crate) dead: Option<PathBuf>,
     /// Cutting files fails.
@@ -525,6 +527,10 @@ impl DiskFile for FaultyFile {
                     error = Some(broken());
                 }
             }
+            let panics = self.is_meant(&faults.panicking_writes);
+            if panics {
+                bytes.truncate(bytes.len() / 2);
+            }
             if let Some(capacity) = faults.capacity {
                 let room = capacity.saturating_sub(used) + contents.data.len();
                 bytes.truncate(room.saturating_sub(position));
@@ -541,6 +547,7 @@ impl DiskFile for FaultyFile {
             for page in position / PAGE..end.div_ceil(PAGE) {
                 contents.lost.remove(&page);
             }
+            assert!(!panics, "injected while writing {}", self.path.display());
             error.map_or(Ok(bytes.len()), Err)
         })?
     }

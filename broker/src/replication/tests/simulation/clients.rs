@@ -12,7 +12,7 @@ use proto::{BrokerId, LeaderEpoch};
 
 use super::truth::Truth;
 use crate::replication::tests::rig::{Outcome, eventually};
-use crate::replication::{AppendJob, Partition, PartitionError, RequiredAcks};
+use crate::replication::{AppendJob, OnAppended, Partition, PartitionError, RequiredAcks};
 use crate::storage::{AppendError, SequenceError};
 
 /// Batches under way.
@@ -163,7 +163,7 @@ fn append(
         acks,
         due: Instant::now() + Duration::from_secs(600),
         hold: Some(Box::new(Written(Arc::clone(&written)))),
-        done: Box::new(move |result| *told.lock() = Some(result)),
+        done: OnAppended::new(move |result| *told.lock() = Some(result)),
     });
     partition.drive();
     written
