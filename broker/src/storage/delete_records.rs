@@ -98,8 +98,9 @@ impl Log {
     }
 
     /// Moves a follower's log start to its leader's, as far as this log reaches; never back. All
-    /// below is committed, so that the high watermark goes along. It is written down with the next
-    /// checkpoint, and the bytes go with the next retention round, whatever the policy.
+    /// below is committed, so that the high watermark goes along. The directory's flusher writes it
+    /// down at once, for a kill must not bring deleted records back where this broker leads next; the
+    /// bytes go with the next retention round, whatever the policy.
     pub fn advance_log_start(&self, offset: Offset) -> Result<(), LogError> {
         self.check_online()?;
         let wanted = offset.min(self.log_end());
@@ -117,6 +118,7 @@ impl Log {
             self.move_start(&mut writer, wanted)
         };
         if moved {
+            self.write_start_soon();
             let log_start = self.log_start();
             self.tell(|listener| listener.log_start_advanced(log_start));
         }

@@ -36,6 +36,8 @@ pub(super) struct FlushState {
     waiters: Mutex<Vec<Waiter>>,
     /// The log is in its flusher's queue.
     queued: AtomicBool,
+    /// The log start has moved and is to be written down, by the flusher.
+    start_moved: AtomicBool,
     /// The log has a deadline in its flusher's list.
     deadline: AtomicBool,
     /// Records appended since the last flush began.
@@ -92,6 +94,17 @@ impl Log {
         };
         let (done, result) = done;
         done(result);
+    }
+
+    /// Has the flusher write the log start down, for all logs of the directory together.
+    pub(super) fn write_start_soon(&self) {
+        self.flush.start_moved.store(true, Ordering::SeqCst);
+        self.dir.flusher.enqueue(self);
+    }
+
+    /// Whether the log start is to be written down; the caller does it.
+    fn take_start_moved(&self) -> bool {
+        self.flush.start_moved.swap(false, Ordering::SeqCst)
     }
 
     pub(super) fn fail_waiters(&self, offline: &Offline) {
@@ -230,6 +243,7 @@ impl Flusher {
             let actives = urgent.iter().filter_map(|log| log.segments.active());
             actives.for_each(|segment| segment.file.start_write_back(0, 0));
         }
+        let mut moved = None;
         for log in urgent {
             // Before the log end is read: who comes later queues the log again.
             log.flush.queued.store(false, Ordering::SeqCst);
@@ -238,6 +252,12 @@ impl Flusher {
             let reach = if waiting || counts { Reach::All } else { Reach::Closed };
             // Failures are logged and told where they happen.
             let _ = log.flush_reach(reach);
+            if log.take_start_moved() {
+                moved = Some(log);
+            }
+        }
+        if let Some(log) = moved {
+            log.dir.write_checkpoint_or_fail(&*log.context.disk);
         }
         for (_, log) in due {
             let Some(log) = log.upgrade() else { continue };

@@ -184,9 +184,6 @@ fn checkpoint(inner: &Inner) {
         let _ = log.save_epochs();
     }
     for open in &inner.dirs {
-        if let Err(error) = open.dir.write_checkpoint(&*inner.context.disk) {
-            tracing::warn!(dir = %open.dir.path.display(), %error, "checkpoint not written");
-            open.dir.judge("writing its checkpoint", &error);
-        }
+        open.dir.write_checkpoint_or_fail(&*inner.context.disk);
     }
 }

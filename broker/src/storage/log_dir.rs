@@ -91,6 +91,14 @@ impl LogDir {
         Ok(())
     }
 
+    /// Writes the checkpoint down; where that fails, the directory may be at its end.
+    pub(super) fn write_checkpoint_or_fail(&self, disk: &dyn Disk) {
+        if let Err(error) = self.write_checkpoint(disk) {
+            tracing::warn!(dir = %self.path.display(), %error, "checkpoint not written");
+            self.judge("writing its checkpoint", &error);
+        }
+    }
+
     /// Makes sure that the checkpoint on disk has no line of an earlier topic of this name: the id
     /// in it counts more than the one in the folder.
     pub(super) fn forget_other_topic(

@@ -242,3 +242,28 @@ fn damage_below_the_start_is_forgotten_for_people_and_kept_for_walks() {
     let (_set, log) = world.open_log();
     assert_eq!(read_all(&log, to_).unwrap().len() as i64, 100 - to_.0);
 }
+
+#[test]
+fn a_followers_start_is_written_down_at_once_and_not_with_the_next_checkpoint() {
+    let (disk, world) = faulty();
+    let (set, log) = world.open_log();
+    let other = set.create(&TopicPartition::new("logs", 1), topic_id(), LogConfig::default());
+    let other = other.unwrap();
+    fill(&world, &log, 10);
+    fill(&world, &other, 10);
+    set.run_due();
+    set.checkpoint();
+    let before = (log.log_start(), other.log_start());
+    assert_eq!(before, (Offset(0), Offset(0)));
+    log.advance_log_start(Offset(25)).unwrap();
+    other.advance_log_start(Offset(31)).unwrap();
+    // The flusher's part alone: no time went by, so that no checkpoint is due.
+    set.run_due();
+    disk.kill();
+    let (set, log) = world.open_log();
+    assert_eq!(log.log_start(), Offset(25));
+    assert_eq!(set.get(&TopicPartition::new("logs", 1)).unwrap().log_start(), Offset(31));
+    assert!(matches!(read_all(&log, Offset(24)), Err(ReadError::OutOfRange { .. })));
+    log.begin_epoch(LeaderEpoch(7)).unwrap();
+    assert_eq!(first_offset(&log), 25, "as leader, too");
+}
