@@ -5,8 +5,10 @@
 use std::io;
 
 use proto::Offset;
+use proto::record::BatchHeader;
 
 use super::damage::{self, DamagedRange};
+use super::epoch_history::EpochHistory;
 use super::error::ReadError;
 use super::header_walk::WalkError;
 use super::log::Log;
@@ -30,7 +32,7 @@ impl Log {
                 return Err(ReadError::Damaged { from: range.from, to: range.to });
             }
             let Some(segment) = self.segment_of(offset) else { return Ok(()) };
-            match check(&segment, offset, &damage) {
+            match check(&segment, offset, &damage, &self.epochs.load()) {
                 Ok(None) => return Ok(()),
                 Err(_) if segment.is_retired() => {}
                 Ok(Some(range)) => self.note_or_give_up(&segment, range),
@@ -71,6 +73,7 @@ fn check(
     segment: &Segment,
     offset: Offset,
     damage: &[DamagedRange],
+    epochs: &EpochHistory,
 ) -> Result<Option<DamagedRange>, WalkError> {
     let tip = segment.tip();
     let skip = |position| damage::skip(damage, segment.base_offset, position);
@@ -86,9 +89,17 @@ fn check(
         }));
     }
     match Scan::new(&*segment.file, tip.size).batch_at(at.size)? {
-        Some(_) => Ok(None),
-        None => Ok(Some(damage_at(segment, at, tip)?)),
+        Some(header) if is_of_its_epoch(&header, epochs) => Ok(None),
+        _ => Ok(Some(damage_at(segment, at, tip)?)),
     }
+}
+
+/// Whether a batch is of the leader epoch that the history knows for its records: the checksum does
+/// not cover it. What compaction left empty is of any.
+fn is_of_its_epoch(header: &BatchHeader, epochs: &EpochHistory) -> bool {
+    let last = header.last_offset();
+    let begun = epochs.entries().iter().rev().find(|&&(_, start)| start <= last);
+    header.record_count == 0 || begun.is_none_or(|&(epoch, _)| epoch == header.leader_epoch)
 }
 
 /// The damage that begins at `bad`.

@@ -68,17 +68,15 @@ impl Fetcher<'_> {
         self.shared.change_lane(&followed, lane);
     }
 
-    /// The bytes are damaged, or are not what follows the log: nothing of them was appended.
+    /// Bytes are damaged, or are not what follows the log: nothing from there on was appended.
     pub(super) fn bad_answer(&mut self, number: ReplicaNumber, followed: &Followed, fault: &Fault) {
         self.shared.metrics.replica_fetch_failures.one();
-        let event = match fault {
-            Fault::Corrupt(_) => {
-                self.shared.metrics.replica_corrupt_answers.one();
-                Event::Corrupt
-            }
-            Fault::Lie(_) => Event::Local(LocalFault::Passing),
-        };
-        self.apply(number, event);
+        if matches!(fault, Fault::Corrupt(_)) {
+            self.shared.metrics.replica_corrupt_answers.one();
+        }
+        // Base offset and leader epoch are outside of the checksum: a batch that does not follow may be
+        // damaged at the leader, too, which finds out when it is asked to look.
+        self.apply(number, Event::Corrupt);
         let state = self.replicas.get(&number).map(|replica| replica.state);
         let times = state.map_or(0, |state| state.failures.max(state.corrupt));
         if times.is_power_of_two() {

@@ -61,7 +61,7 @@ pub(super) enum Event {
     Added,
     /// Records were appended.
     Appended,
-    /// Bytes came that are no whole batches, or whose CRC does not hold.
+    /// Bytes came that are no whole batches, whose CRC does not hold, or that do not follow the log.
     Corrupt,
     /// The leader's log has another history below the position.
     Diverging,

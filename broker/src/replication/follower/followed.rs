@@ -12,7 +12,7 @@ use proto::record::BatchHeader;
 use proto::{LeaderEpoch, Offset, TopicPartition, v1};
 
 use super::fetch_state::LocalFault;
-use super::records::{self, Fault, Tip};
+use super::records::{self, Checked, Fault, Tip};
 use super::rounds::ReplicaNumber;
 use crate::replication::{FetchedRecords, Partition, PartitionError};
 use crate::storage::{AppendError, FlushDone, FlushPolicy};
@@ -132,21 +132,36 @@ impl Followed {
         }
     }
 
-    /// Checks and appends an answer: records, or only positions where `chunks` is empty. All of it or
-    /// nothing.
+    /// Checks and appends an answer: records, or only positions where `chunks` is empty. Where a
+    /// batch does not hold, those before it are appended all the same: the next answer begins with
+    /// it then, and it is the one that the leader checks when it is asked to.
     pub(in crate::replication) fn append(
         &self,
         response: &v1::FetchResponse,
         chunks: Vec<Bytes>,
     ) -> Result<Appended, Refusal> {
         let tip = self.tip();
-        let next_offset = Offset(response.next_offset);
-        let (headers, begin_at) = if chunks.iter().all(Bytes::is_empty) {
-            (Vec::new(), None)
-        } else {
-            let checked = records::check(&chunks, next_offset, tip)?;
-            (checked.headers, checked.begin_at)
-        };
+        if chunks.iter().all(Bytes::is_empty) {
+            return self.append_checked(response, chunks, Checked::default());
+        }
+        match records::check(&chunks, Offset(response.next_offset), tip) {
+            Ok(checked) => self.append_checked(response, chunks, checked),
+            Err(fault) => {
+                if let Some((front, checked)) = records::front(chunks, tip) {
+                    self.append_checked(response, front, checked)?;
+                }
+                Err(fault.into())
+            }
+        }
+    }
+
+    fn append_checked(
+        &self,
+        response: &v1::FetchResponse,
+        chunks: Vec<Bytes>,
+        checked: Checked,
+    ) -> Result<Appended, Refusal> {
+        let Checked { headers, begin_at } = checked;
         let records = headers.iter().map(records_of).sum();
         let gate = self.gate.lock();
         self.check_gate(*gate)?;
@@ -161,6 +176,7 @@ impl Followed {
             window: u16::try_from(response.producer_window).unwrap_or(u16::MAX),
             high_watermark: Offset(response.high_watermark),
             log_start: Offset(response.log_start_offset),
+            producers: response.producers.clone(),
         };
         self.partition.append_fetched(self.epoch, &fetched).map_err(|error| local(&error))?;
         Ok(Appended { log_end: self.log_end(), records })
@@ -176,7 +192,6 @@ impl Followed {
         self.check_gate(*gate)?;
         let log = self.partition.log();
         let own = log.end_of_epoch(LeaderEpoch(diverging.leader_epoch));
-            producers: response.producers.clone(),
         let from = log.log_end();
         let Some(to) = cut_to(own, diverging, log.log_start(), from) else { return Ok(None) };
         let high_watermark = log.high_watermark();

@@ -5,7 +5,7 @@
 //! not so is never appended.
 
 use bytes::Bytes;
-use proto::record::{BatchError, BatchHeader, check_chunks};
+use proto::record::{BatchError, BatchHeader, ChunkedBatches, check_chunks};
 use proto::{LeaderEpoch, Offset};
 
 /// The log that records are to be appended to.
@@ -33,7 +33,7 @@ pub(in crate::replication) enum Fault {
 }
 
 /// Records that may be appended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Checked {
     pub(super) headers: Vec<BatchHeader>,
     /// The log is empty, and the first batch begins before it: it is to begin anew here. That is so
@@ -78,4 +78,19 @@ pub(super) fn check(chunks: &[Bytes], next_offset: Offset, tip: Tip) -> Result<C
         return Err(Fault::Lie(format!("records up to {end} and says that {next_offset} is next")));
     }
     Ok(Checked { headers, begin_at })
+}
+
+/// Of an answer that is not right as a whole, the batches that may be appended all the same: those
+/// before the first that may not. `None` where that is the first of all.
+pub(super) fn front(chunks: Vec<Bytes>, tip: Tip) -> Option<(Vec<Bytes>, Checked)> {
+    let (mut front, mut checked, mut at) = (Vec::new(), Checked::default(), tip);
+    for batch in ChunkedBatches::new(chunks).map_while(Result::ok) {
+        let (log_end, last_epoch) = (batch.header.next_offset(), batch.header.leader_epoch);
+        let Ok(one) = check(&batch.chunks, log_end, at) else { break };
+        at = Tip { log_end, last_epoch, ..at };
+        checked.begin_at = checked.begin_at.or(one.begin_at);
+        checked.headers.extend(one.headers);
+        front.extend(batch.chunks);
+    }
+    (!checked.headers.is_empty()).then_some((front, checked))
 }

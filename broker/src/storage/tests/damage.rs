@@ -270,3 +270,21 @@ fn no_flipped_byte_and_no_cut_makes_it_panic_or_give_a_wrong_record() {
         }
     }
 }
+
+#[test]
+fn a_leader_epoch_that_is_not_the_histories_is_damage_when_somebody_asks() {
+    let wreck = Wreck::new(true);
+    let (set, _, offsets) = wreck.open();
+    assert_eq!(offsets.len() as i64, RECORDS);
+    let log = set.get(&partition()).unwrap();
+    let segment = wreck.segments[1];
+    (segment..segment + 3).for_each(|offset| log.verify(Offset(offset)).unwrap());
+    wreck.disk.damage(&wreck.path(1, "log"), |bytes| bytes[15] ^= 4);
+    let error = log.verify(Offset(segment)).unwrap_err();
+    let (from, to) = (Offset(segment), Offset(segment + 1));
+    assert!(
+        matches!(error, ReadError::Damaged { from: f, to: t } if (f, t) == (from, to)),
+        "{error}"
+    );
+    log.verify(to).unwrap();
+}

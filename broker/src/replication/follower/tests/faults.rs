@@ -83,3 +83,33 @@ fn a_full_disk_is_waited_for() {
     disk.set_faults(|faults| faults.capacity = None);
     eventually("the second try", || here.log().log_end() == Offset(3));
 }
+
+#[test]
+fn what_comes_before_a_damaged_batch_is_taken_so_that_the_leader_is_asked_about_that_one() {
+    let (leader, follower) = (FakeLeader::start(), Follower::new());
+    leader.create("t", 1);
+    leader.change("t", 0, |p| {
+        // The last byte of each answer: the last batch.
+        p.faults.extend([Fault::Garbled; 8]);
+        (0..3).for_each(|_| p.append(4));
+    });
+    let here = follower.follow(&leader, "t", 0);
+    eventually("the front", || here.log().log_end() == Offset(8));
+    eventually("a verification", || leader.read("t", 0, |p| p.verified) >= 1);
+    assert!(leader.read("t", 0, |p| !p.faults.is_empty()), "it still damages what it sends");
+    follower.catches_up(&leader, "t", 0);
+}
+
+#[test]
+fn a_leader_whose_batches_do_not_follow_is_asked_to_look_at_its_disk() {
+    let (leader, follower) = (FakeLeader::start(), Follower::new());
+    leader.create("t", 1);
+    leader.change("t", 0, |p| {
+        p.faults.extend([Fault::Jump; 6]);
+        p.append(4);
+    });
+    follower.follow(&leader, "t", 0);
+    eventually("a verification", || leader.read("t", 0, |p| p.verified) >= 1);
+    follower.catches_up(&leader, "t", 0);
+    assert_eq!(follower.rig.metrics.replica_corrupt_answers.get(), 0);
+}
