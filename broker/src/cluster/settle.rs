@@ -22,6 +22,7 @@ use crate::config::{TopicDefaults, log_config};
 use crate::metrics::Metrics;
 use crate::replication::PartitionSet;
 use crate::replication::follower::Fetchers;
+use crate::storage::NewLog;
 
 /// States with their versions, as they were just read.
 pub(super) type States = HashMap<TopicPartition, Versioned<PartitionState>>;
@@ -254,16 +255,21 @@ impl Settler {
         let (partitions, defaults) = (Arc::clone(&self.partitions), self.defaults.clone());
         let image = Arc::clone(image);
         let opening = blocking::run(move || {
-            let mut refused = 0;
-            for (name, id) in &missing {
-                let overrides = image.topic_configs.get(&name.topic);
+            let new = missing.into_iter().map(|(partition, topic_id)| {
+                let overrides = image.topic_configs.get(&partition.topic);
                 let config = log_config(&defaults, overrides.map(|o| &**o));
-                if let Err(error) = partitions.open(name, *id, config) {
-                    tracing::error!(partition = %name, topic_id = %id, %error, "not served");
+                NewLog { partition, topic_id, config }
+            });
+            let (new, mut refused): (Vec<_>, usize) = (new.collect(), 0);
+            for (NewLog { partition, topic_id, .. }, opened) in
+                new.iter().zip(partitions.open_all(&new))
+            {
+                if let Err(error) = opened {
+                    tracing::error!(%partition, %topic_id, %error, "not served");
                     refused += 1;
                 }
             }
-            (missing.len() - refused, refused)
+            (new.len() - refused, refused)
         });
         let (opened, refused) = opening.await.unwrap_or((0, 1));
         self.unsettled |= refused > 0;

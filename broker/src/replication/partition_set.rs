@@ -15,7 +15,7 @@ use super::context::Context;
 use super::writer::DirectoryWriter;
 use super::{IsrListener, Partition};
 use crate::metrics::Metrics;
-use crate::storage::{Log, LogConfig, LogSet, LogSetError};
+use crate::storage::{Log, LogConfig, LogSet, LogSetError, NewLog};
 
 /// Why a partition is not found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,15 +99,30 @@ impl PartitionSet {
         id: TopicId,
         config: LogConfig,
     ) -> Result<Arc<Partition>, OpenPartitionError> {
-        let mut writers = self.writers.lock();
         if let Ok(partition) = self.find(&name.topic, id, name.partition) {
             return Ok(partition);
         }
-        let log = self.logs.create(name, id, config)?;
-        let writer = self.writer_of(&log, &mut writers)?;
-        let partition = Partition::new(log, writer, Arc::clone(&self.context));
-        self.insert(name, id, Arc::clone(&partition));
-        Ok(partition)
+        let new = NewLog { partition: name.clone(), topic_id: id, config };
+        let opened = self.open_all(&[new]).pop();
+        opened.unwrap_or(Err(OpenPartitionError::Log(LogSetError::NoDirectory)))
+    }
+
+    /// The same for many, in order, and much quicker where logs have to be made.
+    pub fn open_all(&self, new: &[NewLog]) -> Vec<Result<Arc<Partition>, OpenPartitionError>> {
+        let mut writers = self.writers.lock();
+        let logs = self.logs.create_all(new);
+        let opened = logs.into_iter().zip(new).map(|(log, new)| {
+            let NewLog { partition: name, topic_id: id, .. } = new;
+            if let Ok(partition) = self.find(&name.topic, *id, name.partition) {
+                return Ok(partition);
+            }
+            let log = log?;
+            let writer = self.writer_of(&log, &mut writers)?;
+            let partition = Partition::new(log, writer, Arc::clone(&self.context));
+            self.insert(name, *id, Arc::clone(&partition));
+            Ok(partition)
+        });
+        opened.collect()
     }
 
     /// The writer thread of the directory that a log lies in.

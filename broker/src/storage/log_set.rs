@@ -1,6 +1,6 @@
 //! All logs of a broker: opened at start, created, deleted, set aside, closed.
 //!
-//! Read on: `start` (what opening does), `housekeeping` (what runs in the background).
+//! Read on: `start` (what opening does), `creation`, `housekeeping` (what runs in the background).
 
 use std::collections::HashMap;
 use std::io;
@@ -16,15 +16,14 @@ use proto::{TopicId, TopicPartition};
 
 use super::clock::Clock;
 use super::compaction;
-use super::config::{LogConfig, LogSetConfig};
+use super::config::LogSetConfig;
 use super::context::Context;
 use super::directories::Homes;
-use super::disk::{Disk, DiskFile, OpenMode, replace_file};
+use super::disk::{Disk, DiskFile, OpenMode};
 use super::error::{LogSetError, Offline, OpenError};
 use super::housekeeping::Housekeeping;
 use super::log::Log;
 use super::log_dir::LogDir;
-use super::partition_metadata;
 use super::recovery::{self, Source};
 use super::retention::DeletedSegments;
 use super::start::{self, StartReport};
@@ -56,9 +55,9 @@ pub(super) struct Inner {
     pub(super) unusable: Vec<(PathBuf, String)>,
     /// Partitions that exist and are not in `logs`, and why.
     pub(super) absent: Mutex<HashMap<TopicPartition, Absent>>,
-    homes: Mutex<Homes>,
+    pub(super) homes: Mutex<Homes>,
     pub(super) logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
     pub(super) housekeeping: Housekeeping,
     threads: Mutex<Vec<JoinHandle<()>>>,
     closed: AtomicBool,
@@ -201,112 +200,6 @@ impl LogSet {
     /// How many partitions exist here and have no log.
     pub fn absent_count(&self) -> usize {
         self.inner.absent.lock().len()
-    }
-
-    /// The log of a partition, made in the directory with the fewest when it is not there. The
-    /// settings are put in force either way.
-    pub fn create(
-        &self,
-        partition: &TopicPartition,
-        topic_id: TopicId,
-        config: LogConfig,
-    ) -> Result<Arc<Log>, LogSetError> {
-        let _changing = self.inner.changing.lock();
-        if let Some(log) = self.get(partition) {
-            self.check_id(&log, topic_id)?;
-            log.check_online()?;
-            log.set_config(config);
-            return Ok(log);
-        }
-        self.check_no_folder(partition)?;
-        if let Some(cause) = self.absence(partition, topic_id) {
-            return Err(LogSetError::Absent { partition: partition.clone(), cause });
-        }
-        let dir = self.emptiest_dir()?;
-        self.note_home(partition, topic_id, &dir);
-        let folder = dir.path.join(partition.to_string());
-        let made = self.make(&dir, &folder, partition, topic_id, &config);
-        let log = made.map_err(|cause| LogSetError::Io {
-            partition: partition.clone(),
-            what: "creating its folder",
-            cause,
-        })?;
-        self.inner.logs.write().insert(partition.clone(), log.clone());
-        Ok(log)
-    }
-
-    /// Has every directory know where a partition is going to be. One that cannot be told fails.
-    fn note_home(&self, partition: &TopicPartition, topic_id: TopicId, dir: &LogDir) {
-        if self.inner.config.dirs.len() < 2 {
-            return;
-        }
-        let mut homes = self.inner.homes.lock();
-        homes.logs.insert(partition.clone(), (topic_id, dir.id));
-        homes.generation += 1;
-        for open in self.inner.dirs.iter().filter(|open| open.dir.failed().is_none()) {
-            if let Err(error) = homes.write(&*self.inner.context.disk, &open.dir.path) {
-                tracing::warn!(dir = %open.dir.path.display(), %error, "homes not written");
-                open.dir.judge("writing its file `homes`", &error);
-            }
-        }
-    }
-
-    fn make(
-        &self,
-        dir: &Arc<LogDir>,
-        folder: &Path,
-        partition: &TopicPartition,
-        topic_id: TopicId,
-        config: &LogConfig,
-    ) -> io::Result<Arc<Log>> {
-        let disk = &*self.inner.context.disk;
-        dir.forget_other_topic(disk, partition, topic_id)?;
-        disk.create_dir_all(folder)?;
-        // Left by another topic of the same name.
-        dir.cleaned.forget(disk, &dir.path, partition)?;
-        let text = partition_metadata::encode(topic_id);
-        replace_file(disk, &folder.join(partition_metadata::FILE_NAME), text.as_bytes())?;
-        disk.sync_dir(&dir.path)?;
-        let source = Source {
-            folder: folder.to_owned(),
-            partition: partition.clone(),
-            topic_id,
-            positions: None,
-            clean: true,
-            unsynced_lost: false,
-            losses_untold: false,
-            existed: false,
-            config,
-        };
-        recovery::open(&self.inner.context, dir, &source).map(|(log, _)| log)
-    }
-
-    /// A folder with a log that is not in the set failed to open: nothing is put on top of it.
-    fn check_no_folder(&self, partition: &TopicPartition) -> Result<(), LogSetError> {
-        for open in &self.inner.dirs {
-            let folder = open.dir.path.join(partition.to_string());
-            let entries = self.inner.context.disk.list(&folder).unwrap_or_default();
-            if entries.iter().any(|entry| entry.name.ends_with(".log") && entry.len > 0) {
-                return Err(LogSetError::NotOpened { partition: partition.clone(), folder });
-            }
-        }
-        Ok(())
-    }
-
-    fn check_id(&self, log: &Log, expected: TopicId) -> Result<(), LogSetError> {
-        let found = log.topic_id();
-        if found == expected {
-            return Ok(());
-        }
-        Err(LogSetError::OtherTopic { partition: log.partition().clone(), found, expected })
-    }
-
-    fn emptiest_dir(&self) -> Result<Arc<LogDir>, LogSetError> {
-        let logs = self.inner.logs.read();
-        let used = |dir: &Arc<LogDir>| logs.values().filter(|l| Arc::ptr_eq(&l.dir, dir)).count();
-        let disk = &*self.inner.context.disk;
-        let usable = self.inner.dirs.iter().map(|open| &open.dir).filter(|dir| dir.verify(disk));
-        usable.min_by_key(|dir| used(dir)).cloned().ok_or(LogSetError::NoDirectory)
     }
 
     /// Deletes a partition: its log ends at once, the folder is renamed, the files go later.

@@ -19,6 +19,7 @@ mod clock;
 mod compaction;
 mod config;
 mod context;
+mod creation;
 mod damage;
 mod delete_records;
 mod describe;
@@ -41,10 +42,11 @@ mod offset_index;
 mod open_files;
 mod opening;
 mod opening_progress;
-mod partition_metadata;
 mod panics;
+mod partition_metadata;
 mod pooled_file;
 mod positions_checkpoint;
+mod producer_handover;
 mod producer_snapshot;
 mod producer_state;
 mod read;
@@ -77,6 +79,7 @@ pub use config::{
     Background, CleanerConfig, CleanupPolicy, Compression, CompressionPolicy, DECOMPRESSED_MAX,
     Expose, FlushPolicy, LogConfig, LogSetConfig, TimestampType,
 };
+pub use creation::NewLog;
 pub use damage::DamagedRange;
 pub use delete_records::DeleteUpTo;
 pub use describe::{DirectoryState, LogState};
@@ -88,6 +91,7 @@ pub use flush::FlushDone;
 pub use log::{Log, LogListener};
 pub use log_set::{LogSet, StorageUsage};
 pub use opening::{Cut, Loss, Opening};
+pub(crate) use panics::text_of;
 pub use read::{Cursor, FileRange, ReadLimits, ReadSlice};
 pub use recovery::RecoveryReport;
 pub use retention::DeletedSegments;

@@ -317,7 +317,7 @@ fn take_opened(
 }
 
 /// Calls `each` for every item on some threads, each taking the next one that is left.
-fn each_in_parallel<T: Sync>(items: &[T], threads: usize, each: impl Fn(&T) + Sync) {
+pub(super) fn each_in_parallel<T: Sync>(items: &[T], threads: usize, each: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, items.len().max(1)) {
