@@ -117,6 +117,14 @@ impl Broker {
     /// Opens the logs, joins the cluster and leads what it is to lead. Runs on the control thread's
     /// runtime, and waits for ZooKeeper as long as it takes.
     pub async fn start(config: BrokerConfig) -> Result<Self, BrokerError> {
+        Self::start_over(config, Arc::new(RealDisk)).await
+    }
+
+    /// The same over another disk than the machine's.
+    pub(crate) async fn start_over(
+        config: BrokerConfig,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, BrokerError> {
         let grpc = bind(&config.listen_grpc, "gRPC").await?;
         let http_listener = bind(&config.listen_http, "HTTP").await?;
         let kafka = bind_kafka(&config).await?;
@@ -130,7 +138,6 @@ impl Broker {
         };
         let mut listeners = kafka;
         listeners.push((grpc, Protocol::Grpc));
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let (logs, report) = open_logs(&config, &disk).await?;
         let identity = Identity::begin(&*disk, logs.usable_dirs(), config.id)?;
 
@@ -201,6 +208,12 @@ impl Broker {
             pages,
             stop,
         })
+    }
+
+    /// What it serves, for tests to look at.
+    #[cfg(test)]
+    pub(crate) fn partitions(&self) -> Arc<PartitionSet> {
+        Arc::clone(&self.partitions)
     }
 
     /// Where it is reached.

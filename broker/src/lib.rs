@@ -15,3 +15,5 @@ pub mod metrics;
 pub mod replication;
 mod server;
 pub mod storage;
+#[cfg(test)]
+mod tests;
