@@ -14,9 +14,11 @@ mod index_check;
 mod item;
 mod log_file;
 mod repair;
+mod repair_report;
 mod segment_walk;
 mod small_files;
 
 pub use dumper::{DumpError, DumpOptions, DumpReport, Dumper};
 pub use item::{DumpSink, Field, Kind, Value};
-pub use repair::{RepairError, RepairReport, repair};
+pub use repair::repair;
+pub use repair_report::{RepairError, RepairReport};
