@@ -288,3 +288,44 @@ fn a_leader_epoch_that_is_not_the_histories_is_damage_when_somebody_asks() {
     );
     log.verify(to).unwrap();
 }
+
+#[test]
+fn entries_in_the_middle_of_an_index_are_believed_only_where_the_log_agrees() {
+    let dir = Path::new("/data");
+    let disk = FaultyDisk::new(dir);
+    let mut world = World::new(Arc::new(disk.clone()), dir);
+    world.config.log.index_interval_bytes = 0;
+    let (set, log) = world.open_log();
+    for i in 0..RECORDS {
+        append(&log, &batch_of(&[value(i).as_bytes()], START_MS + i, ProducerStamp::NONE)).unwrap();
+    }
+    let folder = log.folder();
+    drop(log);
+    set.close();
+    drop(set);
+    let mut random = fastrand::Rng::with_seed(3);
+    for (extension, len) in [("index", 8), ("timeindex", 12)] {
+        disk.damage(&folder.join(format!("{:020}.{extension}", 0)), |bytes| {
+            let entries = bytes.len() / len;
+            assert!(entries > 20, "{entries}");
+            // All but the last are mixed, and some are of no place at all.
+            for at in 0..entries - 1 {
+                let other = random.usize(0..entries - 1);
+                (0..len).for_each(|i| bytes.swap(at * len + i, other * len + i));
+                if random.u8(0..4) == 0 {
+                    bytes[at * len + random.usize(0..len)] ^= 1 << random.u8(0..8);
+                }
+            }
+        });
+    }
+    let (set, report) = world.open();
+    assert!(report.clean);
+    let log = set.get(&partition()).unwrap();
+    for i in 0..RECORDS {
+        assert_eq!(read_all(&log, Offset(i)).unwrap()[0], (i, value(i).into_bytes()));
+        log.verify(Offset(i)).unwrap();
+        let found = log.offset_for_time(START_MS + i, log.log_end()).unwrap().unwrap();
+        assert_eq!((found.offset, found.timestamp), (Offset(i), START_MS + i));
+    }
+    assert!(log.damaged().is_empty());
+}

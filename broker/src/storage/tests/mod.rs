@@ -3,6 +3,7 @@
 mod append_fetched;
 mod basics;
 mod compaction;
+mod creation;
 mod damage;
 mod delete_records;
 mod directories;
