@@ -34,10 +34,7 @@ impl Log {
         work: impl FnOnce(&mut Writer) -> T,
     ) -> Result<T, Broken> {
         let done = catch_unwind(AssertUnwindSafe(|| work(writer)));
-        done.map_err(|panic| {
-            writer.producers.rollback();
-            Broken { is_cause: self.mark_offline(&cause(what, &*panic)) }
-        })
+        done.map_err(|panic| Broken { is_cause: self.mark_offline(&cause(what, &*panic)) })
     }
 
     /// Says that the log is offline, once.

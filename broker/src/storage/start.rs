@@ -318,9 +318,12 @@ fn take_opened(
 
 /// Calls `each` for every item on some threads, each taking the next one that is left.
 pub(super) fn each_in_parallel<T: Sync>(items: &[T], threads: usize, each: impl Fn(&T) + Sync) {
+    if threads.min(items.len()) < 2 {
+        return items.iter().for_each(each);
+    }
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, items.len().max(1)) {
+        for _ in 0..threads.min(items.len()) {
             scope.spawn(|| {
                 while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                     each(item);

@@ -127,7 +127,7 @@ impl InProcess {
             replication_factor: replicas as i32,
             ..Default::default()
         };
-        let request = v1::CreateTopicsRequest {
+        let mut request = v1::CreateTopicsRequest {
             request_id: uuid::Uuid::new_v4().into_bytes().to_vec().into(),
             topics: vec![topic],
             ..Default::default()
@@ -136,7 +136,16 @@ impl InProcess {
         runtime.block_on(async {
             let address = format!("http://{}", self.controller);
             let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-            AdminClient::new(channel).create_topics(request).await.unwrap();
+            let mut client = AdminClient::new(channel);
+            let begun = Instant::now();
+            // The controller hears of brokers a moment after they have joined.
+            while let created = client.create_topics(request.clone()).await.unwrap().into_inner()
+                && let Some(error) = &created.results[0].error
+            {
+                assert!(begun.elapsed() < PATIENCE, "{error:?}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                request.request_id = uuid::Uuid::new_v4().into_bytes().to_vec().into();
+            }
         });
         for partition in 0..partitions {
             self.in_sync(name, partition, replicas);

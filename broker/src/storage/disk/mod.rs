@@ -10,6 +10,8 @@ mod real;
 
 #[cfg(test)]
 pub(crate) mod faulty;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io::{self, IoSlice};

@@ -115,7 +115,7 @@ fn an_append_that_a_kill_interrupted_is_no_loss() {
 
 #[test]
 fn bytes_that_were_a_batch_are_a_loss() {
-    let corruptions: [(&str, Corruption); 6] = [
+    let corruptions: [(&str, Corruption); 7] = [
         ("a value of the last batch", |bytes| *bytes.last_mut().unwrap() ^= 1),
         ("the last batch's length", |bytes| {
             let from = at(bytes, RECORDS - 1);
@@ -132,6 +132,11 @@ fn bytes_that_were_a_batch_are_a_loss() {
         ("a batch in the middle of what was not flushed", |bytes| {
             let from = at(bytes, RECORDS - 5);
             bytes[from + 40..from + 64].fill(0);
+        }),
+        ("the front of a batch that does not follow", |bytes| {
+            let mut header = proto::record::BatchHeader::parse(&bytes[at(bytes, 1)..]).unwrap();
+            header.base_offset = Offset(RECORDS as i64 + 1);
+            bytes.extend_from_slice(&header.encode());
         }),
         ("something that never was one", |bytes| bytes.extend_from_slice(&[7; 300])),
     ];
@@ -190,4 +195,27 @@ fn a_loss_is_known_until_it_was_told() {
     drop(set);
     let (set, _) = stopped.world.open();
     assert_eq!(loss(&set), None);
+}
+
+#[test]
+fn of_several_damaged_places_the_first_is_where_the_log_is_cut() {
+    let damaged = stopped(FlushPolicy::Os, End::Killed).change(|bytes| {
+        for number in [7, 3] {
+            let from = at(bytes, number);
+            bytes[from + 65] ^= 1;
+        }
+    });
+    let (set, _) = damaged.world.open();
+    let log = set.get(&partition()).unwrap();
+    assert_eq!(log.damaged().len(), 2);
+    assert_eq!(log.cut_damage().unwrap(), Some(Offset(3)));
+}
+
+#[test]
+fn a_clean_stop_whose_checkpoint_is_gone_is_read_as_after_a_crash() {
+    let stopped = stopped(FlushPolicy::Os, End::Clean);
+    stopped.disk.remove_file(&Path::new(DIR).join("positions-checkpoint")).unwrap();
+    let (set, report) = stopped.world.open();
+    assert!(!report.clean && report.scanned_bytes > 0);
+    assert_eq!(read_all(&set.get(&partition()).unwrap(), Offset(0)).unwrap().len(), RECORDS);
 }
