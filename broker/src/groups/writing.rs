@@ -13,7 +13,7 @@ use super::GroupError;
 use super::classic::Effects;
 use super::coordinator::{Coordinator, moment, tell};
 use super::shard::{Completion, Slot, Write};
-use crate::replication::{AppendJob, PartitionError, RequiredAcks};
+use crate::replication::{AppendJob, OnAppended, PartitionError, RequiredAcks};
 use crate::storage::{AppendError, Appended};
 
 /// A batch of commits does not grow beyond this, whatever the topic allows.
@@ -102,7 +102,7 @@ impl Coordinator {
             acks: RequiredAcks::All,
             due: now.at + PATIENCE,
             hold: None,
-            done: Box::new(move |outcome| {
+            done: OnAppended::new(move |outcome| {
                 let _ = events.send(super::command::Event::Appended(batch, outcome));
             }),
         });

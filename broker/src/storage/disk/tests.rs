@@ -59,7 +59,7 @@ impl DiskFile for Stutters {
         self.0.map(position, len)
     }
 
-    fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 }

@@ -146,6 +146,7 @@ fn open(context: &Context, topic: &Str, asked: &FetchPartition) -> State {
             leader_epoch: LeaderEpoch(asked.current_leader_epoch),
             offset: Offset(asked.fetch_offset),
             last_epoch: None,
+            wants_producers: false,
         };
         let reader = match api.open_reader(from, None)? {
             Opened::Reader(reader) => reader,
