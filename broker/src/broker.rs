@@ -125,19 +125,7 @@ impl Broker {
         config: BrokerConfig,
         disk: Arc<dyn Disk>,
     ) -> Result<Self, BrokerError> {
-        let grpc = bind(&config.listen_grpc, "gRPC").await?;
-        let http_listener = bind(&config.listen_http, "HTTP").await?;
-        let kafka = bind_kafka(&config).await?;
-        let addresses = Addresses {
-            grpc: local_addr(&grpc, "gRPC")?,
-            kafka: kafka
-                .iter()
-                .map(|(listener, _)| local_addr(listener, "Kafka clients"))
-                .collect::<Result<_, _>>()?,
-            http: local_addr(&http_listener, "HTTP")?,
-        };
-        let mut listeners = kafka;
-        listeners.push((grpc, Protocol::Grpc));
+        let (listeners, http_listener, addresses) = bind_all(&config).await?;
         let (logs, report) = open_logs(&config, &disk).await?;
         let identity = Identity::begin(&*disk, logs.usable_dirs(), config.id)?;
 
@@ -403,6 +391,23 @@ fn reachable_host(listen: &str, bound: SocketAddr) -> String {
     }
     let host = listen.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host);
     host.trim_matches(['[', ']']).to_owned()
+}
+
+/// Every listener: those of the data threads, the one of HTTP, and where all of them are.
+async fn bind_all(
+    config: &BrokerConfig,
+) -> Result<(Vec<(TcpListener, Protocol)>, TcpListener, Addresses), BrokerError> {
+    let grpc = bind(&config.listen_grpc, "gRPC").await?;
+    let http = bind(&config.listen_http, "HTTP").await?;
+    let mut listeners = bind_kafka(config).await?;
+    let kafka = listeners.iter().map(|(listener, _)| local_addr(listener, "Kafka clients"));
+    let addresses = Addresses {
+        kafka: kafka.collect::<Result<_, _>>()?,
+        grpc: local_addr(&grpc, "gRPC")?,
+        http: local_addr(&http, "HTTP")?,
+    };
+    listeners.push((grpc, Protocol::Grpc));
+    Ok((listeners, http, addresses))
 }
 
 async fn bind_kafka(config: &BrokerConfig) -> Result<Vec<(TcpListener, Protocol)>, BrokerError> {

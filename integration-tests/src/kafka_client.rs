@@ -35,7 +35,7 @@ impl KafkaClient {
     /// Sends a request and returns its number.
     pub fn send<R: Request>(&mut self, version: i16, request: &R) -> Result<i32> {
         self.next_id += 1;
-        let frame = encode_request(version, self.next_id, Some("test".into()), request);
+        let frame = encode_request(version, self.next_id, Some("test"), request);
         self.socket.write_all(&frame.join().context("it is all here")?)?;
         Ok(self.next_id)
     }

@@ -71,7 +71,7 @@ pub fn encode<R: Request>(version: i16, correlation_id: i32, response: &R::Respo
 pub fn encode_request<R: Request>(
     version: i16,
     correlation_id: i32,
-    client_id: Option<Str>,
+    client_id: Option<&str>,
     request: &R,
 ) -> Encoded {
     let flexible = R::KEY.is_flexible(version);
@@ -80,7 +80,7 @@ pub fn encode_request<R: Request>(
     R::KEY.code().write(&mut writer);
     version.write(&mut writer);
     correlation_id.write(&mut writer);
-    client_id.write(&mut writer);
+    client_id.map(Str::from).write(&mut writer);
     writer.go_on(version, flexible);
     if flexible {
         writer.tagged(&[]);

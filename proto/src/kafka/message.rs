@@ -162,7 +162,7 @@ macro_rules! messages {
     (@tagged $self:ident, $to:ident; $(
         $tag:literal $field:ident: $type:ty $(= $default:expr)?, $versions:expr;
     )+) => {{
-        let mut fields: Vec<(u32, &dyn Fn(&mut $crate::kafka::Writer))> = Vec::new();
+        let mut fields: Vec<$crate::kafka::Tagged<'_>> = Vec::new();
         $(
             let default: $type = messages!(@default $($default)?);
             let $field = |to: &mut $crate::kafka::Writer| {

@@ -31,4 +31,4 @@ pub use api_key::ApiKey;
 pub use header::{RequestHead, decode, decode_response, encode, encode_request};
 pub use reader::{Malformed, Reader};
 pub use wire::{Records, Request, Str, Wire};
-pub use writer::{Encoded, Gap, Writer};
+pub use writer::{Encoded, Gap, Tagged, Writer};

@@ -26,6 +26,9 @@ pub struct Gap {
     pub bytes: Option<Bytes>,
 }
 
+/// The tag of a field, and what writes it.
+pub type Tagged<'a> = (u32, &'a dyn Fn(&mut Writer));
+
 /// A written frame.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded {
@@ -133,7 +136,7 @@ impl Writer {
     }
 
     /// Appends the tagged fields behind a structure, in the order of their tags.
-    pub fn tagged(&mut self, fields: &[(u32, &dyn Fn(&mut Self))]) {
+    pub fn tagged(&mut self, fields: &[Tagged<'_>]) {
         self.uvarint(fields.len() as u32);
         for (tag, write) in fields {
             let mut field = Self::new(self.version, self.flexible);

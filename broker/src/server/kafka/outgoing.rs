@@ -115,7 +115,7 @@ async fn send_memory(
         match sent {
             Ok(sent) => IoSlice::advance_slices(&mut left, sent),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                writable(to, stalled).await?
+                writable(to, stalled).await?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -142,7 +142,7 @@ async fn send_file(
                 tokio::task::yield_now().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                writable(to, stalled).await?
+                writable(to, stalled).await?;
             }
             Err(error) => return Err(error.into()),
         }

@@ -11,7 +11,7 @@ fn a_plain_request_and_its_answer() {
         topics: Some(vec![MetadataRequestTopic { name: Some("t".into()), ..Default::default() }]),
         ..Default::default()
     };
-    let frame = encode_request(4, 7, Some("me".into()), &request).join().unwrap();
+    let frame = encode_request(4, 7, Some("me"), &request).join().unwrap();
     let expected = [
         &[0, 0, 0, 20][..],
         &[0, 3, 0, 4, 0, 0, 0, 7, 0, 2, b'm', b'e'],

@@ -96,8 +96,7 @@ async fn answers_come_in_the_order_of_requests() {
 async fn requests_in_single_bytes_are_read() {
     let server = Server::start(&[]).await;
     let mut client = Client::connect(&server).await;
-    let frame =
-        proto::kafka::encode_request(3, 1, Some("slow".into()), &ApiVersionsRequest::default());
+    let frame = proto::kafka::encode_request(3, 1, Some("slow"), &ApiVersionsRequest::default());
     for byte in frame.join().unwrap() {
         client.socket.write_all(&[byte]).await.unwrap();
         client.socket.flush().await.unwrap();

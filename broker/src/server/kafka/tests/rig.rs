@@ -25,7 +25,7 @@ impl Client {
 
     pub(super) async fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
         self.next_id += 1;
-        let frame = encode_request(version, self.next_id, Some("test".into()), request);
+        let frame = encode_request(version, self.next_id, Some("test"), request);
         self.send_raw(&frame.join().unwrap()).await;
         self.next_id
     }
