@@ -186,9 +186,7 @@ fn new_history(first: i64) -> Vec<(i64, String)> {
 
 #[test]
 fn what_was_fetched_ahead_of_a_lost_branch_is_dropped_and_no_loss_where_nothing_was_handed_out() {
-    for (reset, pauses) in
-        [(OffsetReset::Latest, false), (OffsetReset::None, false), (OffsetReset::Latest, true)]
-    {
+    for reset in [OffsetReset::Latest, OffsetReset::None] {
         let cluster = eight();
         let mut consumer = consumer(&cluster, |c| {
             (c.auto_offset_reset, c.max_poll_records) = (reset, 3);
