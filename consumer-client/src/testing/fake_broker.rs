@@ -30,6 +30,8 @@ pub(crate) struct FakePartition {
     pub(crate) log: Vec<Bytes>,
     /// The high watermark is not known: neither the end nor records behind the start are told.
     pub(crate) not_available: bool,
+    /// So often the leader says that it does not lead: it has not heard of it yet.
+    pub(crate) hears_later: Arc<AtomicU64>,
     /// What `add` told of the records before its offset.
     pub(crate) last_epochs: Arc<Mutex<Vec<Option<i32>>>>,
     /// What gets a wrong last byte on its way.
@@ -70,6 +72,11 @@ impl FakePartition {
     /// Another leads from now on, in the next epoch.
     pub(crate) fn led_by(&mut self, leader: i32) {
         (self.leader, self.epoch) = (leader, self.epoch + 1);
+    }
+
+    fn is_unaware(&self) -> bool {
+        let less = |left: u64| left.checked_sub(1);
+        self.hears_later.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
     }
 
     /// Where the log parts from one with a record of `epoch` before `offset`, if it does.
@@ -490,7 +497,7 @@ impl FakeBroker {
             }
             let code = match partition {
                 None => ErrorCode::UnknownTopicId,
-                Some(p) if p.leader != self.id => ErrorCode::NotLeaderOrFollower,
+                Some(p) if p.leader != self.id || p.is_unaware() => ErrorCode::NotLeaderOrFollower,
                 Some(p) if wanted.offset < p.log_start || wanted.offset > p.end() => {
                     ErrorCode::OffsetOutOfRange
                 }

@@ -169,6 +169,18 @@ fn following(name: &str, times: &Following) {
     row(&format!("{name}: written → a client is told"), &times.committed_to_told_ms);
     row(&format!("{name}: written → acknowledged"), &times.committed_to_acknowledged_ms);
     row(&format!("{name}: written → delivered"), &times.committed_to_delivered_ms);
+    for slow in times.slowest.iter().take(3) {
+        let ms = |time: Option<f64>| time.map_or("never".to_owned(), |time| format!("{time:.1}"));
+        eprintln!(
+            "  at {:.0} ms partition {} to broker {}: told {}, acknowledged {:.1}, delivered {}",
+            slow.at_ms,
+            slow.partition,
+            slow.leader,
+            ms(slow.told_ms),
+            slow.acknowledged_ms,
+            ms(slow.delivered_ms),
+        );
+    }
     if times.left_out > 0 {
         eprintln!("  {} more changes whose times are not known", times.left_out);
     }

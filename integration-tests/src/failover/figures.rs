@@ -98,6 +98,29 @@ fn longest_stall(sent: &[Sent], windows: &[Window]) -> Micros {
     longest
 }
 
+/// The slowest changes that are told one by one.
+const SLOWEST: usize = 8;
+
+/// One leader change, for whoever looks into a slow one: milliseconds since the run began, and since the
+/// write.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ChangeTimes {
+    /// The partition.
+    pub partition: i32,
+    /// The new leader.
+    pub leader: i32,
+    /// Its epoch.
+    pub epoch: i32,
+    /// When it was written.
+    pub at_ms: f64,
+    /// Until a client that only listens was told.
+    pub told_ms: Option<f64>,
+    /// Until the first acknowledgement of the new leader's.
+    pub acknowledged_ms: f64,
+    /// Until the first record of the new leader's was delivered.
+    pub delivered_ms: Option<f64>,
+}
+
 /// How clients followed leaders that changed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Following {
@@ -112,6 +135,8 @@ pub struct Following {
     pub committed_to_acknowledged_ms: Distribution,
     /// … until a consumer had the first of them.
     pub committed_to_delivered_ms: Distribution,
+    /// The slowest ones.
+    pub slowest: Vec<ChangeTimes>,
 }
 
 /// When things were first seen of each leadership.
@@ -153,28 +178,41 @@ impl Firsts {
 
     /// Over the changes within the windows.
     pub fn following(&self, changes: &[Change], windows: &[Window]) -> Following {
-        let (mut told, mut acknowledged, mut delivered) = (Vec::new(), Vec::new(), Vec::new());
+        let is_within = |at: Micros| windows.iter().any(|window| window.has(at));
         let mut left_out = 0;
+        let mut spans: Vec<(&Change, Micros, [Option<Micros>; 3])> = Vec::new();
         for change in changes {
             let of = (change.partition, change.epoch);
-            let Some((committed, first)) = change.committed.zip(self.acknowledged(of)) else {
-                let about = change.committed.or(self.told.get(&of).copied());
-                let here = about.is_some_and(|at| windows.iter().any(|window| window.has(at)));
-                left_out += usize::from(here);
-                continue;
-            };
-            if windows.iter().any(|window| window.has(committed)) {
-                acknowledged.push(first - committed);
-                told.extend(self.told.get(&of).map(|at| at - committed));
-                delivered.extend(self.delivered.get(&of).map(|at| at - committed));
+            let times = [&self.told, &self.acknowledged, &self.delivered];
+            let times = times.map(|firsts| firsts.get(&of).copied());
+            match change.committed {
+                Some(at) if times[1].is_some() => {
+                    spans.push((change, at, times.map(|time| Some(time? - at))));
+                }
+                at => left_out += usize::from(at.or(times[0]).is_some_and(is_within)),
             }
         }
+        spans.retain(|(_, at, _)| is_within(*at));
+        let distribution =
+            |which: usize| Distribution::of(spans.iter().filter_map(|(.., times)| times[which]));
+        let (told, acknowledged, delivered) = (distribution(0), distribution(1), distribution(2));
+        spans.sort_by_key(|(.., times)| std::cmp::Reverse(times[1]));
+        let slowest = spans.iter().take(SLOWEST).map(|(change, at, times)| ChangeTimes {
+            partition: change.partition,
+            leader: change.leader,
+            epoch: change.epoch,
+            at_ms: millis(*at),
+            told_ms: times[0].map(millis),
+            acknowledged_ms: times[1].map_or(0.0, millis),
+            delivered_ms: times[2].map(millis),
+        });
         Following {
-            changes: acknowledged.len(),
+            changes: spans.len(),
             left_out,
-            committed_to_told_ms: Distribution::of(told),
-            committed_to_acknowledged_ms: Distribution::of(acknowledged),
-            committed_to_delivered_ms: Distribution::of(delivered),
+            committed_to_told_ms: told,
+            committed_to_acknowledged_ms: acknowledged,
+            committed_to_delivered_ms: delivered,
+            slowest: slowest.collect(),
         }
     }
 }
@@ -314,6 +352,8 @@ mod tests {
         assert_eq!(following.committed_to_told_ms.max, 30.0);
         assert_eq!(following.committed_to_acknowledged_ms.max, 50.0);
         assert_eq!(following.committed_to_delivered_ms.max, 60.0);
+        let slowest = following.slowest[0];
+        assert_eq!((slowest.leader, slowest.at_ms, slowest.told_ms), (2, 100.0, Some(30.0)));
         assert_eq!(firsts.following(&changes, &[window(0, 50)]).changes, 0);
         let unseen = Change { committed: None, ..changes[0] };
         assert_eq!(firsts.following(&[unseen], &[window(0, 1000)]).left_out, 1);

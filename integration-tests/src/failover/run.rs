@@ -220,9 +220,10 @@ impl Scene {
         self.works()?;
         self.in_sync()?;
         let to = self.clock.now();
+        let at = from / 1_000;
         let spans = [stopped - from, started - stopped, to - started].map(|span| span / 1_000);
         eprintln!(
-            "{what}: stopped within {} ms, up after {}, in sync after {}",
+            "{at} ms: {what}: stopped within {} ms, up after {}, in sync after {}",
             spans[0], spans[1], spans[2]
         );
         Ok(Window { from, to })
@@ -248,12 +249,16 @@ impl Scene {
         self.works()?;
         self.in_sync()?;
         let to = self.clock.now();
-        eprintln!("{what}: broker {broker}, which led {led:?}, works again after {works} ms");
+        eprintln!(
+            "{} ms: {what}: broker {broker}, which led {led:?}, works again after {works} ms",
+            from / 1_000
+        );
         Ok(Kill { window: Window { from, to }, broker, led })
     }
 
     /// Every partition's first replica leads again.
     fn prefer(&self) -> Result<()> {
+        eprintln!("{} ms: preferred leaders", self.clock.now() / 1_000);
         let elect = ["elect", "--election-type", "preferred", "--all-topic-partitions"];
         self.cluster.run("coordinator", &elect)?;
         self.works()

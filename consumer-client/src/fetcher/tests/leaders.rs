@@ -6,7 +6,7 @@ use proto::{BrokerId, LeaderEpoch};
 
 use super::*;
 use crate::MessageStream;
-use crate::shared::Shared;
+use crate::shared::{Answer, Shared};
 use crate::testing::{batch_at, in_epoch};
 
 /// Events that tell more than that a busy machine took its time.
@@ -45,6 +45,90 @@ fn a_pushed_leader_change_is_followed_without_asking() {
     // An old leader may say that it leads no more before the push is read: asked then, and once.
     let asked = cluster.metadata_requests() - asked;
     assert!(asked <= 12, "{asked} requests over 12 changes");
+}
+
+#[test]
+fn what_an_earlier_leader_says_is_no_reason_to_ask() {
+    let cluster = FakeCluster::start(&[1, 2, 3]);
+    cluster.create("t", &[1, 1]);
+    (0..2).for_each(|p| _ = cluster.append("t", p, 2, "x"));
+    let mut consumer = consumer(&cluster, |c| c.fetch_max_wait = Duration::from_secs(5));
+    consumer.assign((0..2).map(|p| (tp(p), StartAt::Beginning))).unwrap();
+    take(&mut consumer, 4);
+    // It hears of the change long after the consumer, and has the other partition still.
+    cluster.silence(1, true);
+    cluster.change("t", 0, |p| p.led_by(2));
+    cluster.append("t", 0, 2, "y");
+    assert_eq!(offsets(&take(&mut consumer, 2).0, 0), [2, 3]);
+    let asked = cluster.metadata_requests();
+    cluster.silence(1, false);
+    cluster.append("t", 1, 2, "y");
+    assert_eq!(offsets(&take(&mut consumer, 2).0, 1), [2, 3]);
+    cluster.append("t", 0, 2, "z");
+    assert_eq!(offsets(&take(&mut consumer, 2).0, 0), [4, 5]);
+    assert_eq!(cluster.metadata_requests(), asked);
+}
+
+#[test]
+fn a_new_leader_does_not_wait_for_what_failed_with_the_old_one() {
+    let cluster = FakeCluster::start(&[1, 2, 3]);
+    cluster.create("t", &[1]);
+    cluster.append("t", 0, 2, "x");
+    let mut consumer = consumer(&cluster, |c| {
+        (c.retry_backoff, c.retry_backoff_max) = (Duration::from_secs(60), Duration::from_secs(60));
+    });
+    consumer.assign([(tp(0), StartAt::Beginning)]).unwrap();
+    take(&mut consumer, 2);
+    let shared = Arc::clone(&consumer.control().shared);
+    let asked = cluster.metadata_requests();
+    cluster.kill_broker(1);
+    eventually("a failure", || cluster.metadata_requests() > asked && shared.leaders().is_empty());
+    cluster.change("t", 0, |p| {
+        p.led_by(2);
+        p.hears_later.store(1, Ordering::SeqCst);
+    });
+    cluster.append("t", 0, 2, "y");
+    assert_eq!(offsets(&take(&mut consumer, 2).0, 0), [2, 3]);
+}
+
+#[test]
+fn an_answer_that_does_not_begin_where_one_is_wanted_is_not_taken() {
+    let shared = Shared::new(ConsumerConfig::new(["127.0.0.1:1"]));
+    let queue = shared.add_queue();
+    shared.start(tp(0), None, Some(StartAt::Offset(Offset(5))), queue);
+    let positions = shared.all_positions().remove(0).0;
+    let push = |from: i64, count: usize| {
+        let next_offset = Offset(from + count as i64);
+        shared.push_answer(Answer {
+            positions: Arc::clone(&positions),
+            from: Offset(from),
+            next_offset,
+            chunks: vec![batch_at(from, count, "v")],
+            high_watermark: next_offset,
+            log_start: Offset(0),
+        })
+    };
+    let taken = [push(4, 2), push(6, 2), push(5, 2), push(5, 2), push(9, 2), push(7, 2)];
+    assert_eq!(taken, [false, false, true, false, false, true]);
+}
+
+#[test]
+fn a_leader_that_lacks_the_newest_records_of_an_epoch_is_a_truncation() {
+    let cluster = FakeCluster::start(&[1, 2]);
+    cluster.create("t", &[1]);
+    (0..2).for_each(|_| _ = cluster.append("t", 0, 4, "x"));
+    let mut consumer = consumer(&cluster, |_| {});
+    consumer.assign([(tp(0), StartAt::Offset(Offset(0)))]).unwrap();
+    take(&mut consumer, 8);
+    cluster.change("t", 0, |p| {
+        p.log.truncate(1);
+        p.led_by(2);
+        p.log.push(in_epoch(&batch_at(4, 6, "new"), 1));
+    });
+    let told = event(&mut consumer, |event| matches!(event, Event::LogTruncated { .. }));
+    let Event::LogTruncated { position, safe_offset, .. } = told else { panic!("{told:?}") };
+    assert_eq!((position, safe_offset), (Offset(8), Offset(4)));
+    assert_eq!(offsets(&take(&mut consumer, 6).0, 0), (4..10).collect::<Vec<_>>());
 }
 
 #[test]
@@ -238,6 +322,9 @@ fn what_was_fetched_ahead_of_a_lost_branch_is_dropped_before_the_truncation_is_t
         let (first, _) = take(&mut consumer, 6);
         let (rest, _) = take(&mut consumer, 1);
         assert_eq!(payloads(&[first, rest].concat()), new_history(4));
+        // What is known of epochs before the cut was not lost with it.
+        let epoch = |offset| control.shared.epoch_before(&tp(0), Offset(offset));
+        assert_eq!((epoch(6), epoch(7)), (LeaderEpoch(0), LeaderEpoch(3)));
     }
 }
 
