@@ -210,7 +210,7 @@ pub const KEYS: &[Key] = &[
         0,
         "0 or more",
         "wait before the first retry; it doubles with each, and a fifth of it is random. With a new \
-         leader it begins at 5 ms, and doubles up to this until that one has taken something"
+         leader it begins again, at 5 ms until that one has taken something"
     ),
     millis!("retry.backoff.max.ms", retry_backoff_max, 0, "0 or more", "the longest such wait"),
     millis!(

@@ -22,7 +22,7 @@ use crate::idempotence::{Mode, Ticket, Window};
 const TURN: usize = 16;
 
 /// A broker may hear a little later than its clients that it leads: until it has taken something it is asked
-/// again after so long, doubling up to `retry.backoff.ms`.
+/// again after so long, doubling.
 const TAKES_OVER: Duration = Duration::from_millis(5);
 
 /// A batch that was sent at least once.
@@ -249,7 +249,7 @@ impl PartitionState {
     pub(super) fn led_anew(&mut self, config: &ProducerConfig) {
         self.not_before = None;
         let first = config.retry_backoff.min(TAKES_OVER);
-        self.backoff = Backoff::new(first, config.retry_backoff);
+        self.backoff = Backoff::new(first, config.retry_backoff_max);
     }
 
     /// Its leader takes what is sent.
