@@ -201,6 +201,7 @@ impl Brokers {
                     })
                     .collect(),
                 error: None,
+                ..v1::Topic::default()
             },
             "bad name" => v1::Topic {
                 name: name.clone(),
