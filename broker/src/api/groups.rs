@@ -6,7 +6,7 @@ pub use crate::groups::classic::{
 };
 pub use crate::groups::{
     Commit, CommitRequest, CommittedOffset, Description, GroupError, Groups, Listing,
-    MemberDescription, Wanted,
+    MemberDescription, OFFSETS_TOPIC, Wanted,
 };
 
 impl Api {

@@ -59,7 +59,7 @@ impl Groups {
         Ok((Self { commands, topic, config }, thread))
     }
 
-    /// Who coordinates a group. Creates the topic that groups are stored in, for the first one.
+    /// Who coordinates a group. Has the topic that groups are stored in created for the first one.
     pub fn find_coordinator(&self, group: &str) -> Result<BrokerId, GroupError> {
         self.topic.coordinator_of(group, &self.config)
     }
