@@ -21,7 +21,7 @@ use crate::cluster::member::{JoinError, MemberParts, Registration};
 use crate::cluster::membership::Membership;
 use crate::cluster::metadata::MetadataCache;
 use crate::cluster::producer_ids::ProducerIds;
-use crate::config::{BrokerConfig, GroupConfig, KafkaListener, log_config, open_files_max};
+use crate::config::{BrokerConfig, KafkaListener, log_config, open_files_max};
 use crate::groups::{ControllerCreates, Groups};
 use crate::http;
 use crate::metrics::Metrics;
@@ -159,13 +159,8 @@ impl Broker {
         let (control, replication) = (Handle::current(), &config.replication);
         let membership = Membership::join(session.clone(), parts, replication, control).await?;
 
-        let (groups, coordinator) = start_groups(
-            config.groups.clone(),
-            &partitions,
-            &metadata,
-            membership.controller(),
-            &stopping,
-        )?;
+        let (groups, coordinator) =
+            start_groups(&config, &partitions, &metadata, membership.controller(), &stopping)?;
         let api = Api::new(
             Arc::clone(&partitions),
             Arc::clone(&metadata),
@@ -266,7 +261,7 @@ async fn every_directory_failed(partitions: &PartitionSet) {
 
 /// The coordinator of the groups that this broker is responsible for.
 fn start_groups(
-    config: GroupConfig,
+    config: &BrokerConfig,
     partitions: &Arc<PartitionSet>,
     metadata: &Arc<MetadataCache>,
     controller: Arc<ControllerLink>,
@@ -274,7 +269,7 @@ fn start_groups(
 ) -> Result<(Groups, JoinHandle<()>), BrokerError> {
     let (partitions, metadata) = (Arc::clone(partitions), Arc::clone(metadata));
     let creator = Arc::new(ControllerCreates(controller));
-    Groups::start(config, partitions, metadata, creator, stopping.clone())
+    Groups::start(config.id, config.groups.clone(), partitions, metadata, creator, stopping.clone())
         .map_err(BrokerError::Thread)
 }
 

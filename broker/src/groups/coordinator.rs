@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use proto::Partition as PartitionNumber;
+use proto::{BrokerId, Partition as PartitionNumber};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::GroupError;
@@ -30,7 +30,7 @@ use crate::replication::PartitionSet;
 const ROUND_MAX: usize = 512;
 /// Groups on one broker; more are not begun.
 const GROUPS_MAX: usize = 250_000;
-/// How long until a partition that was read is looked at again for being committed.
+/// How long until a partition is looked at again that is not led yet, or not committed.
 const RECHECK: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Who waits for an answer of a group.
@@ -41,6 +41,7 @@ pub(super) enum Waiter {
 
 /// The groups of this broker, and all that is under way for them.
 pub(super) struct Coordinator {
+    me: BrokerId,
     pub(super) config: GroupConfig,
     pub(super) limits: Arc<Limits>,
     pub(super) partitions: Arc<PartitionSet>,
@@ -53,7 +54,7 @@ pub(super) struct Coordinator {
     pub(super) requests: HashMap<u64, Request>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) groups: usize,
-    /// Offsets partitions to be looked at again for being committed.
+    /// When offsets partitions are looked at again that are not led yet, or not committed.
     recheck: Option<Instant>,
     pub(super) expire_at: Instant,
     next_number: u64,
@@ -61,6 +62,7 @@ pub(super) struct Coordinator {
 
 impl Coordinator {
     pub(super) fn new(
+        me: BrokerId,
         config: GroupConfig,
         partitions: Arc<PartitionSet>,
         topic: OffsetsTopic,
@@ -73,6 +75,7 @@ impl Coordinator {
             size_max: config.size_max,
         });
         Self {
+            me,
             expire_at: Instant::now() + config.retention_check_interval,
             config,
             limits,
@@ -204,11 +207,17 @@ impl Coordinator {
         let lost = self.slots.iter().filter(|(_, slot)| !slot.is_led());
         let lost: Vec<PartitionNumber> = lost.map(|(number, _)| *number).collect();
         lost.into_iter().for_each(|number| self.unload(number));
+        let mut is_unsettled = false;
         for number in 0..self.topic.partition_count() {
             // Refusals are told to who asks.
-            let _ = self.slot(number);
+            let is_led = self.slot(number).is_ok();
+            is_unsettled |= !is_led && self.topic.leader_of(number) == Some(self.me);
         }
         self.begin_loaded();
+        if is_unsettled {
+            // The partition takes up its role after the news of it.
+            self.recheck = self.recheck.or(Some(Instant::now() + RECHECK));
+        }
     }
 
     /// The partition in its present leadership; begins to read it where that is new.
@@ -364,7 +373,7 @@ impl Coordinator {
     fn tick(&mut self) {
         let now = moment();
         if self.recheck.is_some_and(|at| at <= now.at) {
-            self.begin_loaded();
+            self.look_at_roles();
         }
         self.give_up_late(now.at);
         if self.expire_at <= now.at {

@@ -38,6 +38,7 @@ pub struct Groups {
 impl Groups {
     /// Starts the coordinator's thread; it ends with `stopping`.
     pub fn start(
+        me: BrokerId,
         config: GroupConfig,
         partitions: Arc<PartitionSet>,
         metadata: Arc<MetadataCache>,
@@ -47,7 +48,7 @@ impl Groups {
         let (commands, queue) = mpsc::channel(QUEUE_MAX);
         let (events, reports) = mpsc::unbounded_channel();
         let topic = OffsetsTopic::new(metadata, creator);
-        let coordinator = Coordinator::new(config.clone(), partitions, topic.clone(), events);
+        let coordinator = Coordinator::new(me, config.clone(), partitions, topic.clone(), events);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .max_blocking_threads(LOADERS_MAX)

@@ -65,6 +65,11 @@ impl OffsetsTopic {
         (count > 0).then(|| partition_of(group, count))
     }
 
+    /// Who leads a partition of it, as the controller decided.
+    pub(super) fn leader_of(&self, number: PartitionNumber) -> Option<BrokerId> {
+        self.image()?.partition(number)?.leader
+    }
+
     /// A partition of it that is stored here.
     pub(super) fn local(
         &self,

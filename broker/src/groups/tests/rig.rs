@@ -107,6 +107,7 @@ impl Rig {
         let creator = Arc::new(Creator::default());
         let (stop, stopping) = watch::channel(false);
         let (groups, _) = Groups::start(
+            ME,
             config,
             Arc::clone(&partitions.partitions),
             Arc::clone(&metadata),
