@@ -43,11 +43,11 @@ impl Coordinator {
     pub(super) fn commit(
         &mut self,
         group: &Arc<str>,
-        request: CommitRequest,
+        request: &CommitRequest,
         reply: Reply<Outcomes>,
     ) {
-        match self.check_commit(group, &request) {
-            Ok(number) => self.queue_commit(number, group, &request, reply),
+        match self.check_commit(group, request) {
+            Ok(number) => self.queue_commit(number, group, request, reply),
             Err(error) => tell(reply, Err(error)),
         }
     }
@@ -225,7 +225,7 @@ impl Coordinator {
             let outcome = told.await.unwrap_or(Err(GroupError::NotCoordinator));
             tell(reply, outcome.map(|()| outcomes));
         });
-        self.forget(number, group, gone, None, Some(done));
+        self.forget(number, group, &gone, None, Some(done));
     }
 
     /// Writes that offsets, and with a generation the group, are gone.
@@ -233,7 +233,7 @@ impl Coordinator {
         &mut self,
         number: proto::Partition,
         group: &Arc<str>,
-        names: Vec<TopicPartition>,
+        names: &[TopicPartition],
         generation: Option<i32>,
         reply: Option<Reply<Result<(), GroupError>>>,
     ) {
@@ -296,7 +296,7 @@ impl Coordinator {
         }
         for (number, id, gone, generation) in due {
             tracing::info!(group = %id, offsets = gone.len(), "offsets have expired");
-            self.forget(number, &id, gone, generation, None);
+            self.forget(number, &id, &gone, generation, None);
         }
     }
 }

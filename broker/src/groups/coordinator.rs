@@ -139,7 +139,7 @@ impl Coordinator {
             Command::Leave(group, leaving, reply) => {
                 let _ = reply.send(self.leave(&group, &leaving));
             }
-            Command::Commit(group, request, reply) => self.commit(&group, request, reply),
+            Command::Commit(group, request, reply) => self.commit(&group, &request, reply),
             Command::FetchOffsets(group, wanted, reply) => {
                 let _ = reply.send(self.fetch_offsets(&group, wanted));
             }

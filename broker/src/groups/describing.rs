@@ -48,7 +48,7 @@ impl Coordinator {
         }
         let names: Vec<TopicPartition> = entry.offsets.keys().cloned().collect();
         let generation = entry.group.generation();
-        self.forget(number, group, names, Some(generation), Some(reply));
+        self.forget(number, group, &names, Some(generation), Some(reply));
     }
 }
 

@@ -53,7 +53,7 @@ impl Coordinator {
                     self.end(
                         number,
                         None,
-                        write.group,
+                        &write.group,
                         write.completion,
                         Err(GroupError::TooLarge),
                     );
@@ -120,7 +120,7 @@ impl Coordinator {
         });
         for (delta, group, completion) in parts {
             let outcome = outcome.map(|base| base.plus(delta));
-            self.end(partition, Some(slot), group, completion, outcome);
+            self.end(partition, Some(slot), &group, completion, outcome);
         }
         while let Some((_, first)) = self.deadlines.front()
             && !self.in_flight.contains_key(first)
@@ -134,7 +134,7 @@ impl Coordinator {
         &mut self,
         number: PartitionNumber,
         written_in: Option<u64>,
-        group: Arc<str>,
+        group: &Arc<str>,
         completion: Completion,
         outcome: Result<Offset, GroupError>,
     ) {
@@ -145,19 +145,19 @@ impl Coordinator {
             return;
         };
         let mut out = Effects::new();
-        if let Some(entry) = shard.groups.get_mut(&group) {
+        if let Some(entry) = shard.groups.get_mut(group) {
             entry.writing = entry.writing.saturating_sub(1);
         }
         match completion {
             Completion::Noted => {}
             Completion::Stored(ticket) => {
-                if let Some(entry) = shard.groups.get_mut(&group) {
+                if let Some(entry) = shard.groups.get_mut(group) {
                     entry.group.stored(ticket, outcome.map(|_| ()), moment(), &mut out);
                 }
             }
             Completion::Committed(request, commits) => {
                 let items: Vec<usize> = commits.iter().map(|commit| commit.item).collect();
-                if let (Ok(base), Some(entry)) = (outcome, shard.groups.get_mut(&group)) {
+                if let (Ok(base), Some(entry)) = (outcome, shard.groups.get_mut(group)) {
                     entry.take_in(commits, base);
                 }
                 self.answer_commit(request, &items, outcome.map(|_| ()));
@@ -165,7 +165,7 @@ impl Coordinator {
             Completion::Forgotten(names, generation, reply) => {
                 if let Ok(at) = outcome {
                     let before = shard.groups.len();
-                    shard.forget(&group, &names, generation, at);
+                    shard.forget(group, &names, generation, at);
                     self.groups -= before - shard.groups.len();
                 }
                 if let Some(reply) = reply {
@@ -173,7 +173,7 @@ impl Coordinator {
                 }
             }
         }
-        self.settle(number, &group, out);
+        self.settle(number, group, out);
     }
 
     /// The partition is another broker's: whoever waits is told, and nothing else is done.
@@ -199,7 +199,7 @@ impl Coordinator {
             for (_, group, completion) in &mut late.parts {
                 match completion {
                     Completion::Stored(ticket) => {
-                        told.push((Arc::clone(group), Some(*ticket), None))
+                        told.push((Arc::clone(group), Some(*ticket), None));
                     }
                     Completion::Committed(request, _) => {
                         told.push((Arc::clone(group), None, Some(*request)));

@@ -26,7 +26,7 @@ pub(in super::super) async fn leave_group(
         Ok(groups) => groups.leave(request.group_id, leaving.clone()).await,
         Err(error) => Err(error),
     };
-    let codes = match outcomes {
+    let mut codes = match outcomes {
         Err(error) => {
             let error_code = group_code(error);
             return LeaveGroupResponse { error_code, ..Default::default() };
@@ -34,7 +34,7 @@ pub(in super::super) async fn leave_group(
         Ok(outcomes) => outcomes.into_iter().map(|one| one.map_or_else(group_code, |()| NONE)),
     };
     if context.version < SEVERAL {
-        let error_code = codes.last().unwrap_or(NONE);
+        let error_code = codes.next_back().unwrap_or(NONE);
         return LeaveGroupResponse { error_code, ..Default::default() };
     }
     let members = leaving.iter().zip(codes).map(|(one, error_code)| MemberResponse {
