@@ -236,7 +236,13 @@ pub(super) fn cut_to(
     log_start: Offset,
     log_end: Offset,
 ) -> Option<Offset> {
-    let cut = own.map_or(log_start, |(_, end)| end.min(Offset(leader.end_offset)));
+    let cut = match own {
+        Some((_, end)) => end.min(Offset(leader.end_offset)),
+        // It has no epoch that old and tells its log's start: below it everything was committed, and
+        // must stay until the log here begins there, too.
+        None if leader.leader_epoch < 0 => Offset(leader.end_offset),
+        None => log_start,
+    };
     let cut = cut.max(log_start);
     (cut < log_end).then_some(cut)
 }

@@ -153,7 +153,8 @@ fn a_log_is_cut_where_it_may_agree_with_the_leaders() {
     assert_eq!(cut(Some((2, 25)), (2, 28), 30), Some(25), "epochs it does not have come after");
     assert_eq!(cut(Some((1, 10)), (2, 28), 30), Some(10), "its epoch 2 is not known here");
     assert_eq!(cut(Some((1, 10)), (2, 8), 30), Some(8), "above its epoch's end it has a newer one");
-    assert_eq!(cut(None, (-1, 5), 30), Some(2), "it has no epoch that old");
+    assert_eq!(cut(None, (-1, 5), 30), Some(5), "it has no epoch that old: its log starts there");
+    assert_eq!(cut(None, (-1, 0), 30), Some(2));
     assert_eq!(cut(None, (0, 90), 30), Some(2), "what it has is older than all here");
     assert_eq!(cut(Some((2, 30)), (2, -1), 30), Some(2), "the log does not begin earlier");
     assert_eq!(cut(Some((2, 30)), (2, 30), 30), None, "nothing would change");

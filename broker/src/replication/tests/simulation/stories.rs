@@ -15,7 +15,7 @@ impl Cluster {
     pub(super) fn crowd(&mut self) {
         let Some(leader) = self.state.leader else { return };
         for _ in 0..self.random.usize(2..16) {
-            match self.random.u8(..12) {
+            match self.random.u8(..13) {
                 0..2 => self.wish(leader, Duration::ZERO),
                 2 => self.wish(leader, LAG_MAX * 3),
                 3..6 => self.write_isr(),
@@ -26,6 +26,14 @@ impl Cluster {
                 }
                 7 | 8 => self.produce_at(leader),
                 9 => self.tell(leader),
+                10 => {
+                    // A follower is gone and back as another run before anybody has noticed.
+                    let id = self.any();
+                    if id != leader {
+                        self.crash(id);
+                        self.restart(id);
+                    }
+                }
                 _ => {
                     let what = self.random.usize(..3);
                     self.move_streams(&[what], |_| true);
