@@ -33,7 +33,8 @@ pub struct OffsetFound {
 }
 
 impl Api {
-    /// Answers one query; `leader_epoch` is the one the client believes in; an empty topic id means whatever topic has the name now.
+    /// Answers one query; `leader_epoch` is the one the client believes in; an empty topic id means
+    /// whatever topic has the name now.
     pub async fn list_offsets(
         &self,
         topic: &str,

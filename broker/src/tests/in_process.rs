@@ -229,9 +229,9 @@ fn member(id: i32, zookeeper: &str, keys: &[(&str, &str)]) -> Member {
     disk.create_dir_all(Path::new(DIRS[1])).unwrap();
     let given = Arc::new(disk.clone());
     let (running, partitions) = Running::start(move |told, stop| async move {
-        let broker = Broker::start_over(config, given).await.unwrap();
+        let broker = Box::pin(Broker::start_over(config, given)).await.unwrap();
         told.send(broker.partitions()).unwrap();
-        broker.run(told_to_stop(stop)).await.unwrap();
+        Box::pin(broker.run(told_to_stop(stop))).await.unwrap();
     });
     Member { disk, partitions, _running: running }
 }

@@ -98,6 +98,24 @@ fn topics_are_created_grown_and_deleted() -> Result<()> {
     broker.stop()
 }
 
+/// A setting of topic `t` and where it comes from.
+fn describe(client: &mut KafkaClient, key: &str) -> Result<(String, i8)> {
+    let resource = DescribeConfigsResource {
+        resource_type: TOPIC,
+        resource_name: "t".into(),
+        configuration_keys: Some(vec![key.into()]),
+    };
+    let asked = DescribeConfigsRequest {
+        resources: vec![resource],
+        include_synonyms: true,
+        include_documentation: true,
+    };
+    let answer = client.call(4, &asked)?;
+    let entry = &answer.results[0].configs[0];
+    ensure!(entry.documentation.is_some() && !entry.synonyms.is_empty(), "{entry:?}");
+    Ok((entry.value.as_deref().unwrap_or_default().to_owned(), entry.config_source))
+}
+
 #[test]
 fn settings_are_told_with_their_sources_and_changed() -> Result<()> {
     let scratch = integration_tests::scratch("kafka-configs")?;
@@ -108,22 +126,6 @@ fn settings_are_told_with_their_sources_and_changed() -> Result<()> {
         ..CreateTopicsRequest::default()
     };
     ensure!(client.call(7, &asked)?.topics[0].error_code == 0, "created");
-    let describe = |client: &mut KafkaClient, key: &str| -> Result<(String, i8)> {
-        let resource = DescribeConfigsResource {
-            resource_type: TOPIC,
-            resource_name: "t".into(),
-            configuration_keys: Some(vec![key.into()]),
-        };
-        let asked = DescribeConfigsRequest {
-            resources: vec![resource],
-            include_synonyms: true,
-            include_documentation: true,
-        };
-        let answer = client.call(4, &asked)?;
-        let entry = &answer.results[0].configs[0];
-        ensure!(entry.documentation.is_some() && !entry.synonyms.is_empty(), "{entry:?}");
-        Ok((entry.value.as_deref().unwrap_or_default().to_owned(), entry.config_source))
-    };
     ensure!(describe(&mut client, "cleanup.policy")? == ("compact".to_owned(), 1), "the topic's");
     ensure!(describe(&mut client, "retention.ms")? == ("77000".to_owned(), 4), "the file's");
     ensure!(describe(&mut client, "segment.bytes")? == ("1073741824".to_owned(), 5), "nobody's");

@@ -1,6 +1,6 @@
 //! librdkafka, by its command line `kcat`, against the listener for Kafka clients: what it writes is read
-//! by us over either protocol, and what we write by it. `integration-tests/run` installs kcat from the distribution's packages; without it
-//! these tests say that they were skipped.
+//! by us over either protocol, and what we write by it. `integration-tests/run` installs kcat from the
+//! distribution's packages; without it these tests say that they were skipped.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -86,9 +86,12 @@ apis! {
     CreatePartitions = 37, 0..=3, flexible 2, CreatePartitionsRequest => CreatePartitionsResponse;
     DeleteGroups = 42, 0..=2, flexible 2, DeleteGroupsRequest => DeleteGroupsResponse;
     ElectLeaders = 43, 0..=2, flexible 2, ElectLeadersRequest => ElectLeadersResponse;
-    IncrementalAlterConfigs = 44, 0..=1, flexible 1, IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
-    AlterPartitionReassignments = 45, 0..=0, flexible 0, AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse;
-    ListPartitionReassignments = 46, 0..=0, flexible 0, ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse;
+    IncrementalAlterConfigs = 44, 0..=1, flexible 1,
+        IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
+    AlterPartitionReassignments = 45, 0..=0, flexible 0,
+        AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse;
+    ListPartitionReassignments = 46, 0..=0, flexible 0,
+        ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse;
     OffsetDelete = 47, 0..=0, flexible 32767, OffsetDeleteRequest => OffsetDeleteResponse;
     DescribeCluster = 60, 0..=1, flexible 0, DescribeClusterRequest => DescribeClusterResponse;
 }

@@ -174,10 +174,12 @@ fn the_topic_is_created_for_the_first_group_and_once() {
             let found = rig.groups.find_coordinator("g");
             assert_eq!(found, Err(GroupError::CoordinatorNotAvailable));
         }
-        let created = rig.creator.0.lock();
-        assert_eq!(created.len(), 1);
-        assert_eq!((created[0].partitions, created[0].replication_factor), (50, 1));
-        assert!(created[0].configs.contains(&("cleanup.policy", "compact".to_owned())));
+        {
+            let created = rig.creator.0.lock();
+            assert_eq!(created.len(), 1);
+            assert_eq!((created[0].partitions, created[0].replication_factor), (50, 1));
+            assert!(created[0].configs.contains(&("cleanup.policy", "compact".to_owned())));
+        }
         assert_eq!(rig.commit("g", &[("t", 0, 1)]).await, Err(GroupError::NotCoordinator));
     });
 }

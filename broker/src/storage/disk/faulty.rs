@@ -5,8 +5,8 @@
 //! synced, as a kernel may have written them back on its own. A failed sync loses its pages for
 //! good though later syncs succeed, as on Linux.
 //!
-//! It also watches the promise of [`MappedRange`](super::MappedRange): changing or cutting off bytes under a living
-//! slice panics.
+//! It also watches the promise of [`MappedRange`](super::MappedRange): changing or cutting off
+//! bytes under a living slice panics.
 
 mod contents;
 mod faults;
