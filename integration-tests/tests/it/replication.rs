@@ -131,7 +131,7 @@ fn the_same_broker_is_killed_fifty_times_in_a_row() -> Result<()> {
     })
 }
 
-/// Prints how long acknowledgements took meanwhile; the figure of an idle machine is in the README.
+/// Prints how long acknowledgements took meanwhile; `integration-tests/failover` measures it.
 #[test]
 fn a_rolling_restart_under_load_loses_nothing() -> Result<()> {
     play("rolling", |scene| {
