@@ -35,6 +35,8 @@ pub struct ClusterOptions {
     pub more_data: Vec<PathBuf>,
     /// Every listener stands behind a gate of a [`Network`] that can be cut.
     pub network: bool,
+    /// Every broker also listens for Kafka's clients.
+    pub kafka: bool,
 }
 
 impl ClusterOptions {
@@ -50,6 +52,7 @@ impl ClusterOptions {
             data_root: None,
             more_data: Vec::new(),
             network: false,
+            kafka: false,
         }
     }
 
@@ -73,6 +76,8 @@ pub struct BrokerProcess {
     pub grpc: String,
     /// `host:port` that others are told: the listener's, or a gate before it.
     pub advertised: String,
+    /// `host:port` of its listener for Kafka's clients, and what they are told: the same, or a gate.
+    kafka: Option<(String, String)>,
     /// `host:port` of its HTTP listener.
     pub http: String,
     /// Its log directory.
@@ -151,8 +156,18 @@ impl Cluster {
             Some(network) => network.gate(End::Broker(id), &grpc)?,
             None => grpc.clone(),
         };
+        let mut kafka = None;
+        if self.options.kafka {
+            let listen = format!("127.0.0.1:{}", free_port()?);
+            let told = match &self.network {
+                Some(network) => network.gate(End::Broker(id), &listen)?,
+                None => listen.clone(),
+            };
+            kafka = Some((listen, told));
+        }
         let http = format!("127.0.0.1:{}", free_port()?);
-        self.brokers.insert(id, BrokerProcess { process: None, grpc, advertised, http, data });
+        let broker = BrokerProcess { process: None, grpc, advertised, kafka, http, data };
+        self.brokers.insert(id, broker);
         self.start_broker(id)
     }
 
@@ -199,6 +214,13 @@ impl Cluster {
     /// Every broker's gRPC address, comma-separated.
     pub fn bootstrap(&self) -> String {
         let addresses: Vec<&str> = self.brokers.values().map(|b| b.advertised.as_str()).collect();
+        addresses.join(",")
+    }
+
+    /// Every broker's address for Kafka's clients, comma-separated.
+    pub fn kafka_bootstrap(&self) -> String {
+        let listeners = self.brokers.values().filter_map(|broker| broker.kafka.as_ref());
+        let addresses: Vec<&str> = listeners.map(|(_, told)| told.as_str()).collect();
         addresses.join(",")
     }
 
@@ -265,6 +287,9 @@ impl Cluster {
         command.args(["run", "--id", &id.to_string(), "--zookeeper", &zookeeper]);
         command.args(["--listen-grpc", &broker.grpc, "--listen-http", &broker.http]);
         command.args(["--advertise-grpc", &broker.advertised]);
+        if let Some((listen, told)) = &broker.kafka {
+            command.args(["--listen-kafka", listen, "--advertise-kafka", told]);
+        }
         command.args(["--set", &format!("zookeeper.session.timeout.ms={timeout}")]);
         for (key, value) in &self.options.broker_settings {
             command.args(["--set", &format!("{key}={value}")]);
