@@ -1,14 +1,21 @@
-//! DeleteRecords: the log start moves up to an offset, for good once it is answered.
+//! DeleteRecords: the log start moves up to an offset, for good once it is answered: on every replica
+//! that may lead next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::{ErrorCode, LeaderEpoch, Offset, Partition as PartitionNumber};
+
+use tokio::time::Instant;
 
 use super::produce::refusal;
 use super::{Api, Refusal};
 use crate::replication::Partition;
 pub use crate::storage::DeleteUpTo;
 use crate::storage::{DeleteRecordsError, Log};
+
+/// Nobody waits longer for the replicas.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Up to where records of one partition go.
 #[derive(Debug, Clone, Copy)]
@@ -36,11 +43,14 @@ pub struct RecordsDeleted {
 
 impl Api {
     /// Deletes records of partitions led here. Answers in order, once all that was done will
-    /// outlive a crash.
+    /// outlive a crash and a fail-over; after `wait` at the latest.
     pub async fn delete_records(
         &self,
         requests: &[DeleteRecords<'_>],
+        wait: Duration,
     ) -> Vec<Result<RecordsDeleted, Refusal>> {
+        let deadline = Instant::now() + wait.min(WAIT_MAX);
+
         let checked: Vec<_> = requests.iter().map(|request| self.check_delete(request)).collect();
         let to_do: Vec<(Arc<Log>, DeleteUpTo)> = checked
             .iter()
@@ -60,19 +70,15 @@ impl Api {
         });
         // In order; taken from the back.
         done.reverse();
-        let answers = checked.into_iter().map(|checked| {
-            let (_, leader_epoch) = checked?;
-            match done.pop() {
-                Some(Ok(low_watermark)) => Ok(RecordsDeleted { low_watermark, leader_epoch }),
-                Some(Err(error)) => Err(delete_refusal(&error)),
-                None => Err(Refusal::new(
-                    ErrorCode::KafkaStorageError,
-                    "deleting records broke off",
-                    "look at the broker's log; asking again does no harm",
-                )),
-            }
-        });
-        answers.collect()
+        let mut answers = Vec::with_capacity(requests.len());
+        for (checked, request) in checked.into_iter().zip(requests) {
+            answers.push(match checked {
+                // They go on side by side: who is waited for later may be done by then.
+                Ok(checked) => wait_for_replicas(checked, done.pop(), request, deadline).await,
+                Err(refusal) => Err(refusal),
+            });
+        }
+        answers
     }
 
     fn check_delete(
@@ -85,6 +91,43 @@ impl Api {
             .check_leader(request.leader_epoch)
             .map_err(|error| refusal(&partition, &error))?;
         Ok((partition, leader_epoch))
+    }
+}
+
+/// What is done here is waited for on the replicas.
+async fn wait_for_replicas(
+    (partition, leader_epoch): (Arc<Partition>, LeaderEpoch),
+    done: Option<Result<Offset, DeleteRecordsError>>,
+    request: &DeleteRecords<'_>,
+    deadline: Instant,
+) -> Result<RecordsDeleted, Refusal> {
+    let log_start = match done {
+        Some(done) => done.map_err(|error| delete_refusal(&error))?,
+        None => {
+            return Err(Refusal::new(
+                ErrorCode::KafkaStorageError,
+                "deleting records broke off",
+                "look at the broker's log; asking again does no harm",
+            ));
+        }
+    };
+    let upto = match request.upto {
+        DeleteUpTo::HighWatermark => log_start,
+        DeleteUpTo::Offset(offset) => offset,
+    };
+    let everywhere = partition.deleted_everywhere(leader_epoch, upto);
+    match tokio::time::timeout_at(deadline, everywhere).await {
+        Ok(Ok(low_watermark)) => Ok(RecordsDeleted { low_watermark, leader_epoch }),
+        Ok(Err(error)) => Err(refusal(&partition, &error)),
+        Err(_) => Err(Refusal::new(
+            ErrorCode::RequestTimedOut,
+            format!(
+                "partition {}: the records are deleted at the leader, but not yet at all in-sync \
+                 replicas: after a fail-over they may be seen again",
+                partition.name()
+            ),
+            "ask again; if it repeats, look for replicas that lag",
+        )),
     }
 }
 

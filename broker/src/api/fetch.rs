@@ -229,11 +229,14 @@ impl Reader {
         wanted.map_or_else(Vec::new, |offset| self.partition.log().producers_before(offset))
     }
 
-    /// The follower's log ends at `end` now.
-    pub fn follower_told(&self, end: Offset) -> Result<(), Told> {
+    /// The follower's log ends at `end` now, and starts at `start` for good.
+    pub fn follower_told(&self, end: Offset, start: Offset) -> Result<(), Told> {
         let Some(follower) = &self.follower else { return Ok(()) };
         match follower.tell(&self.partition, self.leader_epoch, end) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                follower.tell_start(&self.partition, self.leader_epoch, start);
+                Ok(())
+            }
             Err(error @ PartitionError::BeyondLogEnd { .. }) => {
                 Err(Told::Ignored(format!("partition {}: {error}", self.partition.name())))
             }

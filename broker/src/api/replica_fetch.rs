@@ -89,6 +89,10 @@ impl FollowerReader {
         partition.follower_told(epoch, &self.replica, end)
     }
 
+    pub(super) fn tell_start(&self, partition: &Partition, epoch: LeaderEpoch, start: Offset) {
+        partition.follower_start_told(epoch, &self.replica, start);
+    }
+
     /// Looks at the positions; true when it was told others.
     pub(super) fn look(&mut self, now: Positions) -> bool {
         self.seen = Some(now);

@@ -11,7 +11,7 @@ use super::acks::Completed;
 use super::leader_state::{IsrWish, LeaderState, Outcome, Positions};
 use super::replica::Replica;
 use super::{Partition, PartitionError, leadership};
-use crate::storage::{Expose, FlushPolicy};
+use crate::storage::{AppendError, Expose, FlushPolicy};
 
 /// Told that a partition's ISR may have to change.
 pub trait IsrListener: Send + Sync {
@@ -140,6 +140,29 @@ impl Partition {
         result
     }
 
+    /// A follower's log starts at `start`, also after a crash. Says nothing in another epoch.
+    pub fn follower_start_told(&self, epoch: LeaderEpoch, replica: &Replica, start: Offset) {
+        let is_news = match &mut *self.leader.lock() {
+            Some(leader) if leader.epoch() == epoch => leader.told_start(replica, start),
+            _ => false,
+        };
+        if is_news {
+            self.deleting.wake_all();
+        }
+    }
+
+    /// Below it no replica has anything that may lead next; only while this broker leads in `epoch`.
+    /// Who waits for it is told by [`Partition::park_deletion`].
+    pub fn low_watermark(&self, epoch: LeaderEpoch) -> Result<Offset, PartitionError> {
+        if let Some(offline) = self.log().offline() {
+            return Err(PartitionError::Append(AppendError::Offline(offline.clone())));
+        }
+        let leader = self.leader.lock();
+        let leader = leader.as_ref().ok_or(PartitionError::NotLeader)?;
+        leadership::check_epoch(leader.epoch(), epoch)?;
+        Ok(leader.low_watermark(self.log().log_start()))
+    }
+
     /// A follower reads here no more.
     pub fn follower_gone(self: &Arc<Self>, replica: &Replica) {
         self.with_leader(|leader, at, now| leader.detached(replica, at, now));
@@ -181,6 +204,7 @@ impl Partition {
             true => leader.settled(version, isr, electable, at, now),
             false => Outcome::default(),
         });
+        self.deleting.wake_all();
     }
 
     /// Where the epoch began that this broker leads in. Until the high watermark has come there,

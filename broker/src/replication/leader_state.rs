@@ -246,6 +246,22 @@ impl LeaderState {
         Ok(self.moved(at, now))
     }
 
+    /// A follower's log starts at `start`, also after a crash. True when that is news.
+    pub(super) fn told_start(&mut self, replica: &Replica, start: Offset) -> bool {
+        let follower = self.followers.iter_mut().find(|f| f.id == replica.broker_id);
+        let Some(follower) = follower else { return false };
+        let before = follower.start();
+        follower.told_start(replica.incarnation, start);
+        follower.start() != before
+    }
+
+    /// Below it no replica that may lead next has anything: `own_start`, or where a follower in the
+    /// ISR starts. Somebody who joins has followed the leader's log start by then.
+    pub(super) fn low_watermark(&self, own_start: Offset) -> Offset {
+        let counted = self.followers.iter().filter(|follower| self.isr.counts(follower.id));
+        counted.map(ReplicaState::start).fold(own_start, Offset::min)
+    }
+
     /// Refuses who is no replica.
     pub(super) fn check_replica(&self, broker: BrokerId) -> Result<(), PartitionError> {
         match broker != self.me && self.replicas.contains(&broker) {

@@ -84,6 +84,7 @@ impl Partition {
         let epoch = leadership.epoch;
         if self.leading() == Some(epoch) {
             self.with_leader(|leader, at, now| leader.adopt(leadership, at, now));
+            self.deleting.wake_all();
             return Ok(());
         }
         if self.tenure.lock().epoch() > epoch {

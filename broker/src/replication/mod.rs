@@ -11,6 +11,7 @@ mod append_job;
 mod append_queue;
 mod appending;
 mod context;
+mod deleting;
 mod error;
 pub mod follower;
 mod following;

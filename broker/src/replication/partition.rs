@@ -47,6 +47,8 @@ pub struct Partition {
     pub(super) consumers: Parked,
     /// Told when the log end or the high watermark moves.
     pub(super) followers: Parked,
+    /// Told when a replica's log start moves, or who counts for the low watermark changes.
+    pub(super) deleting: Parked,
 }
 
 impl Partition {
@@ -69,6 +71,7 @@ impl Partition {
             scheduled: AtomicBool::new(false),
             consumers: Parked::default(),
             followers: Parked::default(),
+            deleting: Parked::default(),
         });
         partition.log.set_listener(Arc::new(Listener(Arc::downgrade(&partition))));
         partition
@@ -109,20 +112,28 @@ impl Partition {
         self.followers.park(wake, token);
     }
 
-    /// Forgets a parked reader of either kind.
+    /// Parks who waits for records to be deleted everywhere, until [`Partition::low_watermark`] may
+    /// be another.
+    pub fn park_deletion(&self, wake: Arc<dyn Wake>, token: u32) {
+        self.deleting.park(wake, token);
+    }
+
+    /// Forgets whoever is parked, of any kind.
     pub fn unpark(&self, wake: &Arc<dyn Wake>, token: u32) {
         self.consumers.unpark(wake, token);
         self.followers.unpark(wake, token);
+        self.deleting.unpark(wake, token);
     }
 
     /// Readers parked now.
     pub fn parked(&self) -> usize {
-        self.consumers.len() + self.followers.len()
+        self.consumers.len() + self.followers.len() + self.deleting.len()
     }
 
     pub(super) fn wake_everybody(&self) {
         self.consumers.wake_all();
         self.followers.wake_all();
+        self.deleting.wake_all();
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct ReplicaState {
     incarnation: Option<Uuid>,
     /// All below is in its log (flushed, where that counts); `None` before it told.
     end: Option<Offset>,
+    /// Its log starts there, also after a crash; as far as it told.
+    start: Offset,
     /// The last moment when it was known to have everything.
     caught_up: Option<Instant>,
     /// When it last told, and where the leader's log ended then.
@@ -41,7 +43,8 @@ pub(super) struct ReplicaState {
 impl ReplicaState {
     /// At the begin of a leadership; members of the ISR have until `caught_up` plus the lag allowed.
     pub(super) fn new(id: BrokerId, caught_up: Option<Instant>) -> Self {
-        Self { id, incarnation: None, end: None, caught_up, told: None, attached: false }
+        let start = Offset::ZERO;
+        Self { id, incarnation: None, end: None, start, caught_up, told: None, attached: false }
     }
 
     /// Its log's end, as it told in this leadership.
@@ -69,6 +72,18 @@ impl ReplicaState {
         self.end = Some(end);
         self.told = Some((now, leader_end));
         self.attached = true;
+    }
+
+    /// Where its log starts, as it told in this leadership.
+    pub(super) fn start(&self) -> Offset {
+        self.start
+    }
+
+    /// Its log starts at `start` for good. Of another run than told its end: says nothing.
+    pub(super) fn told_start(&mut self, run: Uuid, start: Offset) {
+        if self.incarnation == Some(run) {
+            self.start = start;
+        }
     }
 
     /// Its stream is gone.

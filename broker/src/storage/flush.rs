@@ -22,6 +22,10 @@ use super::roll::Closing;
 /// Called once, on the flusher's thread or the caller's, without locks of the log; must not block.
 pub type FlushDone = Box<dyn FnOnce(Result<(), FlushError>) + Send>;
 
+/// Called once, when a log start was written down; must neither block nor touch the log, whose locks
+/// may be held.
+pub type StartStored = Box<dyn FnOnce() + Send>;
+
 struct Waiter {
     /// Satisfied when `flushed` reaches it (exclusive).
     upto: Offset,
@@ -38,6 +42,8 @@ pub(super) struct FlushState {
     queued: AtomicBool,
     /// The log start has moved and is to be written down, by the flusher.
     start_moved: AtomicBool,
+    /// Told when the log start is written down.
+    start_waiters: Mutex<Vec<StartStored>>,
     /// The log has a deadline in its flusher's list.
     deadline: AtomicBool,
     /// Records appended since the last flush began.
@@ -100,6 +106,30 @@ impl Log {
     pub(super) fn write_start_soon(&self) {
         self.flush.start_moved.store(true, Ordering::SeqCst);
         self.dir.flusher.enqueue(self);
+    }
+
+    /// Calls `done` when the log start of now is written down: at once where it is, else with the
+    /// directory's next checkpoint. Never where the directory fails before.
+    pub fn when_start_stored(&self, done: StartStored) {
+        {
+            let mut waiters = self.flush.start_waiters.lock();
+            if self.stored_start() < self.log_start() {
+                waiters.push(done);
+                return;
+            }
+        }
+        done();
+    }
+
+    /// The checkpoint on disk says that the log starts at `offset`.
+    pub(super) fn start_stored(&self, offset: Offset) {
+        self.stored_start.store(offset.0, Ordering::Release);
+        if offset < self.log_start() {
+            // It moved on meanwhile: the next checkpoint has it.
+            return;
+        }
+        let waiters = std::mem::take(&mut *self.flush.start_waiters.lock());
+        waiters.into_iter().for_each(|done| done());
     }
 
     /// Whether the log start is to be written down; the caller does it.

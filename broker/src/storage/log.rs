@@ -69,6 +69,8 @@ pub struct Log {
     pub(super) config: ArcSwap<LogConfig>,
     pub(super) segments: Segments,
     pub(super) log_start: AtomicI64,
+    /// What the checkpoint on disk says of `log_start`.
+    pub(super) stored_start: AtomicI64,
     pub(super) log_end: AtomicI64,
     pub(super) flushed: AtomicI64,
     pub(super) high_watermark: AtomicI64,
@@ -140,6 +142,8 @@ impl Log {
             config: ArcSwap::from_pointee(config),
             segments: parts.segments,
             log_start: AtomicI64::new(parts.log_start.0),
+            // Found on disk, so the next run would find it, too.
+            stored_start: AtomicI64::new(parts.log_start.0),
             log_end: AtomicI64::new(parts.log_end.0),
             flushed: AtomicI64::new(parts.flushed.min(parts.log_end).0),
             high_watermark: AtomicI64::new(high_watermark.0),
@@ -178,6 +182,11 @@ impl Log {
     /// The first offset (inclusive).
     pub fn log_start(&self) -> Offset {
         Offset(self.log_start.load(Ordering::Acquire))
+    }
+
+    /// The first offset as it is written down: after a crash the log starts there or later.
+    pub fn stored_start(&self) -> Offset {
+        Offset(self.stored_start.load(Ordering::Acquire))
     }
 
     /// The offset of the next record (exclusive end).

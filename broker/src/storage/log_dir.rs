@@ -81,12 +81,17 @@ impl LogDir {
         let kept = self.kept.lock();
         let mut all: Vec<_> = kept.iter().map(|(of, line, _)| (of.clone(), *line)).collect();
         drop(kept);
-        all.extend(logs.iter().map(|log| (log.partition().clone(), log.positions())));
+        let positions: Vec<Positions> = logs.iter().map(|log| log.positions()).collect();
+        let of_logs = logs.iter().zip(&positions);
+        all.extend(of_logs.map(|(log, positions)| (log.partition().clone(), *positions)));
         all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let text = positions_checkpoint::encode(&all);
         if *written != text {
             replace_file(disk, &self.path.join(positions_checkpoint::FILE_NAME), text.as_bytes())?;
             *written = text;
+        }
+        for (log, positions) in logs.iter().zip(&positions) {
+            log.start_stored(positions.log_start);
         }
         Ok(())
     }

@@ -87,7 +87,7 @@ pub use error::{
     AppendError, DeleteRecordsError, FlushError, LogError, LogSetError, Offline, OpenError,
     ReadError, SequenceError,
 };
-pub use flush::FlushDone;
+pub use flush::{FlushDone, StartStored};
 pub use log::{Log, LogListener};
 pub use log_set::{LogSet, StorageUsage};
 pub use opening::{Cut, Loss, Opening};

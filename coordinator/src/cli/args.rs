@@ -30,8 +30,9 @@ where offsets.json is
   {\"partitions\": [{\"topic\": \"app-logs\", \"partition\": 0, \"offset\": 1200}], \"version\": 1}
 
 Only records below the high watermark can be deleted, and nothing brings them back. The partition
-begins at the offset from the answer on, also after a crash; the disk space follows with the
-broker's next look for old segments, by whole segments. Consumers that stood before the offset are
+begins at the offset from the answer on, also after a crash or with another leader, since all in-sync
+replicas are waited for (10 s at most: then ask again); the disk space follows with the broker's next
+look for old segments, by whole segments. Consumers that stood before the offset are
 told that their position is out of range. Topics that are only compacted refuse: write tombstones.
 Exit codes: 0 all done, 1 refused for at least one partition, 2 wrong usage, 3 nobody answers.";
 

@@ -302,7 +302,7 @@ async fn ask(
     })?;
     let mut client = LogClient::new(admin::connect(address).await?);
     let asked = partitions.len();
-    let request = v1::DeleteRecordsRequest { partitions };
+    let request = v1::DeleteRecordsRequest { partitions, timeout_ms: 0 };
     let answer = tokio::time::timeout(ANSWER_WITHIN, client.delete_records(request)).await;
     let failed = |text: &str| Failure::unreachable(format!("broker {address}: {text}"));
     let results = match answer {

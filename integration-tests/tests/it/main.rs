@@ -6,6 +6,7 @@ mod admin;
 mod compaction;
 mod compression;
 mod damage;
+mod delete_records;
 mod dev;
 mod directories;
 mod dump_log;

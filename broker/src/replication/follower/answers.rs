@@ -38,6 +38,9 @@ impl Fetcher<'_> {
                 } else if bytes > 0 {
                     self.tell(number);
                 }
+                if followed.has_unstored_start() {
+                    self.tell_start(number, &followed);
+                }
                 let end = appended.log_end;
                 let lane = self.key.lane.after(end, high_watermark, since, Instant::now());
                 self.change_lane(number, lane);

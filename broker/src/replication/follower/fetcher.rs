@@ -40,6 +40,8 @@ pub(super) enum Command {
 #[derive(Default)]
 pub(super) struct Bell {
     rung: Mutex<Vec<ReplicaNumber>>,
+    /// Their log starts were written down.
+    started: Mutex<Vec<ReplicaNumber>>,
     pub(super) notify: Notify,
 }
 
@@ -273,6 +275,10 @@ impl<'a> Fetcher<'a> {
         for number in rung {
             self.flushed(number);
         }
+        let started = std::mem::take(&mut *self.bell.started.lock());
+        for number in started {
+            self.tell(number);
+        }
         if self.throttled_until.is_some_and(|until| until <= now) {
             self.throttled_until = None;
         }
@@ -292,6 +298,15 @@ impl<'a> Fetcher<'a> {
         let bell = Arc::clone(&self.bell);
         replica.followed.flush(Box::new(move |_| {
             bell.rung.lock().push(number);
+            bell.notify.notify_one();
+        }));
+    }
+
+    /// Has the leader told of a partition's log start once it is written down.
+    pub(super) fn tell_start(&self, number: ReplicaNumber, followed: &Followed) {
+        let bell = Arc::clone(&self.bell);
+        followed.when_start_stored(Box::new(move || {
+            bell.started.lock().push(number);
             bell.notify.notify_one();
         }));
     }

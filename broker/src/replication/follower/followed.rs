@@ -15,7 +15,7 @@ use super::fetch_state::LocalFault;
 use super::records::{self, Checked, Fault, Tip};
 use super::rounds::ReplicaNumber;
 use crate::replication::{FetchedRecords, Partition, PartitionError};
-use crate::storage::{AppendError, FlushDone, FlushPolicy};
+use crate::storage::{AppendError, FlushDone, FlushPolicy, StartStored};
 
 /// See the module.
 pub(in crate::replication) struct Followed {
@@ -97,6 +97,22 @@ impl Followed {
     pub(in crate::replication) fn flush(&self, done: FlushDone) {
         let log = self.partition.log();
         log.flush_to(log.log_end(), done);
+    }
+
+    /// Where the log starts, also after a crash.
+    pub(in crate::replication) fn stored_start(&self) -> Offset {
+        self.partition.log().stored_start()
+    }
+
+    /// Whether the log start is yet to be written down.
+    pub(in crate::replication) fn has_unstored_start(&self) -> bool {
+        let log = self.partition.log();
+        log.stored_start() < log.log_start()
+    }
+
+    /// Has `done` called when it is.
+    pub(in crate::replication) fn when_start_stored(&self, done: StartStored) {
+        self.partition.log().when_start_stored(done);
     }
 
     fn tip(&self) -> Tip {

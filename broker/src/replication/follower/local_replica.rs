@@ -17,7 +17,9 @@ pub(super) struct LocalReplica {
     pub(super) handle: Option<u32>,
     /// What the leader was last told that is held here.
     pub(super) told: Offset,
-    /// Something was appended or flushed since.
+    /// Where the leader was last told that the log starts, for good.
+    pub(super) told_start: Offset,
+    /// Something was appended, flushed, or written down since.
     pub(super) untold: bool,
     /// A flush was asked for, and its end is awaited.
     pub(super) flushing: bool,
@@ -36,6 +38,7 @@ impl LocalReplica {
             state: FetchState::new(),
             handle: None,
             told: Offset(-1),
+            told_start: Offset(-1),
             untold: false,
             flushing: false,
             leader_end: None,

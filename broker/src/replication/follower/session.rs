@@ -167,6 +167,10 @@ impl Fetcher<'_> {
             if let Some(replica) = self.replicas.get_mut(&number) {
                 replica.handle = Some(handle);
                 replica.told = Offset(partition.offset);
+                replica.told_start = Offset(-1);
+            }
+            if followed.stored_start() > Offset::ZERO {
+                self.tell(number);
             }
             add.push(partition);
         }
@@ -183,7 +187,7 @@ impl Fetcher<'_> {
             if replica.handle.is_none() {
                 continue;
             }
-            replica.told = Offset(-1);
+            (replica.told, replica.told_start) = (Offset(-1), Offset(-1));
             if !std::mem::replace(&mut replica.untold, true) {
                 self.untold.push(*number);
             }
@@ -198,9 +202,14 @@ impl Fetcher<'_> {
             replica.untold = false;
             let Some(handle) = replica.handle else { continue };
             let held = replica.followed.held_end();
-            if held > replica.told {
-                replica.told = held;
-                progress.push(v1::ReplicaProgress { handle, offset: held.0 });
+            if held < replica.told {
+                continue;
+            }
+            let start = replica.followed.stored_start();
+            if (held, start) != (replica.told, replica.told_start) {
+                (replica.told, replica.told_start) = (held, start);
+                let log_start_offset = start.0;
+                progress.push(v1::ReplicaProgress { handle, offset: held.0, log_start_offset });
             }
         }
         progress

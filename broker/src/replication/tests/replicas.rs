@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::super::*;
 use super::rig::*;
-use crate::storage::{AppendError, Expose, FlushPolicy, LogConfig};
+use crate::storage::{AppendError, DeleteUpTo, Expose, FlushPolicy, LogConfig};
 
 const EPOCH: LeaderEpoch = LeaderEpoch(0);
 
@@ -421,4 +421,60 @@ fn a_follower_appends_in_the_epoch_it_follows_in_only() {
     let refused = follower.truncate_as_follower(LeaderEpoch(5), Offset(0)).unwrap_err();
     assert!(matches!(refused, PartitionError::Fenced { .. }));
     assert_eq!(follower.log().log_end(), Offset(1));
+}
+
+#[test]
+fn records_are_deleted_once_no_replica_that_may_lead_has_them() {
+    let rig = Rig::new();
+    let partition = three(&rig, min_insync(1));
+    let _ = send(&partition, RequiredAcks::Leader, ProducerStamp::NONE);
+    tell(&partition, 2, 1);
+    tell(&partition, 3, 1);
+    let start = |id, start| partition.follower_start_told(EPOCH, &replica(id), Offset(start));
+    let low = || partition.low_watermark(EPOCH).unwrap();
+    assert_eq!(partition.log().delete_records(DeleteUpTo::HighWatermark).unwrap(), Offset(1));
+    assert_eq!(low(), Offset(0));
+    start(2, 1);
+    assert_eq!(low(), Offset(0), "the other has not");
+    // What another run of it says counts for nothing, nor does what is said in another epoch.
+    let other = Replica { incarnation: Uuid::from_u128(99), ..replica(3) };
+    partition.follower_start_told(EPOCH, &other, Offset(1));
+    partition.follower_start_told(LeaderEpoch(7), &replica(3), Offset(1));
+    assert_eq!(low(), Offset(0));
+    start(3, 1);
+    assert_eq!(low(), Offset(1));
+    assert!(partition.low_watermark(LeaderEpoch(1)).is_err(), "not this leader's epoch");
+    partition.stop_leading();
+    assert!(matches!(partition.low_watermark(EPOCH), Err(PartitionError::NotLeader)));
+}
+
+#[test]
+fn who_waits_for_a_deletion_is_told_when_replicas_have_it_or_leave_or_the_leader_goes() {
+    let rig = Rig::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let partition = three(&rig, min_insync(1));
+    let _ = send(&partition, RequiredAcks::Leader, ProducerStamp::NONE);
+    tell(&partition, 2, 1);
+    tell(&partition, 3, 1);
+    partition.log().delete_records(DeleteUpTo::HighWatermark).unwrap();
+    let start = |id, start| partition.follower_start_told(EPOCH, &replica(id), Offset(start));
+    let waits = |then: &dyn Fn()| {
+        runtime.block_on(async {
+            let mut waiting = std::pin::pin!(partition.deleted_everywhere(EPOCH, Offset(1)));
+            let early = tokio::time::timeout(Duration::from_millis(10), &mut waiting).await;
+            assert!(early.is_err(), "answered early: {early:?}");
+            then();
+            tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("told")
+        })
+    };
+    start(2, 1);
+    assert_eq!(waits(&|| start(3, 1)).unwrap(), Offset(1));
+    start(3, 0);
+    // It leaves the ISR: it will not lead next.
+    let leaves = || partition.isr_settled(EPOCH, 1, &ids(&[1, 2]), &[]);
+    assert_eq!(waits(&leaves).unwrap(), Offset(1));
+    start(2, 0);
+    let resigned = waits(&|| partition.stop_leading());
+    assert!(matches!(resigned, Err(PartitionError::NotLeader)), "{resigned:?}");
+    assert_eq!(partition.parked(), 0);
 }

@@ -49,11 +49,11 @@ impl FetchSession {
         };
         let live = self.api.check_follower(&follower);
         let mut refusals = Vec::new();
-        for v1::ReplicaProgress { handle: number, offset } in progress {
+        for v1::ReplicaProgress { handle: number, offset, log_start_offset } in progress {
             // A handle may have been refused while the follower told of it.
             let Some(handle) = self.handles.get(number) else { continue };
             let told = match &live {
-                Ok(()) => handle.reader.follower_told(Offset(*offset)),
+                Ok(()) => handle.reader.follower_told(Offset(*offset), Offset(*log_start_offset)),
                 Err(refusal) => Err(Told::Refused(refusal.clone())),
             };
             match told {

@@ -1,6 +1,7 @@
 //! The small calls of `Log`: one message in, one out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use proto::{LeaderEpoch, Offset, v1};
@@ -15,6 +16,9 @@ pub(super) type Answer = Result<http::Response<ResponseBody>, Status>;
 
 /// Queries, or topics, of one request.
 const ITEMS_MAX: usize = 100_000;
+
+/// Replicas are waited for when records are deleted.
+const DELETE_WAIT: Duration = Duration::from_secs(10);
 
 /// `ListOffsets`.
 pub(super) async fn list_offsets(
@@ -78,7 +82,11 @@ pub(super) async fn delete_records(
             offset => DeleteUpTo::Offset(Offset(offset)),
         },
     });
-    let answers = services.api.delete_records(&asked.collect::<Vec<_>>()).await;
+    let wait = match request.timeout_ms {
+        0 => DELETE_WAIT,
+        timeout_ms => Duration::from_millis(timeout_ms.into()),
+    };
+    let answers = services.api.delete_records(&asked.collect::<Vec<_>>(), wait).await;
     let results = answers.into_iter().map(|answer| match answer {
         Ok(done) => v1::DeletedRecords {
             error: None,

@@ -1,5 +1,6 @@
 //! Deleting records up to an offset, and what of it outlives a restart, a kill and a power cut.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -257,8 +258,18 @@ fn a_followers_start_is_written_down_at_once_and_not_with_the_next_checkpoint() 
     assert_eq!(before, (Offset(0), Offset(0)));
     log.advance_log_start(Offset(25)).unwrap();
     other.advance_log_start(Offset(31)).unwrap();
+    assert_eq!((log.log_start(), log.stored_start()), (Offset(25), Offset(0)));
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    log.when_start_stored(Box::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    assert_eq!(told.load(Ordering::SeqCst), 0);
     // The flusher's part alone: no time went by, so that no checkpoint is due.
     set.run_due();
+    assert_eq!((log.stored_start(), other.stored_start()), (Offset(25), Offset(31)));
+    set.checkpoint();
+    assert_eq!(told.load(Ordering::SeqCst), 1, "once");
     disk.kill();
     let (set, log) = world.open_log();
     assert_eq!(log.log_start(), Offset(25));

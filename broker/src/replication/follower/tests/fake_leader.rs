@@ -54,6 +54,8 @@ pub(super) struct FakePartition {
     pub(super) faults: VecDeque<Fault>,
     /// What followers said they have, and whether it was when they were added.
     pub(super) told: Vec<i64>,
+    /// Where followers said that their logs start.
+    pub(super) told_starts: Vec<i64>,
     /// How often it was added, with `verify` and without.
     pub(super) added: usize,
     pub(super) verified: usize,
@@ -410,7 +412,9 @@ impl FakeBroker {
         for told in request.progress {
             if let Some(held) = handles.get(&told.handle) {
                 let key = (held.wanted.topic.clone(), held.wanted.partition);
-                table.partitions.get_mut(&key).unwrap().told.push(told.offset);
+                let partition = table.partitions.get_mut(&key).unwrap();
+                partition.told.push(told.offset);
+                partition.told_starts.push(told.log_start_offset);
             }
         }
         request.forget.iter().for_each(|handle| drop(handles.remove(handle)));

@@ -178,6 +178,13 @@ fn positions_follow_the_leaders() {
         p.append(1);
     });
     eventually("the log start", || here.log().log_start() == Offset(5));
+    eventually("the leader knows", || {
+        // In this order: it was written down when it was told.
+        let told = leader.read("t", 0, |p| p.told_starts.last().copied());
+        let stored = here.log().stored_start().0;
+        assert!(told.is_none_or(|told| told <= stored), "{told:?} told, {stored} stored");
+        told == Some(5)
+    });
 }
 
 #[test]

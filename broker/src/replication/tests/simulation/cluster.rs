@@ -8,7 +8,7 @@ use coordinator::zk::payload::PartitionState;
 use proto::{BrokerId, LeaderEpoch, Offset};
 
 use super::clients::Producer;
-use super::node::{Following, Node, Runs};
+use super::node::{Following, Node, Running, Runs};
 use super::registry::IsrChange;
 use super::streams::Stream;
 use super::truth::Truth;
@@ -210,7 +210,12 @@ impl Cluster {
             if let Some(up) = &node.up {
                 let from = Offset((self.consumed.0 - 40).max(0));
                 self.consumed = self.truth.consume(&up.partition, from).max(self.consumed);
+                self.truth.deletions(&up.partition);
             }
+        }
+        let leads = |up: &&Running| up.partition.leading() == Some(self.state.leader_epoch);
+        if let Some(leader) = self.nodes.iter().filter_map(|node| node.up.as_ref()).find(leads) {
+            self.truth.check_start(leader.partition.log());
         }
         self.check_electable();
     }

@@ -10,7 +10,7 @@ use proto::{BrokerId, LeaderEpoch, Offset};
 use uuid::Uuid;
 
 use super::cluster::Cluster;
-use super::node::Running;
+use super::node::{Following, Running};
 use crate::replication::{PartitionError, Replica};
 use crate::storage::{Cursor, ReadLimits, Wait};
 
@@ -32,8 +32,12 @@ pub(super) struct Stream {
 }
 
 enum Request {
-    Add { offset: Offset, last_epoch: Option<LeaderEpoch> },
-    Progress(Offset),
+    Add {
+        offset: Offset,
+        last_epoch: Option<LeaderEpoch>,
+    },
+    /// What is held, and where the log starts for good.
+    Progress(Offset, Offset),
 }
 
 enum Answer {
@@ -60,11 +64,11 @@ impl Cluster {
     pub(super) fn connect(&mut self, id: BrokerId) {
         let node = self.node(id);
         let Some(up) = node.awake() else { return };
-        if let Some((number, held)) =
-            up.following.as_ref().and_then(|f| Some((f.stream?, f.followed.held_end())))
-        {
+        let told =
+            |f: &Following| Some((f.stream?, f.followed.held_end(), f.followed.stored_start()));
+        if let Some((number, held, start)) = up.following.as_ref().and_then(told) {
             if let Some(stream) = self.streams.get_mut(&number) {
-                stream.to_leader.push_back(Request::Progress(held));
+                stream.to_leader.push_back(Request::Progress(held, start));
             }
             return;
         }
@@ -140,9 +144,11 @@ impl Cluster {
             return true;
         }
         match request {
-            Request::Progress(end) => {
-                let taken = stream.reader.is_some();
-                !taken || partition.follower_told(stream.epoch, &stream.replica, end).is_ok()
+            Request::Progress(..) if stream.reader.is_none() => true,
+            Request::Progress(end, start) => {
+                let told = partition.follower_told(stream.epoch, &stream.replica, end);
+                partition.follower_start_told(stream.epoch, &stream.replica, start);
+                told.is_ok()
             }
             Request::Add { offset, last_epoch } => {
                 let log = partition.log();
@@ -236,7 +242,8 @@ impl Cluster {
                 let held = followed.held_end();
                 if held > stream.told {
                     stream.told = held;
-                    stream.to_leader.push_back(Request::Progress(held));
+                    let start = followed.stored_start();
+                    stream.to_leader.push_back(Request::Progress(held, start));
                 }
                 true
             }

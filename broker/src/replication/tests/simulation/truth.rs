@@ -17,6 +17,8 @@ pub(super) struct Truth {
     /// The highest end shown in each epoch.
     shown: HashMap<LeaderEpoch, Offset>,
     pub(super) acknowledged: u64,
+    /// Somebody was told that all below is deleted.
+    deleted: Offset,
 }
 
 impl Truth {
@@ -41,6 +43,20 @@ impl Truth {
             self.tell(offset, value, &format!("shown by the leader of epoch {epoch}"));
         }
         end.max(from)
+    }
+
+    /// Who asks this leader to delete what it has deleted already is answered now.
+    pub(super) fn deletions(&mut self, partition: &Partition) {
+        let Some(epoch) = partition.leading() else { return };
+        if let Ok(low_watermark) = partition.low_watermark(epoch) {
+            self.deleted = self.deleted.max(low_watermark);
+        }
+    }
+
+    /// The log of the leader that the registry has shows nothing of what is deleted.
+    pub(super) fn check_start(&self, log: &Log) {
+        let (start, deleted) = (log.log_start(), self.deleted);
+        assert!(start >= deleted, "the leader's log starts at {start}, {deleted} was told");
     }
 
     /// This log, of one who may be elected, reaches as far as what was told.

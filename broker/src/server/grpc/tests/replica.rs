@@ -42,7 +42,7 @@ impl Stream {
     }
 
     async fn tell(&mut self, handle: u32, offset: i64, max_wait_ms: u32) {
-        let progress = vec![v1::ReplicaProgress { handle, offset }];
+        let progress = vec![v1::ReplicaProgress { handle, offset, log_start_offset: 0 }];
         self.ask(v1::FetchRequest { progress, ..round(max_wait_ms) }).await;
     }
 
@@ -219,7 +219,7 @@ async fn who_is_no_replica_or_tells_what_cannot_be_is_told_so() {
     assert_eq!(partition(&server).log().high_watermark(), Offset(0));
     for request in [
         v1::FetchRequest {
-            progress: vec![v1::ReplicaProgress { handle: 1, offset: 1 }],
+            progress: vec![v1::ReplicaProgress { handle: 1, offset: 1, log_start_offset: 0 }],
             ..round(0)
         },
         v1::FetchRequest {

@@ -1,10 +1,12 @@
 //! DeleteRecords, of partitions led here.
 
+use std::time::Duration;
+
 use proto::kafka::messages::{
     DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
     DeleteRecordsTopicResult,
 };
-use proto::{LeaderEpoch, Offset};
+use proto::{ErrorCode, LeaderEpoch, Offset};
 
 use super::{Context, NONE, code};
 use crate::api::{DeleteRecords, DeleteUpTo};
@@ -17,35 +19,41 @@ pub(in super::super) async fn delete_records(
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let api = &context.services.api;
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let id = api.topic_id_of(&topic.name).map(|id| id.to_bytes());
-        let done = match &id {
-            Ok(topic_id) => {
-                let asked = topic.partitions.iter().map(|partition| DeleteRecords {
-                    topic: &topic.name,
-                    topic_id,
-                    partition: partition.partition_index,
-                    leader_epoch: LeaderEpoch::UNKNOWN,
-                    upto: match partition.offset {
-                        HIGH_WATERMARK => DeleteUpTo::HighWatermark,
-                        offset => DeleteUpTo::Offset(Offset(offset)),
-                    },
-                });
-                api.delete_records(&asked.collect::<Vec<_>>()).await
-            }
-            Err(refusal) => topic.partitions.iter().map(|_| Err(refusal.clone())).collect(),
-        };
-        let partitions = topic.partitions.iter().zip(done).map(|(asked, done)| {
+    let wait = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let ids: Vec<_> = request.topics.iter().map(|topic| api.topic_id_of(&topic.name)).collect();
+    let ids: Vec<_> = ids.into_iter().map(|id| id.map(|id| id.to_bytes())).collect();
+    let known =
+        request.topics.iter().zip(&ids).filter_map(|(topic, id)| Some((topic, id.as_ref().ok()?)));
+    let asked = known.flat_map(|(topic, topic_id)| {
+        topic.partitions.iter().map(move |partition| DeleteRecords {
+            topic: &topic.name,
+            topic_id,
+            partition: partition.partition_index,
+            leader_epoch: LeaderEpoch::UNKNOWN,
+            upto: match partition.offset {
+                HIGH_WATERMARK => DeleteUpTo::HighWatermark,
+                offset => DeleteUpTo::Offset(Offset(offset)),
+            },
+        })
+    });
+    let asked: Vec<_> = asked.collect();
+    // All together, so that the replicas are waited for once.
+    let mut done = api.delete_records(&asked, wait).await.into_iter();
+    let topics = request.topics.iter().zip(&ids).map(|(topic, id)| {
+        let partitions = topic.partitions.iter().map(|asked| {
+            let done = match id {
+                Ok(_) => done.next().map(|done| done.map_err(|refusal| code(&refusal))),
+                Err(refusal) => Some(Err(code(refusal))),
+            };
             let (low_watermark, error_code) = match done {
-                Ok(done) => (done.low_watermark.0, NONE),
-                Err(refusal) => (-1, code(&refusal)),
+                Some(Ok(done)) => (done.low_watermark.0, NONE),
+                Some(Err(error_code)) => (-1, error_code),
+                None => (-1, ErrorCode::UnknownServerError as i16),
             };
             let partition_index = asked.partition_index;
             DeleteRecordsPartitionResult { partition_index, low_watermark, error_code }
         });
-        let partitions = partitions.collect();
-        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
-    }
-    DeleteRecordsResponse { topics, ..Default::default() }
+        DeleteRecordsTopicResult { partitions: partitions.collect(), name: topic.name.clone() }
+    });
+    DeleteRecordsResponse { topics: topics.collect(), ..Default::default() }
 }
