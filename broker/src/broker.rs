@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -138,6 +138,7 @@ impl Broker {
         let pages = Arc::new(http::Pages {
             metrics: Arc::clone(&metrics),
             partitions: Arc::clone(&partitions),
+            groups: OnceLock::new(),
             ready: AtomicBool::new(false),
         });
         tokio::spawn(http::serve(http_listener, Arc::clone(&pages), stopping.clone()));
@@ -161,6 +162,7 @@ impl Broker {
 
         let (groups, coordinator) =
             start_groups(&config, &partitions, &metadata, membership.controller(), &stopping)?;
+        let _ = pages.groups.set(groups.clone());
         let api = Api::new(
             Arc::clone(&partitions),
             Arc::clone(&metadata),

@@ -291,6 +291,8 @@ impl Cluster {
             command.args(["--listen-kafka", listen, "--advertise-kafka", told]);
         }
         command.args(["--set", &format!("zookeeper.session.timeout.ms={timeout}")]);
+        let replicas = self.options.brokers.min(3);
+        command.args(["--set", &format!("offsets.topic.replication.factor={replicas}")]);
         for (key, value) in &self.options.broker_settings {
             command.args(["--set", &format!("{key}={value}")]);
         }

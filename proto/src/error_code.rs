@@ -72,6 +72,7 @@ error_codes! {
     UnknownMemberId = 25, Never, "the group does not know the member";
     InvalidSessionTimeout = 26, Never, "the session timeout is outside the broker's bounds";
     RebalanceInProgress = 27, Backoff, "the group is rebalancing";
+    InvalidCommitOffsetSize = 28, Never, "the offsets of a commit do not fit a batch of __consumer_offsets";
     InvalidTimestamp = 32, Never, "a record's timestamp is outside the topic's bounds";
     UnsupportedVersion = 35, Never, "the version of the request is not supported";
     TopicAlreadyExists = 36, Never, "a topic of this name exists";

@@ -168,6 +168,7 @@ impl DevOptions {
         for (key, value) in [
             ("auto.create.topics.enable", "true"),
             ("listeners", "PLAINTEXT://127.0.0.1:9092"),
+            ("offsets.topic.replication.factor", "1"),
             ("zookeeper.connect", zookeeper),
             ("log.dirs", &dir),
         ] {

@@ -183,6 +183,8 @@ keys! {
         "Longest session timeout a member may ask for, in milliseconds.";
     "group.max.size" int(1, 2_147_483_647), "2147483647",
         "Members that a group may have; further ones are refused.";
+    "group.coordinator.memory.max.bytes" int(0, FOREVER), "0",
+        "Bytes that the groups coordinated here may take in memory; at it, new members, new offsets and larger ones are refused for a while; 0: an eighth of the machine's memory.";
     "offset.metadata.max.bytes" int(0, 32_767), "4096",
         "Bytes a client may note beside an offset it commits.";
     "offsets.commit.timeout.ms" int(1, DAY_MS), "5000",
@@ -196,7 +198,7 @@ keys! {
     "offsets.topic.num.partitions" int(1, 10_000), "50",
         "Partitions of __consumer_offsets when it is created. Not to be changed afterwards: groups would be looked for elsewhere.";
     "offsets.topic.replication.factor" int(1, 32_767), "3",
-        "Replicas of __consumer_offsets when it is created; as many as there are live brokers where they are fewer.";
+        "Replicas of __consumer_offsets when it is created, which waits until so many brokers are live. A cluster that is to have fewer brokers needs it lower; broker dev has 1.";
     "offsets.topic.segment.bytes" int(1_024, 2_147_483_647), "104857600",
         "Bytes of a segment of __consumer_offsets when it is created: small ones are compacted and read sooner.";
 

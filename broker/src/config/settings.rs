@@ -71,6 +71,8 @@ pub struct GroupConfig {
     pub size_max: usize,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_max: usize,
+    /// `group.coordinator.memory.max.bytes`.
+    pub memory_max: usize,
     /// `offsets.commit.timeout.ms`.
     pub commit_timeout: Duration,
     /// `offsets.load.buffer.size`.
@@ -227,7 +229,7 @@ impl BrokerConfig {
                 timeout: values.millis("request.timeout.ms"),
             },
             replication: replication_config(values),
-            groups: group_config(values),
+            groups: group_config(values, memory_bytes),
             topics: TopicDefaults {
                 values: TOPIC_KEYS
                     .iter()
@@ -261,7 +263,7 @@ fn replication_config(values: &Values) -> ReplicationConfig {
     }
 }
 
-fn group_config(values: &Values) -> GroupConfig {
+fn group_config(values: &Values, memory_bytes: u64) -> GroupConfig {
     const MINUTE_MS: u64 = 60_000;
     let retention_ms = values.int("offsets.retention.minutes").unsigned_abs() * MINUTE_MS;
     GroupConfig {
@@ -269,6 +271,10 @@ fn group_config(values: &Values) -> GroupConfig {
         session_timeout_min: values.millis("group.min.session.timeout.ms"),
         session_timeout_max: values.millis("group.max.session.timeout.ms"),
         size_max: values.int("group.max.size") as usize,
+        memory_max: match values.int("group.coordinator.memory.max.bytes") {
+            0 => (memory_bytes / 8).max(64 << 20) as usize,
+            bytes => bytes as usize,
+        },
         offset_metadata_max: values.int("offset.metadata.max.bytes") as usize,
         commit_timeout: values.millis("offsets.commit.timeout.ms"),
         load_buffer_bytes: values.int("offsets.load.buffer.size") as usize,

@@ -10,6 +10,7 @@ use super::GroupError;
 use super::classic::{Caller, Join, JoinRefusal, Joined, Leaving, Sync, Synced};
 use super::loading::{LoadError, Loaded};
 use super::offsets::CommittedOffset;
+use super::report::Report;
 use crate::replication::PartitionError;
 use crate::storage::Appended;
 
@@ -105,6 +106,7 @@ pub(super) enum Command {
     FetchOffsets(Arc<str>, Wanted, Reply<FetchedOffsets>),
     Describe(Arc<str>, Reply<Result<Option<Description>, GroupError>>),
     List(Reply<Result<Vec<Listing>, GroupError>>),
+    Report(Reply<Result<Report, GroupError>>),
     Delete(Arc<str>, Reply<Result<(), GroupError>>),
     DeleteOffsets(Arc<str>, Vec<TopicPartition>, Reply<Outcomes>),
 }

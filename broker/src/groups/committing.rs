@@ -1,5 +1,6 @@
 //! Commits and what was committed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use proto::{Offset, TopicPartition};
@@ -32,7 +33,7 @@ impl Entry {
             committed.stands_at = base.plus(delta);
             let before = self.offsets.get(&name);
             if before.is_none_or(|before| before.stands_at < committed.stands_at) {
-                self.offsets.insert(name, committed);
+                self.insert_offset(name, committed);
             }
         }
     }
@@ -60,7 +61,16 @@ impl Coordinator {
         if self.in_flight.len() >= IN_FLIGHT_MAX {
             return Err(GroupError::CoordinatorNotAvailable);
         }
+        let is_full = self.is_full();
         let (number, shard) = self.shard_of(group)?;
+        let known = shard.groups.get(group).map(|entry| &entry.offsets);
+        let is_known = |commit: &Commit| {
+            let before = known.and_then(|known| known.get(&commit.partition));
+            before.is_some_and(|before| before.metadata.len() >= commit.metadata.len())
+        };
+        if is_full && !request.commits.iter().all(is_known) {
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
         if request.caller.generation >= 0 && !shard.groups.contains_key(group) {
             return Err(match request.knows_missing_groups {
                 true => GroupError::GroupIdNotFound,
@@ -141,6 +151,10 @@ impl Coordinator {
         outcome: Result<(), GroupError>,
     ) {
         let Some(waiting) = self.requests.get_mut(&request) else { return };
+        let outcome = outcome.map_err(|error| match error {
+            GroupError::TooLarge => GroupError::CommitTooLarge,
+            other => other,
+        });
         for item in items {
             if let Some(slot) = waiting.outcomes.get_mut(*item) {
                 *slot = outcome;
@@ -175,12 +189,8 @@ impl Coordinator {
                 names.into_iter().map(|name| (of(&name), name)).map(|(o, n)| (n, o)).collect()
             }
         };
-        let is_valid = |name: &TopicPartition, committed: &CommittedOffset| {
-            let now = self.topic.id_of(name);
-            committed.topic_id.is_none_or(|id| now == Some(id))
-        };
         let checked = found.into_iter().map(|(name, committed)| {
-            let committed = committed.filter(|committed| is_valid(&name, committed));
+            let committed = committed.filter(|committed| self.topic.is_valid(&name, committed));
             (name, committed)
         });
         Ok(checked.collect())
@@ -193,6 +203,11 @@ impl Coordinator {
         names: &[TopicPartition],
         reply: Reply<Outcomes>,
     ) {
+        let known: HashSet<&str> = names
+            .iter()
+            .map(|name| &*name.topic)
+            .filter(|name| self.topic.has_topic(name))
+            .collect();
         let (number, shard) = match self.shard_of(group) {
             Ok(found) => found,
             Err(error) => return tell(reply, Err(error)),
@@ -205,11 +220,14 @@ impl Coordinator {
         if entry.group.size() > 0 && !is_consumer {
             return tell(reply, Err(GroupError::NonEmptyGroup));
         }
-        let check = |name: &TopicPartition| match entry.group.size() > 0
-            && is_subscribed(&entry.group, &name.topic)
-        {
-            true => Err(GroupError::GroupSubscribedToTopic),
-            false => Ok(()),
+        let check = |name: &TopicPartition| {
+            if !known.contains(&*name.topic) {
+                Err(GroupError::UnknownTopicOrPartition)
+            } else if entry.group.size() > 0 && is_subscribed(&entry.group, &name.topic) {
+                Err(GroupError::GroupSubscribedToTopic)
+            } else {
+                Ok(())
+            }
         };
         let outcomes: Vec<Result<(), GroupError>> = names.iter().map(check).collect();
         let goes = |(name, outcome): &(&TopicPartition, &Result<(), GroupError>)| {
@@ -225,6 +243,7 @@ impl Coordinator {
             let outcome = told.await.unwrap_or(Err(GroupError::NotCoordinator));
             tell(reply, outcome.map(|()| outcomes));
         });
+        self.counters.deletions += gone.len() as u64;
         self.forget(number, group, &gone, None, Some(done));
     }
 
@@ -278,9 +297,8 @@ impl Coordinator {
             let Ok(shard) = slot.shard() else { continue };
             for (id, entry) in shard.groups.iter().filter(|(_, entry)| entry.writing == 0) {
                 let mut gone = expired(&entry.group, &entry.offsets, retention, now_ms);
-                let deleted = entry.offsets.iter().filter(|(name, committed)| {
-                    committed.topic_id.is_some_and(|id| self.topic.id_of(name) != Some(id))
-                });
+                let deleted = entry.offsets.iter();
+                let deleted = deleted.filter(|(name, told)| !self.topic.is_valid(name, told));
                 gone.extend(deleted.map(|(name, _)| name.clone()));
                 gone.sort();
                 gone.dedup();
@@ -296,6 +314,7 @@ impl Coordinator {
         }
         for (number, id, gone, generation) in due {
             tracing::info!(group = %id, offsets = gone.len(), "offsets have expired");
+            self.counters.expirations += gone.len() as u64;
             self.forget(number, &id, &gone, generation, None);
         }
     }

@@ -21,8 +21,9 @@ use super::command::{Command, Event, Reply};
 use super::committing::Request;
 use super::offsets_topic::OffsetsTopic;
 use super::records::Record;
-use super::shard::{Completion, Entry, Shard, Slot, Stage, Write};
-use super::writing::InFlight;
+use super::report::Counters;
+use super::shard::{Completion, Entry, Shard, Slot, Write};
+use super::writing::{InFlight, Unsure};
 use crate::config::GroupConfig;
 use crate::replication::PartitionSet;
 
@@ -30,8 +31,6 @@ use crate::replication::PartitionSet;
 const ROUND_MAX: usize = 512;
 /// Groups on one broker; more are not begun.
 const GROUPS_MAX: usize = 250_000;
-/// How long until a partition is looked at again that is not led yet, or not committed.
-const RECHECK: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Who waits for an answer of a group.
 pub(super) enum Waiter {
@@ -41,7 +40,7 @@ pub(super) enum Waiter {
 
 /// The groups of this broker, and all that is under way for them.
 pub(super) struct Coordinator {
-    me: BrokerId,
+    pub(super) me: BrokerId,
     pub(super) config: GroupConfig,
     pub(super) limits: Arc<Limits>,
     pub(super) partitions: Arc<PartitionSet>,
@@ -50,14 +49,19 @@ pub(super) struct Coordinator {
     pub(super) waiting: HashMap<Token, Waiter>,
     pub(super) timers: BTreeSet<(Instant, PartitionNumber, Arc<str>)>,
     pub(super) in_flight: BTreeMap<u64, InFlight>,
+    /// Appended, and perhaps never committed.
+    pub(super) unsure: Vec<Unsure>,
     pub(super) deadlines: VecDeque<(Instant, u64)>,
     pub(super) requests: HashMap<u64, Request>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) groups: usize,
-    /// When offsets partitions are looked at again that are not led yet, or not committed.
-    recheck: Option<Instant>,
+    /// Bytes that they take, about.
+    pub(super) bytes: usize,
+    pub(super) counters: Counters,
+    /// When offsets partitions are looked at again whose state is about to change.
+    pub(super) recheck: Option<Instant>,
     pub(super) expire_at: Instant,
-    next_number: u64,
+    pub(super) next_number: u64,
 }
 
 impl Coordinator {
@@ -85,10 +89,13 @@ impl Coordinator {
             waiting: HashMap::new(),
             timers: BTreeSet::new(),
             in_flight: BTreeMap::new(),
+            unsure: Vec::new(),
             deadlines: VecDeque::new(),
             requests: HashMap::new(),
             events,
             groups: 0,
+            bytes: 0,
+            counters: Counters::default(),
             recheck: None,
             next_number: 0,
         }
@@ -149,6 +156,7 @@ impl Coordinator {
             Command::List(reply) => {
                 let _ = reply.send(self.list());
             }
+            Command::Report(reply) => tell(reply, Ok(self.report())),
             Command::Delete(group, reply) => self.delete(&group, reply),
             Command::DeleteOffsets(group, names, reply) => {
                 self.delete_offsets(&group, &names, reply);
@@ -159,120 +167,8 @@ impl Coordinator {
     fn happened(&mut self, event: Event) {
         match event {
             Event::Appended(number, outcome) => self.appended(number, outcome),
-            Event::Loaded(partition, number, outcome) => {
-                let Some(slot) = self.slots.get_mut(&partition) else { return };
-                if slot.number != number {
-                    return;
-                }
-                match outcome {
-                    Ok(loaded) => {
-                        let (groups, end) = (loaded.groups.len(), loaded.end);
-                        let unreadable = loaded.unreadable;
-                        tracing::info!(partition, groups, %end, unreadable, "groups read");
-                        slot.stage = Stage::Committing(Box::new(loaded));
-                        self.recheck = Some(Instant::now());
-                        self.begin_loaded();
-                    }
-                    Err(error) => {
-                        tracing::error!(partition, %error, "groups cannot be read");
-                        self.slots.remove(&partition);
-                    }
-                }
-            }
+            Event::Loaded(partition, number, outcome) => self.loaded(partition, number, outcome),
         }
-    }
-
-    /// Looks at what was read and waits for being committed.
-    fn begin_loaded(&mut self) {
-        self.recheck = None;
-        let now = moment();
-        let mut begun = Vec::new();
-        for (number, slot) in &mut self.slots {
-            if slot.begin(&self.limits, now) {
-                begun.push(*number);
-            } else if matches!(slot.stage, Stage::Committing(_)) {
-                self.recheck = Some(now.at + RECHECK);
-            }
-        }
-        for partition in begun {
-            let Some(Ok(shard)) = self.slots.get_mut(&partition).map(Slot::shard) else { continue };
-            let ids: Vec<Arc<str>> = shard.groups.keys().cloned().collect();
-            self.groups += ids.len();
-            ids.iter().for_each(|id| self.set_timer(partition, id));
-        }
-    }
-
-    /// Lets go of what this broker does not lead any more, and reads what it leads now.
-    pub(super) fn look_at_roles(&mut self) {
-        let lost = self.slots.iter().filter(|(_, slot)| !slot.is_led());
-        let lost: Vec<PartitionNumber> = lost.map(|(number, _)| *number).collect();
-        lost.into_iter().for_each(|number| self.unload(number));
-        let mut is_unsettled = false;
-        for number in 0..self.topic.partition_count() {
-            // Refusals are told to who asks.
-            let is_led = self.slot(number).is_ok();
-            is_unsettled |= !is_led && self.topic.leader_of(number) == Some(self.me);
-        }
-        self.begin_loaded();
-        if is_unsettled {
-            // The partition takes up its role after the news of it.
-            self.recheck = self.recheck.or(Some(Instant::now() + RECHECK));
-        }
-    }
-
-    /// The partition in its present leadership; begins to read it where that is new.
-    fn slot(&mut self, number: PartitionNumber) -> Result<&mut Slot, GroupError> {
-        let led = self.topic.local(&self.partitions, number);
-        let led = led.and_then(|partition| Some((partition.leading()?, partition)));
-        let held = self.slots.get(&number).map(|slot| (slot.epoch, Arc::clone(&slot.partition)));
-        let is_held = match (&held, &led) {
-            (Some((held_epoch, held)), Some((epoch, led))) => {
-                held_epoch == epoch && Arc::ptr_eq(held, led)
-            }
-            _ => false,
-        };
-        if held.is_some() && !is_held {
-            self.unload(number);
-        }
-        let Some((epoch, partition)) = led else { return Err(GroupError::NotCoordinator) };
-        if !is_held {
-            self.next_number += 1;
-            let slot = Slot { number: self.next_number, epoch, partition, stage: Stage::Loading };
-            self.begin_to_read(number, &slot);
-            self.slots.insert(number, slot);
-        }
-        self.slots.get_mut(&number).ok_or(GroupError::NotCoordinator)
-    }
-
-    fn begin_to_read(&self, number: PartitionNumber, slot: &Slot) {
-        let (partition, epoch) = (Arc::clone(&slot.partition), slot.epoch);
-        let (of, buffer) = (slot.number, self.config.load_buffer_bytes);
-        let events = self.events.clone();
-        tokio::task::spawn_blocking(move || {
-            let outcome = super::loading::load(&partition, epoch, buffer);
-            let _ = events.send(Event::Loaded(number, of, outcome));
-        });
-    }
-
-    /// Another broker coordinates these groups: everybody who waits is told.
-    pub(super) fn unload(&mut self, number: PartitionNumber) {
-        let Some(mut slot) = self.slots.remove(&number) else { return };
-        let Ok(shard) = slot.shard() else { return };
-        let groups = std::mem::take(&mut shard.groups);
-        let queued = std::mem::take(&mut shard.queued);
-        self.groups -= groups.len();
-        for write in queued {
-            self.fail(write.completion, GroupError::NotCoordinator);
-        }
-        for (id, mut entry) in groups {
-            if let Some(at) = entry.timer {
-                self.timers.remove(&(at, number, Arc::clone(&id)));
-            }
-            let mut out = Effects::new();
-            entry.group.close(GroupError::NotCoordinator, moment(), &mut out);
-            self.answer(out);
-        }
-        tracing::info!(partition = number, "groups are another broker's now");
     }
 
     /// The shard that a group belongs to.
@@ -291,11 +187,12 @@ impl Coordinator {
         group: &Arc<str>,
     ) -> Result<(PartitionNumber, &mut Entry), GroupError> {
         let (limits, count) = (Arc::clone(&self.limits), self.groups);
+        let is_full = count >= GROUPS_MAX || self.is_full();
         let (number, shard) = self.shard_of(group)?;
         let is_new = !shard.groups.contains_key(group);
         if is_new {
-            if count >= GROUPS_MAX {
-                tracing::warn!(count, "no further group is begun: too many");
+            if is_full {
+                tracing::debug!(count, "no further group is begun: too many, or too large");
                 return Err(GroupError::CoordinatorNotAvailable);
             }
             let entry = Entry::new(Group::new(limits, moment()));
@@ -327,19 +224,40 @@ impl Coordinator {
             if shard.groups.get(id).is_some_and(Entry::is_void)
                 && let Some(entry) = shard.groups.remove(id)
             {
-                self.groups -= 1;
-                if let Some(at) = entry.timer {
-                    self.timers.remove(&(at, number, Arc::clone(id)));
-                }
+                self.dropped(number, id, &entry);
             }
         } else {
             answers = out;
         }
         self.answer(answers);
+        self.count(number, id);
         self.set_timer(number, id);
     }
 
-    fn set_timer(&mut self, number: PartitionNumber, id: &Arc<str>) {
+    /// Takes the group's present size into the sum.
+    pub(super) fn count(&mut self, number: PartitionNumber, id: &Arc<str>) {
+        let Some(Ok(shard)) = self.slots.get_mut(&number).map(Slot::shard) else { return };
+        let Some(entry) = shard.groups.get_mut(id) else { return };
+        let bytes = entry.bytes();
+        self.bytes = self.bytes - entry.counted + bytes;
+        entry.counted = bytes;
+    }
+
+    /// A group was let go.
+    pub(super) fn dropped(&mut self, number: PartitionNumber, id: &Arc<str>, entry: &Entry) {
+        self.groups -= 1;
+        self.bytes -= entry.counted;
+        if let Some(at) = entry.timer {
+            self.timers.remove(&(at, number, Arc::clone(id)));
+        }
+    }
+
+    /// Whether nothing more is to be remembered for now: `group.coordinator.memory.max.bytes`.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= self.config.memory_max
+    }
+
+    pub(super) fn set_timer(&mut self, number: PartitionNumber, id: &Arc<str>) {
         let Some(Ok(shard)) = self.slots.get_mut(&number).map(Slot::shard) else { return };
         let Some(entry) = shard.groups.get_mut(id) else { return };
         let Some(wake) = entry.group.wake_at() else { return };
@@ -352,7 +270,7 @@ impl Coordinator {
         }
     }
 
-    fn answer(&mut self, answers: Effects) {
+    pub(super) fn answer(&mut self, answers: Effects) {
         for effect in answers {
             match effect {
                 Effect::Join(token, answer) => {

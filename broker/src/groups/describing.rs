@@ -48,6 +48,7 @@ impl Coordinator {
         }
         let names: Vec<TopicPartition> = entry.offsets.keys().cloned().collect();
         let generation = entry.group.generation();
+        self.counters.deletions += names.len() as u64;
         self.forget(number, group, &names, Some(generation), Some(reply));
     }
 }

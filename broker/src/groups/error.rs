@@ -8,6 +8,12 @@ pub enum GroupError {
     /// The group was deleted under the request, or no offsets partition exists yet.
     #[error("the coordinator of the group is not available; retry after a moment")]
     CoordinatorNotAvailable,
+    /// The offsets topic cannot be created yet.
+    #[error(
+        "__consumer_offsets is created once offsets.topic.replication.factor brokers are live; \
+         start them, or set it lower where there are to be fewer"
+    )]
+    TooFewBrokers,
     /// Another broker leads the group's offsets partition.
     #[error("this broker does not coordinate the group; ask for its coordinator again")]
     NotCoordinator,
@@ -59,6 +65,11 @@ pub enum GroupError {
     /// A field contradicts another, or is too long.
     #[error("the request contradicts itself, or names too much at once")]
     InvalidRequest,
+    /// A commit does not fit a record batch of the offsets topic.
+    #[error(
+        "the commit is too large to be stored; look at max.message.bytes of __consumer_offsets"
+    )]
+    CommitTooLarge,
     /// What is to be stored does not fit a record batch of the offsets topic.
     #[error("the group is too large to be stored; look at max.message.bytes of __consumer_offsets")]
     TooLarge,
@@ -68,7 +79,9 @@ impl GroupError {
     /// As Kafka numbers it.
     pub fn code(self) -> ErrorCode {
         match self {
-            Self::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+            Self::CoordinatorNotAvailable | Self::TooFewBrokers => {
+                ErrorCode::CoordinatorNotAvailable
+            }
             Self::NotCoordinator => ErrorCode::NotCoordinator,
             Self::CoordinatorLoadInProgress => ErrorCode::CoordinatorLoadInProgress,
             Self::InvalidGroupId => ErrorCode::InvalidGroupId,
@@ -86,6 +99,7 @@ impl GroupError {
             Self::GroupIdNotFound => ErrorCode::GroupIdNotFound,
             Self::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
             Self::InvalidRequest => ErrorCode::InvalidRequest,
+            Self::CommitTooLarge => ErrorCode::InvalidCommitOffsetSize,
             Self::TooLarge => ErrorCode::UnknownServerError,
         }
     }

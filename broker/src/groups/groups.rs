@@ -8,12 +8,13 @@ use proto::{BrokerId, TopicPartition};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::GroupError;
-use super::classic::{Caller, Join, JoinRefusal, Joined, Leaving, Sync, Synced};
+use super::classic::{Caller, Join, JoinRefusal, Joined, Leaving, Protocol, Sync, Synced};
 use super::command::{
     Command, CommitRequest, Description, FetchedOffsets, Listing, Outcomes, Reply, Wanted,
 };
 use super::coordinator::Coordinator;
 use super::offsets_topic::{OffsetsTopic, TopicCreator};
+use super::report::Report;
 use crate::cluster::metadata::MetadataCache;
 use crate::config::GroupConfig;
 use crate::replication::PartitionSet;
@@ -121,6 +122,11 @@ impl Groups {
         self.ask(Command::List).await?
     }
 
+    /// What the metrics page shows.
+    pub async fn report(&self) -> Result<Report, GroupError> {
+        self.ask(Command::Report).await?
+    }
+
     /// Deletes a group that has no members.
     pub async fn delete(&self, group: Arc<str>) -> Result<(), GroupError> {
         check_text(&group)?;
@@ -162,7 +168,7 @@ fn check_join(join: &Join) -> Result<(), GroupError> {
     let texts =
         [&*join.member_id, instance, &join.client_id, &join.client_host, &join.protocol_type];
     let names = join.protocols.iter().map(|protocol| &*protocol.name);
-    let bytes: usize = join.protocols.iter().map(|protocol| protocol.metadata.len()).sum();
+    let bytes: usize = join.protocols.iter().map(Protocol::bytes).sum();
     match texts.into_iter().chain(names).any(|text| text.len() > TEXT_MAX) || bytes > METADATA_MAX {
         true => Err(GroupError::InvalidRequest),
         false => Ok(()),

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use proto::record::{BatchDecoder, Batches, RecordError};
 use proto::{LeaderEpoch, Offset};
@@ -22,6 +23,8 @@ pub(super) struct Loaded {
     pub(super) groups: HashMap<Arc<str>, LoadedGroup>,
     /// All below was read. It is served once it is committed.
     pub(super) end: Offset,
+    /// How long that took.
+    pub(super) took: Duration,
     /// Records that say nothing, or that cannot be read.
     pub(super) unreadable: u64,
 }
@@ -50,6 +53,7 @@ pub(super) fn load(
     epoch: LeaderEpoch,
     buffer_bytes: usize,
 ) -> Result<Loaded, LoadError> {
+    let began = Instant::now();
     let log = partition.log();
     let end = log.log_end();
     let mut loaded = Loaded { end, ..Loaded::default() };
@@ -79,6 +83,7 @@ pub(super) fn load(
         }
     }
     loaded.groups.retain(|_, group| group.metadata.is_some() || !group.offsets.is_empty());
+    loaded.took = began.elapsed();
     Ok(loaded)
 }
 

@@ -16,7 +16,14 @@ impl Coordinator {
     ) {
         let token = self.token(Waiter::Join(reply));
         let (member_id, mut out) = (Arc::clone(&join.member_id), Effects::new());
-        match self.entry_of(group) {
+        let is_full = self.is_full();
+        let entry = self.entry_of(group).and_then(|(number, entry)| {
+            match is_full && entry.group.would_grow(&join) {
+                true => Err(GroupError::CoordinatorNotAvailable),
+                false => Ok((number, entry)),
+            }
+        });
+        match entry {
             Ok((number, entry)) => {
                 entry.group.join(Join { token, ..join }, moment(), &mut out);
                 self.settle(number, group, out);
@@ -37,12 +44,23 @@ impl Coordinator {
     ) {
         let token = self.token(Waiter::Sync(reply));
         let mut out = Effects::new();
-        match self.entry_of(group) {
+        let is_full = self.is_full() && !sync.assignments.is_empty();
+        let entry = match is_full {
+            true => Err(GroupError::CoordinatorNotAvailable),
+            false => self.entry_of(group),
+        };
+        match entry {
             Ok((number, entry)) => {
                 entry.group.sync(Sync { token, ..sync }, moment(), &mut out);
                 self.settle(number, group, out);
             }
             Err(error) => {
+                // While groups are read, who syncs has a rebalance before it: it joins anew, at this
+                // broker. Clients do not expect to be told of reading here.
+                let error = match error {
+                    GroupError::CoordinatorLoadInProgress => GroupError::RebalanceInProgress,
+                    other => other,
+                };
                 if let Some(Waiter::Sync(reply)) = self.waiting.remove(&token) {
                     tell(reply, Err(error));
                 }
@@ -55,7 +73,12 @@ impl Coordinator {
         group: &Arc<str>,
         caller: &Caller,
     ) -> Result<(), GroupError> {
-        let (number, shard) = self.shard_of(group)?;
+        let (number, shard) = match self.shard_of(group) {
+            // Its session begins anew with the group that is being read; clients do not expect to
+            // be told of that here.
+            Err(GroupError::CoordinatorLoadInProgress) => return Ok(()),
+            found => found?,
+        };
         let Some(entry) = shard.groups.get_mut(group) else {
             return Err(GroupError::UnknownMemberId);
         };

@@ -12,7 +12,9 @@
 //! | `records` | both as records of the topic |
 //! | `loading` | reading a partition when this broker begins to lead it |
 //! | `writing` | appending, and what is done when that is committed |
+//! | `roles` | which offsets partitions this broker leads, and how far each has come |
 //! | `membership`, `committing`, `describing` | the requests |
+//! | `report` | what the metrics page is told |
 //!
 //! Knows nothing of Kafka's requests and sockets.
 
@@ -30,6 +32,8 @@ mod membership;
 mod offsets;
 mod offsets_topic;
 mod records;
+mod report;
+mod roles;
 mod shard;
 mod writing;
 
@@ -45,3 +49,4 @@ pub use error::GroupError;
 pub use groups::Groups;
 pub use offsets::CommittedOffset;
 pub use offsets_topic::{NewOffsetsTopic, OFFSETS_TOPIC, TopicCreator};
+pub use report::{Counters, GroupReport, Report};

@@ -30,6 +30,14 @@ pub struct CommittedOffset {
     pub(super) stands_at: Offset,
 }
 
+impl CommittedOffset {
+    /// Bytes it takes, about, under its name.
+    pub(super) fn bytes(&self, name: &TopicPartition) -> usize {
+        const AROUND: usize = 192;
+        AROUND + name.topic.len() + self.metadata.len()
+    }
+}
+
 /// Offsets of one group.
 pub(super) type Offsets = BTreeMap<TopicPartition, CommittedOffset>;
 

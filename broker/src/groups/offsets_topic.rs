@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use proto::{BrokerId, Partition as PartitionNumber, TopicId, TopicPartition};
+use proto::{BrokerId, LeaderEpoch, Partition as PartitionNumber, TopicId, TopicPartition};
 use tokio::sync::watch;
 
 use super::GroupError;
+use super::offsets::CommittedOffset;
 use crate::cluster::metadata::{MetadataCache, TopicImage};
 use crate::config::GroupConfig;
 use crate::replication::{Partition, PartitionSet};
@@ -22,7 +23,7 @@ pub struct NewOffsetsTopic {
     pub name: &'static str,
     /// `offsets.topic.num.partitions`.
     pub partitions: i32,
-    /// `offsets.topic.replication.factor`, or as many as there are live brokers.
+    /// `offsets.topic.replication.factor`.
     pub replication_factor: i32,
     /// Topic-level settings.
     pub configs: Vec<(&'static str, String)>,
@@ -70,14 +71,18 @@ impl OffsetsTopic {
         self.image()?.partition(number)?.leader
     }
 
-    /// A partition of it that is stored here.
-    pub(super) fn local(
+    /// A partition of it that this broker leads, and in which epoch. The cluster's picture hears of
+    /// a new leader before the partition here does, and counts.
+    pub(super) fn led(
         &self,
         partitions: &PartitionSet,
         number: PartitionNumber,
-    ) -> Option<Arc<Partition>> {
+    ) -> Option<(LeaderEpoch, Arc<Partition>)> {
         let topic = self.image()?;
-        partitions.find(OFFSETS_TOPIC, topic.id, number).ok()
+        let partition = partitions.find(OFFSETS_TOPIC, topic.id, number).ok()?;
+        let epoch = partition.leading()?;
+        let known = topic.partition(number)?.leader_epoch;
+        (known <= epoch).then_some((epoch, partition))
     }
 
     /// The id of the topic that a partition is of, if there is such a partition.
@@ -87,6 +92,16 @@ impl OffsetsTopic {
         topic.partition(name.partition).map(|_| topic.id)
     }
 
+    /// Whether the topic that an offset was committed for is still the one of the name.
+    pub(super) fn is_valid(&self, name: &TopicPartition, committed: &CommittedOffset) -> bool {
+        committed.topic_id.is_none_or(|id| self.id_of(name) == Some(id))
+    }
+
+    /// Whether there is such a topic.
+    pub(super) fn has_topic(&self, name: &str) -> bool {
+        self.metadata.image().topics.contains_key(name)
+    }
+
     /// Who coordinates a group. The topic is created for the first one that is asked for.
     pub(super) fn coordinator_of(
         &self,
@@ -94,8 +109,7 @@ impl OffsetsTopic {
         config: &GroupConfig,
     ) -> Result<BrokerId, GroupError> {
         let Some(topic) = self.image().filter(|topic| count(topic) > 0) else {
-            self.create(config);
-            return Err(GroupError::CoordinatorNotAvailable);
+            return Err(self.create(config));
         };
         let partition = topic.partition(partition_of(group, count(&topic)));
         let leader = partition.and_then(|partition| partition.leader);
@@ -104,16 +118,26 @@ impl OffsetsTopic {
         live.ok_or(GroupError::CoordinatorNotAvailable)
     }
 
-    fn create(&self, config: &GroupConfig) {
+    /// Begins to create the topic; what is told meanwhile. Never with fewer replicas than it is to
+    /// have (KIP-115): nobody would add them when the rest of the cluster has come up.
+    fn create(&self, config: &GroupConfig) -> GroupError {
         let live = i32::try_from(self.metadata.image().brokers.len()).unwrap_or(i32::MAX);
-        if live == 0 || self.is_being_created.swap(true, Ordering::AcqRel) {
-            return;
+        if live < config.topic_replication_factor {
+            tracing::info!(
+                live,
+                wanted = config.topic_replication_factor,
+                "too few brokers are live"
+            );
+            return GroupError::TooFewBrokers;
+        }
+        if self.is_being_created.swap(true, Ordering::AcqRel) {
+            return GroupError::CoordinatorNotAvailable;
         }
         let done = Arc::clone(&self.is_being_created);
         let topic = NewOffsetsTopic {
             name: OFFSETS_TOPIC,
             partitions: config.topic_partitions,
-            replication_factor: config.topic_replication_factor.min(live),
+            replication_factor: config.topic_replication_factor,
             configs: vec![
                 ("cleanup.policy", "compact".to_owned()),
                 ("compression.type", "producer".to_owned()),
@@ -122,6 +146,7 @@ impl OffsetsTopic {
         };
         tracing::info!(?topic, "the topic of groups is created");
         self.creator.create(topic, Box::new(move || done.store(false, Ordering::Release)));
+        GroupError::CoordinatorNotAvailable
     }
 }
 

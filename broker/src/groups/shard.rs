@@ -1,6 +1,6 @@
 //! One offsets partition that this broker leads: its groups, and what waits to be written to it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,11 +22,34 @@ pub(super) struct Entry {
     pub(super) writing: usize,
     /// When it is looked at next, as the coordinator's timers have it.
     pub(super) timer: Option<Instant>,
+    /// Bytes that the offsets take, about.
+    pub(super) offset_bytes: usize,
+    /// Bytes of it that are in the coordinator's sum.
+    pub(super) counted: usize,
 }
 
 impl Entry {
     pub(super) fn new(group: Group) -> Self {
-        Self { group, offsets: Offsets::new(), writing: 0, timer: None }
+        let offsets = Offsets::new();
+        Self { group, offsets, writing: 0, timer: None, offset_bytes: 0, counted: 0 }
+    }
+
+    /// Bytes it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.group.bytes() + self.offset_bytes
+    }
+
+    pub(super) fn insert_offset(&mut self, name: TopicPartition, committed: CommittedOffset) {
+        self.offset_bytes += committed.bytes(&name);
+        if let Some(before) = self.offsets.insert(name.clone(), committed) {
+            self.offset_bytes -= before.bytes(&name);
+        }
+    }
+
+    pub(super) fn remove_offset(&mut self, name: &TopicPartition) {
+        if let Some(before) = self.offsets.remove(name) {
+            self.offset_bytes -= before.bytes(name);
+        }
     }
 
     /// Nothing is lost with it.
@@ -65,7 +88,7 @@ pub(super) struct Write {
 
 /// An offsets partition that is led and was read.
 pub(super) struct Shard {
-    pub(super) groups: HashMap<Arc<str>, Entry>,
+    pub(super) groups: BTreeMap<Arc<str>, Entry>,
     /// To be appended when this round of requests is done.
     pub(super) queued: Vec<Write>,
 }
@@ -123,30 +146,33 @@ impl Shard {
                 Some(stored) => Group::from_stored(stored, Arc::clone(limits), now),
                 None => Group::new(Arc::clone(limits), now),
             };
-            (id, Entry { offsets: loaded.offsets, ..Entry::new(group) })
+            let offset_bytes = loaded.offsets.iter().map(|(name, told)| told.bytes(name)).sum();
+            (id, Entry { offsets: loaded.offsets, offset_bytes, ..Entry::new(group) })
         });
         Self { groups: entries.collect(), queued: Vec::new() }
     }
 
-    /// The offsets of partitions that were forgotten by the record at `at` or an earlier one.
+    /// The offsets of partitions were forgotten by the record at `at` or an earlier one; and the
+    /// group, which is handed back, where it is still as it was in the generation.
     pub(super) fn forget(
         &mut self,
         group: &Arc<str>,
         names: &[TopicPartition],
         generation: Option<i32>,
         at: Offset,
-    ) {
-        let Some(entry) = self.groups.get_mut(group) else { return };
+    ) -> Option<Entry> {
+        let entry = self.groups.get_mut(group)?;
         for name in names {
             if entry.offsets.get(name).is_some_and(|committed| committed.stands_at < at) {
-                entry.offsets.remove(name);
+                entry.remove_offset(name);
             }
         }
         let is_as_it_was = generation == Some(entry.group.generation())
             && entry.group.state() == State::Empty
             && !entry.group.has_pending();
-        if is_as_it_was && entry.offsets.is_empty() && entry.writing == 0 {
-            self.groups.remove(group);
+        match is_as_it_was && entry.offsets.is_empty() && entry.writing == 0 {
+            true => self.groups.remove(group),
+            false => None,
         }
     }
 }

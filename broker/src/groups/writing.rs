@@ -10,8 +10,9 @@ use proto::record::{BatchBuilder, HEADER_LEN, ProducerStamp, check_chunks};
 use proto::{Offset, Partition as PartitionNumber};
 
 use super::GroupError;
-use super::classic::Effects;
+use super::classic::{Effects, State};
 use super::coordinator::{Coordinator, moment, tell};
+use super::roles::RECHECK;
 use super::shard::{Completion, Slot, Write};
 use crate::replication::{AppendJob, OnAppended, PartitionError, RequiredAcks};
 use crate::storage::{AppendError, Appended};
@@ -21,7 +22,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Batches under way; commits are refused beyond it.
 pub(super) const IN_FLIGHT_MAX: usize = 4096;
 /// How long a batch is waited for: until its fate is known, or this broker leads no more.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A batch on its way.
 pub(super) struct InFlight {
@@ -30,6 +31,17 @@ pub(super) struct InFlight {
     slot: u64,
     /// Each with the number of its first record in the batch.
     parts: Vec<(i64, Arc<str>, Completion)>,
+    /// Number of records.
+    count: i64,
+}
+
+/// A batch that was appended while too few replicas were in sync. Who waited has been told so; what
+/// the batch says counts all the same once it is committed, since the next leader will read it.
+pub(super) struct Unsure {
+    batch: InFlight,
+    base: Offset,
+    /// Number of records.
+    count: i64,
 }
 
 impl Coordinator {
@@ -91,7 +103,8 @@ impl Coordinator {
         let chunks = vec![builder.finish(ProducerStamp::NONE)];
         let headers = check_chunks(&chunks).unwrap_or_default();
         let batch = self.new_number();
-        self.in_flight.insert(batch, InFlight { partition: number, slot: of, parts });
+        let count = headers.iter().map(|header| i64::from(header.record_count)).sum();
+        self.in_flight.insert(batch, InFlight { partition: number, slot: of, parts, count });
         self.deadlines.push_back((now.at + self.config.commit_timeout, batch));
         let events = self.events.clone();
         partition.queue(AppendJob {
@@ -111,17 +124,48 @@ impl Coordinator {
 
     /// A batch has come to its end.
     pub(super) fn appended(&mut self, batch: u64, outcome: Result<Appended, PartitionError>) {
-        let Some(InFlight { partition, slot, parts }) = self.in_flight.remove(&batch) else {
+        let Some(mut batch) = self.in_flight.remove(&batch) else { return };
+        self.drop_old_deadlines();
+        if let Err(PartitionError::NotEnoughReplicasAfterAppend { base_offset, .. }) = outcome {
+            tracing::warn!(partition = batch.partition, "too few replicas have groups or offsets");
+            self.tell_not_known(&mut batch);
+            let count = batch.count;
+            self.unsure.push(Unsure { batch, base: base_offset, count });
+            self.recheck = self.recheck.or(Some(Instant::now() + RECHECK));
             return;
-        };
+        }
+        let partition = batch.partition;
         let outcome = outcome.map(|appended| appended.base_offset).map_err(|error| {
             tracing::warn!(partition, %error, "groups or offsets are not stored");
             to_group_error(&error)
         });
+        self.end_all(batch, outcome);
+    }
+
+    fn end_all(&mut self, batch: InFlight, outcome: Result<Offset, GroupError>) {
+        let InFlight { partition, slot, parts, .. } = batch;
         for (delta, group, completion) in parts {
             let outcome = outcome.map(|base| base.plus(delta));
             self.end(partition, Some(slot), &group, completion, outcome);
         }
+    }
+
+    /// Looks at batches that were appended with too few replicas: those that are committed by now
+    /// count, and those of a leadership that is over are another broker's matter.
+    pub(super) fn settle_unsure(&mut self) {
+        for unsure in std::mem::take(&mut self.unsure) {
+            let slot = self.slots.get(&unsure.batch.partition);
+            let Some(slot) = slot.filter(|slot| slot.number == unsure.batch.slot) else { continue };
+            if slot.partition.log().high_watermark() >= unsure.base.plus(unsure.count) {
+                self.end_all(unsure.batch, Ok(unsure.base));
+            } else {
+                self.unsure.push(unsure);
+                self.recheck = Some(Instant::now() + RECHECK);
+            }
+        }
+    }
+
+    fn drop_old_deadlines(&mut self) {
         while let Some((_, first)) = self.deadlines.front()
             && !self.in_flight.contains_key(first)
         {
@@ -152,21 +196,25 @@ impl Coordinator {
             Completion::Noted => {}
             Completion::Stored(ticket) => {
                 if let Some(entry) = shard.groups.get_mut(group) {
+                    let before = entry.group.state();
                     entry.group.stored(ticket, outcome.map(|_| ()), moment(), &mut out);
+                    let is_done = before != State::Stable && entry.group.state() == State::Stable;
+                    self.counters.rebalances += u64::from(is_done);
                 }
             }
             Completion::Committed(request, commits) => {
                 let items: Vec<usize> = commits.iter().map(|commit| commit.item).collect();
                 if let (Ok(base), Some(entry)) = (outcome, shard.groups.get_mut(group)) {
                     entry.take_in(commits, base);
+                    self.counters.commits += items.len() as u64;
                 }
                 self.answer_commit(request, &items, outcome.map(|_| ()));
             }
             Completion::Forgotten(names, generation, reply) => {
-                if let Ok(at) = outcome {
-                    let before = shard.groups.len();
-                    shard.forget(group, &names, generation, at);
-                    self.groups -= before - shard.groups.len();
+                if let Ok(at) = outcome
+                    && let Some(gone) = shard.forget(group, &names, generation, at)
+                {
+                    self.dropped(number, group, &gone);
                 }
                 if let Some(reply) = reply {
                     tell(reply, outcome.map(|_| ()));
@@ -193,38 +241,37 @@ impl Coordinator {
     pub(super) fn give_up_late(&mut self, now: Instant) {
         while let Some((_, batch)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.pop_front();
-            let Some(late) = self.in_flight.get_mut(&batch) else { continue };
-            let number = late.partition;
-            let mut told = Vec::new();
-            for (_, group, completion) in &mut late.parts {
-                match completion {
-                    Completion::Stored(ticket) => {
-                        told.push((Arc::clone(group), Some(*ticket), None));
+            let Some(mut late) = self.in_flight.remove(&batch) else { continue };
+            self.tell_not_known(&mut late);
+            self.in_flight.insert(batch, late);
+        }
+    }
+
+    /// Tells who waits for a batch that its fate is not known.
+    fn tell_not_known(&mut self, late: &mut InFlight) {
+        let error = GroupError::CoordinatorNotAvailable;
+        let number = late.partition;
+        for (_, group, completion) in &mut late.parts {
+            match completion {
+                Completion::Stored(ticket) => {
+                    let mut out = Effects::new();
+                    // Tickets are of one leadership.
+                    let slot = self.slots.get_mut(&number);
+                    let slot = slot.filter(|slot| slot.number == late.slot);
+                    if let Some(Ok(shard)) = slot.map(Slot::shard)
+                        && let Some(entry) = shard.groups.get_mut(group)
+                    {
+                        entry.group.stored(*ticket, Err(error), moment(), &mut out);
                     }
-                    Completion::Committed(request, _) => {
-                        told.push((Arc::clone(group), None, Some(*request)));
+                    self.settle(number, group, out);
+                }
+                Completion::Committed(request, _) => self.give_up_commit(*request, error),
+                Completion::Forgotten(_, _, reply) => {
+                    if let Some(reply) = reply.take() {
+                        tell(reply, Err(error));
                     }
-                    Completion::Forgotten(_, _, reply) => {
-                        if let Some(reply) = reply.take() {
-                            tell(reply, Err(GroupError::CoordinatorNotAvailable));
-                        }
-                    }
-                    Completion::Noted => {}
                 }
-            }
-            for (group, ticket, request) in told {
-                let error = GroupError::CoordinatorNotAvailable;
-                if let Some(request) = request {
-                    self.give_up_commit(request, error);
-                }
-                let Some(ticket) = ticket else { continue };
-                let mut out = Effects::new();
-                if let Some(Ok(shard)) = self.slots.get_mut(&number).map(Slot::shard)
-                    && let Some(entry) = shard.groups.get_mut(&group)
-                {
-                    entry.group.stored(ticket, Err(error), moment(), &mut out);
-                }
-                self.settle(number, &group, out);
+                Completion::Noted => {}
             }
         }
     }

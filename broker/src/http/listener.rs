@@ -1,8 +1,8 @@
 //! Accepting and answering.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::metrics;
+use crate::groups::{Groups, Report};
 use crate::metrics::Metrics;
 use crate::replication::PartitionSet;
 
@@ -26,10 +27,15 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 /// Bytes of headers of one request.
 const HEADERS_MAX: usize = 16 << 10;
 
+/// How long the coordinator of groups may take to tell of them.
+const GROUPS_WITHIN: Duration = Duration::from_secs(1);
+
 /// What the pages are made from.
 pub(crate) struct Pages {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) partitions: Arc<PartitionSet>,
+    /// Set once groups are coordinated here.
+    pub(crate) groups: OnceLock<Groups>,
     /// Set while this broker is registered and serves.
     pub(crate) ready: AtomicBool,
 }
@@ -54,8 +60,11 @@ pub(crate) async fn serve(
         let pages = Arc::clone(&pages);
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let response = answer(&pages, request.method(), request.uri().path());
-                async move { Ok::<_, Infallible>(response) }
+                let pages = Arc::clone(&pages);
+                async move {
+                    let (method, path) = (request.method(), request.uri().path());
+                    Ok::<_, Infallible>(answer(&pages, method, path).await)
+                }
             });
             let serving = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -69,7 +78,7 @@ pub(crate) async fn serve(
     }
 }
 
-fn answer(pages: &Pages, method: &Method, path: &str) -> Response<Full<Bytes>> {
+async fn answer(pages: &Pages, method: &Method, path: &str) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n".to_owned());
     }
@@ -79,12 +88,22 @@ fn answer(pages: &Pages, method: &Method, path: &str) -> Response<Full<Bytes>> {
         "/readyz" => {
             text(StatusCode::SERVICE_UNAVAILABLE, "not registered yet, or stopping\n".to_owned())
         }
-        "/metrics" => text(StatusCode::OK, metrics::render(&pages.metrics, &pages.partitions)),
+        "/metrics" => {
+            let groups = report(pages).await;
+            let page = metrics::render(&pages.metrics, &pages.partitions, groups.as_ref());
+            text(StatusCode::OK, page)
+        }
         _ => text(
             StatusCode::NOT_FOUND,
             "pages: /metrics /healthz /readyz; gRPC is on another port (listen.grpc)\n".to_owned(),
         ),
     }
+}
+
+/// What the coordinator of groups tells; nothing where it is too busy: the rest is shown all the same.
+async fn report(pages: &Pages) -> Option<Report> {
+    let groups = pages.groups.get()?;
+    tokio::time::timeout(GROUPS_WITHIN, groups.report()).await.ok()?.ok()
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -3,12 +3,17 @@
 
 use std::fmt::Write;
 
+use crate::groups::Report;
 use crate::metrics::Metrics;
 use crate::replication::{Partition, PartitionSet};
 use crate::storage::{DamagedRange, DirectoryState};
 
 /// The page.
-pub(super) fn render(metrics: &Metrics, partitions: &PartitionSet) -> String {
+pub(super) fn render(
+    metrics: &Metrics,
+    partitions: &PartitionSet,
+    groups: Option<&Report>,
+) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
     metrics.each(|name, kind, help, value| {
         page.head(name, kind, help);
@@ -19,6 +24,9 @@ pub(super) fn render(metrics: &Metrics, partitions: &PartitionSet) -> String {
     directories(&mut page, partitions);
     cleaner(&mut page, partitions);
     process(&mut page);
+    if let Some(groups) = groups {
+        super::group_metrics::render(&mut page, groups, partitions);
+    }
     let mut all = partitions.all();
     all.sort_by(|a, b| a.name().cmp(b.name()));
     for (name, help, value) in PARTITION {
@@ -202,7 +210,7 @@ fn directories(page: &mut Page, partitions: &PartitionSet) {
         page.head(name, "gauge", help);
         for directory in &directories {
             let path = directory.path.display().to_string();
-            let path = path.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let path = escaped(&path);
             page.line(name, &format!("{{directory=\"{path}\"}}"), value(directory));
         }
     }
@@ -225,7 +233,13 @@ fn process(page: &mut Page) {
     }
 }
 
-pub(super) struct Page(String);
+/// As a label's value is written.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[derive(Default)]
+pub(super) struct Page(pub(super) String);
 
 impl Page {
     pub(super) fn head(&mut self, name: &str, kind: &str, help: &str) {

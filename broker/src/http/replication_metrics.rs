@@ -92,7 +92,7 @@ mod tests {
 
     /// The value of a line of the page, by its beginning.
     fn value(rig: &Rig, line: &str) -> Option<i64> {
-        let page = crate::http::metrics::render(&rig.metrics, &rig.partitions);
+        let page = crate::http::metrics::render(&rig.metrics, &rig.partitions, None);
         let rest = page.lines().find_map(|l| l.strip_prefix(line))?;
         Some(rest.trim().parse().unwrap())
     }

@@ -97,6 +97,17 @@ impl Purgatory {
         }
     }
 
+    /// The ISR is below the minimum: each is told where its records stand, and that they may go.
+    pub(super) fn fall_short(&mut self, in_sync: usize, minimum: usize, out: &mut Vec<Completed>) {
+        for Waiting { done, answer, .. } in std::mem::take(&mut self.waiting).into_values() {
+            let outcome = answer.and_then(|Appended { base_offset, .. }| {
+                Err(PartitionError::NotEnoughReplicasAfterAppend { in_sync, minimum, base_offset })
+            });
+            out.push(Completed { done, outcome });
+            self.metrics.produce_purgatory.add(-1);
+        }
+    }
+
     /// Takes out who is out of time.
     pub(super) fn expire(&mut self, now: Instant, out: &mut Vec<Completed>) {
         if self.expire_at.is_none_or(|at| at > now) {

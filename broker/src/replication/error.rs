@@ -48,6 +48,8 @@ pub enum PartitionError {
         in_sync: usize,
         /// How many there must be.
         minimum: usize,
+        /// Where the first record stands.
+        base_offset: Offset,
     },
     /// acks=all: appended, and the in-sync replicas did not have it in time.
     #[error(

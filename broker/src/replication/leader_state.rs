@@ -314,8 +314,7 @@ impl LeaderState {
             self.acks.reached(reached, &mut outcome.completed);
         }
         if in_sync < minimum {
-            let error = PartitionError::NotEnoughReplicasAfterAppend { in_sync, minimum };
-            self.acks.fail_all(&error, &mut outcome.completed);
+            self.acks.fall_short(in_sync, minimum, &mut outcome.completed);
         }
         if !self.wish_told && !self.isr.is_changing() {
             let electable = !self.isr.electable().is_empty() && in_sync >= minimum;
@@ -385,8 +384,7 @@ impl LeaderState {
         self.acks.reached(at.high_watermark, out);
         let (in_sync, minimum) = (self.isr.committed().len(), self.minimum(at.min_insync));
         if in_sync < minimum {
-            let error = PartitionError::NotEnoughReplicasAfterAppend { in_sync, minimum };
-            self.acks.fail_all(&error, out);
+            self.acks.fall_short(in_sync, minimum, out);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Services;
 use crate::api::Wanted;
-use crate::api::groups::OFFSETS_TOPIC;
+use crate::api::groups::{GroupError, OFFSETS_TOPIC};
 
 /// How long a topic that was just created may take to be known here.
 const CREATED_WITHIN: Duration = Duration::from_secs(5);
@@ -21,8 +21,10 @@ pub(super) async fn create_missing(services: &Services, names: &[String]) {
         if name == OFFSETS_TOPIC {
             // Compacted, with settings of its own: whoever asks for a group has it created.
             if let Ok(groups) = services.api.groups() {
-                let _ = groups.find_coordinator("");
-                awaited.insert(name);
+                let found = groups.find_coordinator("");
+                if found != Err(GroupError::TooFewBrokers) {
+                    awaited.insert(name);
+                }
             }
             continue;
         }

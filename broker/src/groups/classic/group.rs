@@ -28,6 +28,7 @@ pub(super) struct JoinPhase {
 /// - `join_phase` is set exactly in `PreparingRebalance`.
 /// - `leader` is a member, and is set exactly when there are members.
 /// - `protocol` is what `generation` agreed on; none in `Empty`.
+/// - `bytes` is the sum over the members.
 /// - Nobody's silence is noticed later than `wake_at`.
 #[derive(Debug)]
 pub struct Group {
@@ -51,6 +52,8 @@ pub struct Group {
     /// Writes under way of static members' new ids.
     pub(super) replacing: BTreeMap<Ticket, Replaced>,
     pub(super) next_ticket: u64,
+    /// Bytes that its members take, about.
+    pub(super) bytes: usize,
     /// When it came into its state.
     pub(super) since_ms: i64,
     pub(super) wake_at: Option<Instant>,
@@ -76,6 +79,7 @@ impl Group {
             storing: None,
             replacing: BTreeMap::new(),
             next_ticket: 0,
+            bytes: 0,
             since_ms: now.wall_ms,
             wake_at: None,
         }
@@ -119,6 +123,23 @@ impl Group {
     /// When it came into its state, in milliseconds since the epoch.
     pub fn since_ms(&self) -> i64 {
         self.since_ms
+    }
+
+    /// Bytes it takes, about.
+    pub fn bytes(&self) -> usize {
+        const AROUND: usize = 512;
+        const PENDING: usize = 1024;
+        AROUND + self.bytes + self.pending.len() * PENDING
+    }
+
+    /// Whether a join asks for more memory than its member has by now.
+    pub fn would_grow(&self, request: &super::Join) -> bool {
+        let asked: usize = request.protocols.iter().map(super::Protocol::bytes).sum();
+        let has = self
+            .members
+            .get(&request.member_id)
+            .map(|member| member.protocols.iter().map(super::Protocol::bytes).sum::<usize>());
+        has.is_none_or(|has| asked > has)
     }
 
     /// Nothing of it is worth keeping: nobody ever joined, and nobody is about to.
@@ -217,6 +238,7 @@ impl Group {
             self.leader = Some(Arc::clone(&member.id));
         }
         let at = member.expires_at;
+        self.bytes += member.bytes();
         self.members.insert(Arc::clone(&member.id), member);
         self.wake_by(at);
     }
@@ -226,6 +248,7 @@ impl Group {
     pub(super) fn remove(&mut self, id: &Arc<str>, error: GroupError, out: &mut Effects) {
         self.refuse_waiting(id, error, out);
         let Some(member) = self.members.remove(id) else { return };
+        self.bytes -= member.bytes();
         self.supported.remove(&member.protocols);
         if let Some(instance) = &member.instance {
             self.instances.remove(instance);

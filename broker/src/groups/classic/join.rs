@@ -52,7 +52,12 @@ impl Group {
             return Err(GroupError::InconsistentGroupProtocol);
         }
         let id = &request.member_id;
-        if !id.is_empty() && !self.pending.contains_key(id) {
+        if self.pending.contains_key(id) {
+            // Ids are handed out to dynamic members only: one with an instance has its own way in.
+            if request.instance.is_some() {
+                return Err(GroupError::UnknownMemberId);
+            }
+        } else if !id.is_empty() {
             self.check_member(id, request.instance.as_ref())?;
         }
         if !self.fits(request) {
@@ -169,11 +174,13 @@ impl Group {
         let Some(member) = self.members.get_mut(id) else { return };
         self.supported.remove(&member.protocols);
         self.supported.add(&request.protocols);
+        self.bytes -= member.bytes();
         member.protocols = request.protocols;
         member.session_timeout = request.session_timeout;
         member.rebalance_timeout = request.rebalance_timeout;
         member.client_id = request.client_id;
         member.client_host = request.client_host;
+        self.bytes += member.bytes();
         member.join = Some(request.token);
         self.waiting += 1;
         if let Some(token) = member.sync.take() {

@@ -81,6 +81,15 @@ impl Member {
         &self.assignment
     }
 
+    /// Bytes it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        const AROUND: usize = 512;
+        let texts = [&self.id, &self.client_id, &self.client_host].map(|text| text.len());
+        let instance = self.instance.as_ref().map_or(0, |instance| instance.len());
+        let said: usize = self.protocols.iter().map(Protocol::bytes).sum();
+        AROUND + texts.iter().sum::<usize>() + instance + said + self.assignment.len()
+    }
+
     /// What it said for a protocol; empty where it does not know that.
     pub fn metadata(&self, protocol: &str) -> Bytes {
         let known = self.protocols.iter().find(|known| &*known.name == protocol);

@@ -16,6 +16,14 @@ pub struct Protocol {
     pub metadata: Bytes,
 }
 
+impl Protocol {
+    /// Bytes it takes, about.
+    pub fn bytes(&self) -> usize {
+        const AROUND: usize = 64;
+        AROUND + self.name.len() + self.metadata.len()
+    }
+}
+
 /// How many members can do each protocol.
 #[derive(Debug, Default)]
 pub(super) struct Supported(HashMap<Arc<str>, usize>);

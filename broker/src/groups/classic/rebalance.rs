@@ -105,6 +105,7 @@ impl Group {
         let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for id in &ids {
             if let Some(member) = self.members.get_mut(id) {
+                self.bytes -= member.assignment.len();
                 member.assignment = Bytes::new();
                 member.has_synced = false;
                 member.is_new = false;

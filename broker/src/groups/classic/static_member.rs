@@ -64,7 +64,9 @@ impl Group {
     fn rename(&mut self, old: &Arc<str>, new: &Arc<str>, out: &mut Effects) {
         self.refuse_waiting(old, GroupError::FencedInstanceId, out);
         let Some(mut member) = self.members.remove(old) else { return };
+        self.bytes -= member.bytes();
         member.id = Arc::clone(new);
+        self.bytes += member.bytes();
         if let Some(instance) = &member.instance {
             self.instances.insert(Arc::clone(instance), Arc::clone(new));
         }

@@ -128,6 +128,7 @@ impl Group {
         self.enter(State::Stable, now);
         for (id, assignment) in assignments {
             let Some(member) = self.members.get_mut(&id) else { continue };
+            self.bytes = self.bytes - member.assignment.len() + assignment.len();
             member.assignment = assignment;
             let token = member.sync.take();
             if let (Some(token), Some(answer)) = (token, self.synced(&id)) {

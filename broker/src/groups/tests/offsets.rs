@@ -183,3 +183,17 @@ fn the_topic_is_created_for_the_first_group_and_once() {
         assert_eq!(rig.commit("g", &[("t", 0, 1)]).await, Err(GroupError::NotCoordinator));
     });
 }
+
+#[test]
+fn the_topic_is_not_created_before_there_are_brokers_for_its_replicas() {
+    run(async {
+        let config = GroupConfig { topic_replication_factor: 2, ..config() };
+        let rig = Rig::with(config, &crate::replication::tests::rig::alone(0));
+        rig.metadata.update(|now| {
+            now.topics.remove(OFFSETS_TOPIC);
+        });
+        assert_eq!(rig.groups.find_coordinator("g"), Err(GroupError::TooFewBrokers));
+        assert_eq!(GroupError::TooFewBrokers.code(), proto::ErrorCode::CoordinatorNotAvailable);
+        assert!(rig.creator.0.lock().is_empty());
+    });
+}

@@ -46,13 +46,14 @@ pub(super) fn config() -> GroupConfig {
         session_timeout_min: Duration::from_millis(100),
         session_timeout_max: Duration::from_secs(60),
         size_max: 100,
+        memory_max: 64 << 20,
         offset_metadata_max: 10,
         commit_timeout: Duration::from_secs(5),
         load_buffer_bytes: 4096,
         offsets_retention: Duration::from_secs(3600),
         retention_check_interval: Duration::from_secs(600),
         topic_partitions: 50,
-        topic_replication_factor: 3,
+        topic_replication_factor: 1,
         topic_segment_bytes: 1 << 20,
     }
 }

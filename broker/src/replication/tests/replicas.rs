@@ -132,7 +132,11 @@ fn too_few_in_sync_refuse_before_the_append_and_fail_after_it() {
     let error = only(&waiting).unwrap_err();
     assert!(matches!(
         error,
-        PartitionError::NotEnoughReplicasAfterAppend { in_sync: 1, minimum: 2 }
+        PartitionError::NotEnoughReplicasAfterAppend {
+            in_sync: 1,
+            minimum: 2,
+            base_offset: Offset(0)
+        }
     ));
     let refused = send_all(&partition);
     let error = only(&refused).unwrap_err();

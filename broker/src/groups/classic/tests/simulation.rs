@@ -247,6 +247,8 @@ impl World {
 
     fn check_fields(&self) {
         let group = &self.rig.group;
+        let bytes: usize = group.members.values().map(Member::bytes).sum();
+        assert_eq!(group.bytes, bytes);
         let waiting = group.members.values().filter(|one| one.join.is_some()).count();
         assert_eq!(group.waiting, waiting);
         assert_eq!(group.leader.is_some(), !group.members.is_empty());
