@@ -33,6 +33,23 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Of a process, now.
+    pub fn of(pid: i32) -> Result<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let field = |name: &str| -> Result<u64> {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .with_context(|| format!("no {name} in /proc/{pid}/status"))?;
+            Ok(line.trim().trim_end_matches(" kB").parse()?)
+        };
+        Ok(Self {
+            rss_anon_kib: field("RssAnon")?,
+            rss_shmem_kib: field("RssShmem")?,
+            rss_file_kib: field("RssFile")?,
+        })
+    }
+
     /// What Ottla calls memory: RssAnon + RssShmem, in MiB.
     pub fn mib(self) -> f64 {
         (self.rss_anon_kib + self.rss_shmem_kib) as f64 / 1024.0
@@ -150,19 +167,7 @@ impl Process {
 
     /// Its memory now.
     pub fn memory(&self) -> Result<Memory> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let field = |name: &str| -> Result<u64> {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .with_context(|| format!("no {name} in /proc/{}/status", self.child.id()))?;
-            Ok(line.trim().trim_end_matches(" kB").parse()?)
-        };
-        Ok(Memory {
-            rss_anon_kib: field("RssAnon")?,
-            rss_shmem_kib: field("RssShmem")?,
-            rss_file_kib: field("RssFile")?,
-        })
+        Memory::of(self.pid().as_raw())
     }
 
     /// User and system CPU seconds used so far.
