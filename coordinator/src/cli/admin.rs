@@ -20,6 +20,9 @@ const CONNECT_MAX: Duration = Duration::from_millis(800);
 /// An answer takes at most a little longer than the controller allows itself.
 const CALL_MAX: Duration = Duration::from_secs(6);
 
+/// Who does not answer a ping for this long, twice, hangs: another broker is asked.
+const PING: Duration = Duration::from_secs(1);
+
 /// What a call runs on.
 pub(crate) type Client = AdminClient<Connection>;
 
@@ -131,7 +134,12 @@ impl Admin {
 
 /// Connects to a process that serves gRPC.
 pub(crate) async fn connect(address: &str) -> Result<Connection, Failure> {
-    Connection::connect(address, &SocketOptions::default()).await.map_err(|error| {
+    let options = SocketOptions {
+        keep_alive_interval: PING,
+        keep_alive_timeout: PING,
+        ..SocketOptions::default()
+    };
+    Connection::connect(address, &options).await.map_err(|error| {
         if error.is_retriable() {
             Failure::unreachable(error.to_string())
         } else {

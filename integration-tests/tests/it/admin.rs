@@ -234,3 +234,17 @@ async fn a_deletion_is_finished_without_a_dead_broker_and_by_the_next_controller
     ensure!(described[0]["partitions"].as_array().map(Vec::len) == Some(3), "{described}");
     Ok(())
 }
+
+#[test]
+fn a_broker_that_hangs_is_passed_by() -> Result<()> {
+    let session_timeout = Duration::from_secs(30);
+    let options = ClusterOptions { session_timeout, ..ClusterOptions::three("hangs") };
+    let mut cluster = Cluster::start(options)?;
+    done(&cluster, "topics --create --topic logs")?;
+    // The first that is asked; the kernel takes connections for it all the same.
+    cluster.broker_process(1)?.signal(Signal::SIGSTOP)?;
+    let listed = done(&cluster, "topics --list --timeout-ms 10000")?;
+    cluster.broker_process(1)?.signal(Signal::SIGCONT)?;
+    ensure!(listed == "logs\n", "{listed}");
+    Ok(())
+}
