@@ -13,6 +13,7 @@ pub mod kafka_client;
 pub mod lossy;
 pub mod network;
 pub mod process;
+pub mod python;
 pub mod recorder;
 pub mod tool;
 pub mod workload;

@@ -5,6 +5,7 @@
 mod admin;
 mod compaction;
 mod compression;
+mod confluent_kafka;
 mod damage;
 mod delete_records;
 mod dev;
@@ -17,6 +18,7 @@ mod group_registries;
 mod groups;
 mod hostile;
 mod kafka_admin;
+mod kafka_python;
 mod librdkafka;
 mod lost_answers;
 mod reassign;
