@@ -70,6 +70,11 @@ metrics! {
     fetch_errors: Counter, "ottla_fetch_errors_total", "Fetch handles refused.";
     fetch_cold_reads: Counter, "ottla_fetch_cold_reads_total", "Fetched ranges that had to come from the disk.";
     fetch_verifications: Counter, "ottla_fetch_verifications_total", "Batches checked from the disk because a client doubted them.";
+    fetch_positions_kept: Counter, "ottla_fetch_positions_kept_total", "Partitions of Kafka clients' fetch requests that were read on where the one before ended, without looking anything up.";
+    fetch_positions_opened: Counter, "ottla_fetch_positions_opened_total", "Partitions of Kafka clients' fetch requests that were looked up.";
+    fetch_sessions: Gauge, "kafka_server_fetchsessioncache_numincrementalfetchsessions", "Fetch sessions of Kafka clients.";
+    fetch_session_partitions: Gauge, "kafka_server_fetchsessioncache_numincrementalfetchpartitionscached", "Partitions in those sessions.";
+    fetch_session_evictions: Counter, "kafka_server_fetchsessioncache_incrementalfetchsessionevictions_total", "Fetch sessions that went to make room for others.";
     appends: Counter, "ottla_appends_total", "Writes to partitions, each for all requests queued.";
     recoded_batches: Counter, "ottla_recoded_batches_total", "Batches compressed anew because their topic forces a codec.";
     appends_slow: Counter, "ottla_appends_slow_total", "Writes that took longer than 5 ms.";

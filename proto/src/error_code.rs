@@ -91,6 +91,7 @@ error_codes! {
     NonEmptyGroup = 68, Never, "the group has live members";
     GroupIdNotFound = 69, Never, "no group of this name";
     FetchSessionIdNotFound = 70, Backoff, "the fetch handle is not known on this stream";
+    InvalidFetchSessionEpoch = 71, Backoff, "the request is not the one that its fetch session awaits";
     FencedLeaderEpoch = 74, RefreshMetadata, "the leader epoch of the request is older than the broker's";
     UnknownLeaderEpoch = 75, RefreshMetadata, "the leader epoch of the request is newer than the broker's";
     UnsupportedCompressionType = 76, Never, "the batch's compression is not supported";
@@ -108,6 +109,7 @@ error_codes! {
     ThrottlingQuotaExceeded = 89, Backoff, "a limit of the broker is reached";
     UnknownTopicId = 100, RefreshMetadata, "the topic was deleted, or deleted and created again";
     InconsistentTopicId = 103, RefreshMetadata, "the topic id is not the one registered for this name";
+    FetchSessionTopicIdError = 106, Backoff, "the fetch session names topics the other way";
 }
 
 impl std::fmt::Display for ErrorCode {

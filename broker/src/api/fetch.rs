@@ -8,7 +8,7 @@ use proto::{ErrorCode, LeaderEpoch, Offset, Partition as PartitionNumber};
 
 use super::produce::refusal;
 use super::replica_fetch::{FollowerReader, Positions};
-use super::{Api, Refusal};
+use super::{Api, Refusal, Resting};
 use crate::replication::{Partition, PartitionError, Replica, Wake};
 pub use crate::storage::FileRange;
 use crate::storage::{Cursor, ReadError, ReadLimits, ReadSlice, Wait};
@@ -113,6 +113,21 @@ impl Api {
 }
 
 impl Reader {
+    /// A consumer's, that knows where it is.
+    pub(super) fn at(partition: Arc<Partition>, cursor: Cursor, leader_epoch: LeaderEpoch) -> Self {
+        Self { partition, cursor, leader_epoch, verify: false, follower: None }
+    }
+
+    /// Where it is, for a later request.
+    pub fn rest(&self) -> Resting {
+        Resting::new(Arc::downgrade(&self.partition), self.cursor, self.leader_epoch)
+    }
+
+    /// The epoch it was opened in.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
     /// Has the batch at the position checked, on a thread that may wait for the disk, before
     /// anything is read: a client doubts it.
     pub fn verifying(self) -> Self {

@@ -51,6 +51,13 @@ impl Api {
         image.topics.get(topic).map(|known| known.id).ok_or_else(|| Refusal::unknown_topic(topic))
     }
 
+    /// The name of the topic with an id.
+    pub fn topic_name_of(&self, id: TopicId) -> Result<Arc<str>, Refusal> {
+        let image = self.metadata.image();
+        let topic = image.topic_by_id(id).ok_or_else(|| Refusal::no_topic_with_id(id))?;
+        Ok(Arc::clone(&topic.name))
+    }
+
     /// Who leads a partition, as far as is known.
     pub fn leader_of(
         &self,

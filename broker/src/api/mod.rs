@@ -17,6 +17,7 @@ mod metadata;
 mod produce;
 mod refusal;
 mod replica_fetch;
+mod resting;
 mod service;
 
 pub use configs::{ConfigEntry, ConfigSource, ConfigType};
@@ -28,4 +29,5 @@ pub use metadata::{MetadataView, Wanted};
 pub use produce::{OnProduced, Produce, Produced, timed_out};
 pub use refusal::Refusal;
 pub use replica_fetch::Positions;
+pub use resting::Resting;
 pub use service::Api;

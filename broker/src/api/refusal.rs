@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use proto::{ErrorCode, Offset};
+use proto::{ErrorCode, Offset, TopicId};
 
 /// A refused item of a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +61,15 @@ impl Refusal {
                 shown(topic)
             ),
             "refresh metadata and decide whether the new topic is meant",
+        )
+    }
+
+    /// No topic has the id.
+    pub fn no_topic_with_id(id: TopicId) -> Self {
+        Self::new(
+            ErrorCode::UnknownTopicId,
+            format!("no topic has the id {}, as far as this broker knows", id.0),
+            "refresh metadata; the topic was deleted, or just created",
         )
     }
 

@@ -3,8 +3,8 @@
 //! One writer at a time ([`MetadataCache::update`]), every thread reads without a lock. The image is
 //! replaced whole; topics in it are shared, so a change costs a map of pointers.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use coordinator::zk::payload::{KafkaEndpoint, PartitionState};
@@ -104,6 +104,19 @@ pub struct ClusterImage {
     pub broker_configs: BTreeMap<BrokerId, Arc<Overrides>>,
     /// Address of the active controller, as last heard.
     pub controller: Option<Arc<str>>,
+    /// Made of `topics` where somebody asks.
+    pub ids: TopicIds,
+}
+
+/// Topics by their ids, worked out from a map by name when first asked for. A copy is to be changed, so
+/// it begins without.
+#[derive(Debug, Default)]
+pub struct TopicIds(OnceLock<HashMap<TopicId, Arc<TopicImage>>>);
+
+impl Clone for TopicIds {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// A change, as the controller sends it. What is absent is unchanged.
@@ -234,6 +247,12 @@ impl ClusterImage {
                 }
             }
         }
+    }
+
+    /// The topic with an id. Asked of an image that changes no more.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
+        let index = || self.topics.values().map(|topic| (topic.id, Arc::clone(topic))).collect();
+        self.ids.0.get_or_init(index).get(&id)
     }
 
     /// A partition's image, if it is of this topic.

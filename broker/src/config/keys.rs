@@ -219,6 +219,8 @@ keys! {
         "Milliseconds after which a peer that takes no byte of its answer, sends half a request and no more, or does not answer pings is cut off.";
     "connections.max.idle.ms" int(1_000, FOREVER), "600000",
         "Milliseconds without a request or an open stream after which a connection is closed.";
+    "max.incremental.fetch.session.cache.slots" int(0, 100_000), "1000",
+        "Fetch sessions of Kafka clients kept at one time; a client without one names all its partitions with each request. 0: none.";
     "fetch.max.bytes" int(1_024, 1_073_741_824), "57671680",
         "Most bytes in one round of a fetch, whatever the client asks; one batch is always sent whole.";
     "fetch.max.wait.ms" int(0, 3_600_000), "30000",

@@ -140,6 +140,8 @@ pub struct SocketConfig {
     pub stalled_timeout: Duration,
     /// `connections.max.idle.ms`.
     pub max_idle: Duration,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub fetch_session_slots: usize,
 }
 
 /// Bounds of single requests.
@@ -334,5 +336,6 @@ fn socket_config(values: &Values, memory_bytes: u64, cores: usize) -> SocketConf
         congestion_control: values.text("socket.congestion.control").to_owned(),
         stalled_timeout: values.millis("socket.stalled.timeout.ms"),
         max_idle: values.millis("connections.max.idle.ms"),
+        fetch_session_slots: values.int("max.incremental.fetch.session.cache.slots") as usize,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::budget::Budget;
+use super::kafka::FetchSessions;
 use super::kafka_endpoints::KafkaEndpoints;
 use crate::api::Api;
 use crate::cluster::controller_link::ControllerLink;
@@ -25,6 +26,8 @@ pub(crate) struct Services {
     pub(in crate::server) auto_create: bool,
     /// Where Kafka clients reach this broker and the others.
     pub(in crate::server) kafka: KafkaEndpoints,
+    /// What Kafka clients go on fetching.
+    pub(in crate::server) fetch_sessions: FetchSessions,
 }
 
 impl Services {
@@ -38,6 +41,17 @@ impl Services {
         kafka: KafkaEndpoints,
     ) -> Arc<Self> {
         let budget = Budget::new(config.queued_max_bytes, Arc::clone(&metrics));
-        Arc::new(Self { api, config, metrics, budget, controller, updates, auto_create, kafka })
+        let fetch_sessions = FetchSessions::new(config.fetch_session_slots, Arc::clone(&metrics));
+        Arc::new(Self {
+            api,
+            config,
+            metrics,
+            budget,
+            controller,
+            updates,
+            auto_create,
+            kafka,
+            fetch_sessions,
+        })
     }
 }

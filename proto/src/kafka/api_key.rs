@@ -61,24 +61,24 @@ macro_rules! apis {
 const NEVER: i16 = i16::MAX;
 
 apis! {
-    Produce = 0, 3..=11, flexible 9, ProduceRequest => ProduceResponse;
+    Produce = 0, 3..=12, flexible 9, ProduceRequest => ProduceResponse;
     Fetch = 1, 4..=17, flexible 12, FetchRequest => FetchResponse;
     ListOffsets = 2, 1..=10, flexible 6, ListOffsetsRequest => ListOffsetsResponse;
     Metadata = 3, 0..=13, flexible 9, MetadataRequest => MetadataResponse;
     OffsetCommit = 8, 2..=9, flexible 8, OffsetCommitRequest => OffsetCommitResponse;
     OffsetFetch = 9, 1..=9, flexible 6, OffsetFetchRequest => OffsetFetchResponse;
-    FindCoordinator = 10, 0..=4, flexible 3, FindCoordinatorRequest => FindCoordinatorResponse;
+    FindCoordinator = 10, 0..=6, flexible 3, FindCoordinatorRequest => FindCoordinatorResponse;
     JoinGroup = 11, 0..=9, flexible 6, JoinGroupRequest => JoinGroupResponse;
     Heartbeat = 12, 0..=4, flexible 4, HeartbeatRequest => HeartbeatResponse;
     LeaveGroup = 13, 0..=5, flexible 4, LeaveGroupRequest => LeaveGroupResponse;
     SyncGroup = 14, 0..=5, flexible 4, SyncGroupRequest => SyncGroupResponse;
-    DescribeGroups = 15, 0..=5, flexible 5, DescribeGroupsRequest => DescribeGroupsResponse;
-    ListGroups = 16, 0..=4, flexible 3, ListGroupsRequest => ListGroupsResponse;
+    DescribeGroups = 15, 0..=6, flexible 5, DescribeGroupsRequest => DescribeGroupsResponse;
+    ListGroups = 16, 0..=5, flexible 3, ListGroupsRequest => ListGroupsResponse;
     ApiVersions = 18, 0..=4, flexible 3, ApiVersionsRequest => ApiVersionsResponse;
     CreateTopics = 19, 2..=7, flexible 5, CreateTopicsRequest => CreateTopicsResponse;
     DeleteTopics = 20, 1..=6, flexible 4, DeleteTopicsRequest => DeleteTopicsResponse;
     DeleteRecords = 21, 0..=2, flexible 2, DeleteRecordsRequest => DeleteRecordsResponse;
-    InitProducerId = 22, 0..=4, flexible 2, InitProducerIdRequest => InitProducerIdResponse;
+    InitProducerId = 22, 0..=5, flexible 2, InitProducerIdRequest => InitProducerIdResponse;
     OffsetForLeaderEpoch = 23, 2..=4, flexible 4, OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse;
     DescribeConfigs = 32, 1..=4, flexible 4, DescribeConfigsRequest => DescribeConfigsResponse;
     AlterConfigs = 33, 0..=2, flexible 2, AlterConfigsRequest => AlterConfigsResponse;
@@ -93,7 +93,7 @@ apis! {
     ListPartitionReassignments = 46, 0..=0, flexible 0,
         ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse;
     OffsetDelete = 47, 0..=0, flexible 32767, OffsetDeleteRequest => OffsetDeleteResponse;
-    DescribeCluster = 60, 0..=1, flexible 0, DescribeClusterRequest => DescribeClusterResponse;
+    DescribeCluster = 60, 0..=2, flexible 0, DescribeClusterRequest => DescribeClusterResponse;
 }
 
 impl ApiKey {

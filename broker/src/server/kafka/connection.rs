@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use proto::kafka::{ApiKey, RequestHead};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use super::Services;
 use super::context::Peer;
 use super::dispatch::{self, Answer, Refused, Work};
+use super::fetching::positions::Positions;
 use super::frames::{Frame, FrameError, Frames};
 use super::ordering::Unanswered;
 use super::outgoing::SendError;
@@ -60,6 +62,7 @@ pub(in crate::server) async fn serve(
         frames,
         services: Arc::clone(&services),
         unanswered: Unanswered::default(),
+        positions: Arc::default(),
         works: VecDeque::new(),
         held: None,
         stopping: false,
@@ -83,6 +86,8 @@ struct Connection {
     frames: Frames,
     services: Arc<Services>,
     unanswered: Unanswered,
+    /// Where its fetch requests read on.
+    positions: Arc<Mutex<Positions>>,
     /// What was begun, in order.
     works: VecDeque<(bool, Work)>,
     /// A request that may not begin yet; no other is read before it.
@@ -173,7 +178,7 @@ impl Connection {
             return Ok(());
         }
         self.services.metrics.requests.one();
-        let work = dispatch::begin(&self.services, self.peer, head, frame)?;
+        let work = dispatch::begin(&self.services, self.peer, &self.positions, head, frame)?;
         self.unanswered.begun(is_produce);
         self.works.push_back((is_produce, work));
         Ok(())

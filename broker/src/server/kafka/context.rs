@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use proto::kafka::Str;
 
 use super::Services;
+use super::fetching::positions::Positions;
 
 /// Of one request.
 #[derive(Clone)]
@@ -16,6 +18,8 @@ pub(super) struct Context {
     pub(super) client_id: Option<Str>,
     /// Of the request's API.
     pub(super) version: i16,
+    /// Where its connection reads on.
+    pub(super) positions: Arc<Mutex<Positions>>,
 }
 
 /// Of one connection.

@@ -9,11 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use proto::kafka::messages::ApiVersionsRequest;
 use proto::kafka::{ApiKey, Malformed, Request, RequestHead, decode, encode};
 
 use super::Services;
 use super::context::{Context, Peer};
+use super::fetching::positions::Positions;
 use super::frames::Frame;
 use super::handlers::*;
 use super::outgoing::Outgoing;
@@ -84,29 +86,36 @@ macro_rules! apis {
     };
 }
 
-// Not higher than this until what follows is there too: kafka-python tells a broker's release by
-// single ranges (Produce 11: 3.8, Fetch 13: 3.1), and then expects the rest of it.
+// The ranges are those of Kafka 4.0, of what is served here. They are not free to choose one by one:
+// kafka-python tells a broker's release by single versions (Fetch 13 is 3.1, Fetch 17 is 3.9, ListOffsets
+// 10 is 4.0), and who sets `api_version` to that release or one before has it use the table of that
+// release instead of these ranges. So what a release before the one it guesses has of an API that is
+// served must be served too; a test has the table. Next would be 4.1 (Produce 13, with topic ids, and
+// Fetch 18). What is not served at all (transactions, ACLs, quotas) fails there as it does elsewhere.
+//
+// Produce 12 differs from 11 in transactions only, for which clients look at the feature
+// `transaction.version`; FindCoordinator 5 and 6 and InitProducerId 5 differ in errors and kinds of
+// keys that do not come.
 apis! {
     own {
         // From 0, although 0 to 2 are not served: librdkafka compresses only where 0 is in the range.
-        Produce 0..=9, served from 3;
-        Fetch 4..=12, served from 4;
+        Produce 0..=12, served from 3;
+        Fetch 4..=17, served from 4;
     }
     plain {
-        ListOffsets 1..=7 => list_offsets::list_offsets;
-        Metadata 0..=12 => metadata::metadata;
+        ListOffsets 1..=10 => list_offsets::list_offsets;
+        Metadata 0..=13 => metadata::metadata;
         OffsetCommit 2..=9 => offset_commit::offset_commit;
         OffsetFetch 1..=9 => offset_fetch::offset_fetch;
-        FindCoordinator 0..=4 => find_coordinator::find_coordinator;
-        // 9 would have kafka-python take this for Kafka 3.2, which has Fetch 13.
-        JoinGroup 0..=8 => join_group::join_group;
+        FindCoordinator 0..=6 => find_coordinator::find_coordinator;
+        JoinGroup 0..=9 => join_group::join_group;
         Heartbeat 0..=4 => heartbeat::heartbeat;
         LeaveGroup 0..=5 => leave_group::leave_group;
         SyncGroup 0..=5 => sync_group::sync_group;
-        DescribeGroups 0..=5 => describe_groups::describe_groups;
-        ListGroups 0..=4 => list_groups::list_groups;
+        DescribeGroups 0..=6 => describe_groups::describe_groups;
+        ListGroups 0..=5 => list_groups::list_groups;
         ApiVersions 0..=4 => api_versions::api_versions;
-        InitProducerId 0..=4 => init_producer_id::init_producer_id;
+        InitProducerId 0..=5 => init_producer_id::init_producer_id;
         OffsetForLeaderEpoch 2..=4 => offset_for_leader_epoch::offset_for_leader_epoch;
         DeleteGroups 0..=2 => delete_groups::delete_groups;
         OffsetDelete 0..=0 => offset_delete::offset_delete;
@@ -121,7 +130,7 @@ apis! {
         ElectLeaders 0..=2 => elect_leaders::elect_leaders;
         AlterPartitionReassignments 0..=0 => reassignments::alter;
         ListPartitionReassignments 0..=0 => reassignments::list;
-        DescribeCluster 0..=1 => describe_cluster::describe_cluster;
+        DescribeCluster 0..=2 => describe_cluster::describe_cluster;
     }
 }
 
@@ -130,6 +139,7 @@ apis! {
 pub(super) fn begin(
     services: &Arc<Services>,
     peer: Peer,
+    positions: &Arc<Mutex<Positions>>,
     head: RequestHead,
     (frame, place): Frame,
 ) -> Result<Work, Refused> {
@@ -148,7 +158,8 @@ pub(super) fn begin(
     if api != ApiKey::Produce && frame.len() > SMALL_REQUEST_MAX {
         return Err(Refused::TooLarge { key, len: frame.len() });
     }
-    let context = Context { services: Arc::clone(services), peer, client_id: None, version };
+    let (services, positions) = (Arc::clone(services), Arc::clone(positions));
+    let context = Context { services, peer, client_id: None, version, positions };
     let begun = match api {
         ApiKey::Produce => read(context, frame)
             .map(|(context, request)| produce::produce(&context, correlation_id, request, place)),

@@ -3,7 +3,8 @@
 //! [`connection`] serves one peer: it takes requests off [`frames`], has [`dispatch`] begin them, and
 //! sends what they answer ([`outgoing`], by [`sendfile`] where it is long and on disk). `handlers` has
 //! one file an API; each turns a message of `proto::kafka` into calls of `api` and back.
-//! [`ordering`] says what may be begun before what came earlier is answered.
+//! [`ordering`] says what may be begun before what came earlier is answered. [`fetching`] reads for
+//! Fetch, and has its sessions.
 //!
 //! Bounds: a frame by `socket.request.max.bytes`, and all frames that are being worked on by
 //! `queued.max.bytes`; decoded items by the reader in `proto`; unanswered requests of a connection by
@@ -12,8 +13,10 @@
 mod connection;
 mod context;
 mod dispatch;
+mod fetching;
 mod frames;
 mod handlers;
+mod leader_hints;
 mod ordering;
 mod outgoing;
 mod sendfile;
@@ -21,5 +24,6 @@ mod sendfile;
 mod tests;
 
 pub(super) use connection::serve;
+pub(super) use fetching::FetchSessions;
 
 use super::{Services, auto_create, bell, budget};

@@ -9,6 +9,7 @@ messages! {
         include_cluster_authorized_operations: bool, 0..;
         /// 1: brokers, 2: controllers.
         endpoint_type: i8 = 1, 1..;
+        include_fenced_brokers: bool, 2..;
     }
 
     /// Answers.
@@ -29,5 +30,6 @@ messages! {
         host: Str, 0..;
         port: i32, 0..;
         rack: Option<Str>, 0..;
+        is_fenced: bool, 2..;
     }
 }

@@ -21,6 +21,7 @@ messages! {
     /// One group.
     DescribedGroup {
         error_code: i16, 0..;
+        error_message: Option<Str>, 6..;
         group_id: Str, 0..;
         group_state: Str, 0..;
         protocol_type: Str, 0..;

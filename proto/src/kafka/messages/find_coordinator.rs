@@ -7,7 +7,7 @@ messages! {
     /// Asks.
     FindCoordinatorRequest {
         key: Str, 0..=3;
-        /// 0: a group, 1: a transactional id.
+        /// 0: a group, 1: a transactional id, from version 6 on 2: a share group.
         key_type: i8, 1..;
         coordinator_keys: Vec<Str>, 4..;
     }

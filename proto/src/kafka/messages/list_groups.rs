@@ -8,6 +8,8 @@ messages! {
     ListGroupsRequest {
         /// None: in any state.
         states_filter: Vec<Str>, 4..;
+        /// None: of any type.
+        types_filter: Vec<Str>, 5..;
     }
 
     /// Answers.
@@ -22,5 +24,6 @@ messages! {
         group_id: Str, 0..;
         protocol_type: Str, 0..;
         group_state: Str, 4..;
+        group_type: Str, 5..;
     }
 }

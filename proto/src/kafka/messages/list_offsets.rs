@@ -22,7 +22,8 @@ messages! {
     ListOffsetsPartition {
         partition_index: i32, 0..;
         current_leader_epoch: i32 = -1, 4..;
-        /// Milliseconds, or -1 for the end, -2 for the start, -3 for the newest record.
+        /// Milliseconds, or -1 for the end, -2 for the start, -3 for the newest record, -4 for the start of
+        /// what is on the broker's disks, -5 for the end of what is elsewhere.
         timestamp: i64, 0..;
     }
 

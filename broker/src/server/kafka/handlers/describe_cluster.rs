@@ -30,7 +30,14 @@ pub(in super::super) async fn describe_cluster(
     let brokers = image.brokers.values().filter_map(|broker| {
         let (host, port) = endpoints.of(broker, peer.listener, peer.local)?;
         let rack = (!broker.rack.is_empty()).then(|| Str::from(&*broker.rack));
-        Some(DescribeClusterBroker { broker_id: broker.id.0, host, port: port.into(), rack })
+        Some(DescribeClusterBroker {
+            broker_id: broker.id.0,
+            host,
+            port: port.into(),
+            rack,
+            // Who is not live is not known.
+            is_fenced: false,
+        })
     });
     DescribeClusterResponse {
         cluster_id: Arc::clone(&image.cluster_id),

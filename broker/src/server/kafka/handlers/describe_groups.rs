@@ -1,7 +1,9 @@
-//! DescribeGroups: groups with their members. A group that is not there is "Dead", which is no error.
+//! DescribeGroups: groups with their members. A group that is not there is "Dead", which is no error
+//! before version 6.
 
 use std::sync::Arc;
 
+use proto::ErrorCode;
 use proto::kafka::Str;
 use proto::kafka::messages::{
     DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
@@ -11,6 +13,8 @@ use super::{Context, group_code};
 use crate::api::groups::{Description, MemberDescription};
 
 const DEAD: &str = "Dead";
+/// From here on a group that is not there is an error.
+const TELLS_MISSING: i16 = 6;
 
 pub(in super::super) async fn describe_groups(
     context: Context,
@@ -29,6 +33,11 @@ pub(in super::super) async fn describe_groups(
         };
         answer.groups.push(match outcome {
             Ok(Some(described)) => describe(group, described),
+            Ok(None) if context.version >= TELLS_MISSING => DescribedGroup {
+                error_code: ErrorCode::GroupIdNotFound as i16,
+                error_message: Some("no group of this name".into()),
+                ..dead
+            },
             Ok(None) => dead,
             Err(error) => DescribedGroup { error_code: group_code(error), ..dead },
         });

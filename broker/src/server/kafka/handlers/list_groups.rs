@@ -1,9 +1,13 @@
 //! ListGroups: the groups that this broker coordinates.
 
+use proto::kafka::Str;
 use proto::kafka::messages::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 
 use super::{Context, group_code};
 use crate::api::groups::Listing;
+
+/// The type of all groups here: members assign partitions among themselves.
+const CLASSIC: &str = "classic";
 
 pub(in super::super) async fn list_groups(
     context: Context,
@@ -19,14 +23,17 @@ pub(in super::super) async fn list_groups(
             return ListGroupsResponse { error_code: group_code(error), ..Default::default() };
         }
     };
-    let states = &request.states_filter;
+    let admits = |filter: &[Str], value: &str| {
+        filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
+    };
     let is_wanted = |one: &Listing| {
-        states.is_empty() || states.iter().any(|state| state.eq_ignore_ascii_case(one.state))
+        admits(&request.states_filter, one.state) && admits(&request.types_filter, CLASSIC)
     };
     let group = |one: Listing| ListedGroup {
         group_id: one.group,
         protocol_type: one.protocol_type,
         group_state: one.state.into(),
+        group_type: CLASSIC.into(),
     };
     let groups = listed.into_iter().filter(is_wanted).map(group).collect();
     ListGroupsResponse { groups, ..Default::default() }

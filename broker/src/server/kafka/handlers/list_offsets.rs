@@ -1,4 +1,5 @@
-//! ListOffsets: the two ends, and records by time.
+//! ListOffsets: the two ends, and records by time. The time a client gives it is not used: nothing here
+//! waits for another store.
 
 use proto::kafka::Str;
 use proto::kafka::messages::{
@@ -7,12 +8,14 @@ use proto::kafka::messages::{
 };
 use proto::{ErrorCode, LeaderEpoch};
 
-use super::{Context, code};
+use super::{Context, by_name, code};
 use crate::api::OffsetAt;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
 
 pub(in super::super) async fn list_offsets(
     context: Context,
@@ -44,6 +47,11 @@ async fn answer(
         LATEST => OffsetAt::Latest,
         EARLIEST => OffsetAt::Earliest,
         MAX_TIMESTAMP if context.version >= 7 => OffsetAt::Newest,
+        // All that there is is on the broker's disks, and nothing is elsewhere.
+        EARLIEST_LOCAL if context.version >= 8 => OffsetAt::Earliest,
+        LATEST_TIERED if context.version >= 9 => {
+            return ListOffsetsPartitionResponse { partition_index, ..Default::default() };
+        }
         time @ 0.. => OffsetAt::Time(time),
         _ => return refused(ErrorCode::UnsupportedVersion as i16),
     };
@@ -57,6 +65,6 @@ async fn answer(
             leader_epoch: found.offset.map_or(-1, |_| found.leader_epoch.0),
             ..Default::default()
         },
-        Err(refusal) => refused(code(&refusal)),
+        Err(refusal) => refused(code(&by_name(refusal))),
     }
 }

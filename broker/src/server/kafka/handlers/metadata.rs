@@ -100,14 +100,10 @@ impl Asked {
             None => unknown(Some(Arc::clone(name)), Uuid::nil()),
         });
         let mut topics: Vec<_> = named.collect();
-        if !ids.is_empty() {
-            let by_id: HashMap<TopicId, &Arc<TopicImage>> =
-                image.topics.values().map(|topic| (topic.id, topic)).collect();
-            topics.extend(ids.iter().map(|&id| match by_id.get(&TopicId(id)) {
-                Some(topic) => describe(topic, is_live),
-                None => unknown(None, id),
-            }));
-        }
+        topics.extend(ids.iter().map(|&id| match image.topic_by_id(TopicId(id)) {
+            Some(topic) => describe(topic, is_live),
+            None => unknown(None, id),
+        }));
         topics
     }
 }

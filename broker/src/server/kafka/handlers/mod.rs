@@ -33,9 +33,12 @@ pub(super) mod produce;
 pub(super) mod reassignments;
 pub(super) mod sync_group;
 
-use super::bell;
+use proto::ErrorCode;
+
 use super::context::Context;
 use super::dispatch::{ADVERTISED, Answer, Work};
+use super::fetching;
+use super::leader_hints::LeaderHints;
 use super::outgoing::Outgoing;
 use crate::api::Refusal;
 use crate::api::groups::GroupError;
@@ -44,9 +47,20 @@ use crate::api::groups::GroupError;
 const NONE: i16 = 0;
 
 /// The number of an error, which is told to the log in full.
-fn code(refusal: &Refusal) -> i16 {
+pub(super) fn code(refusal: &Refusal) -> i16 {
     tracing::debug!(code = ?refusal.code, cause = %refusal.message, "refused");
     refusal.code as i16
+}
+
+/// What a client that knows topics by their names only is told where the topic here is not the one that
+/// its name stands for: there is none.
+pub(super) fn by_name(refusal: Refusal) -> Refusal {
+    match refusal.code {
+        ErrorCode::UnknownTopicId => {
+            Refusal { code: ErrorCode::UnknownTopicOrPartition, ..refusal }
+        }
+        _ => refusal,
+    }
 }
 
 /// The number of what a coordinator refuses with.

@@ -19,7 +19,7 @@ use proto::{ErrorCode, LeaderEpoch};
 use tokio::sync::oneshot;
 
 use super::super::budget::Reservation;
-use super::{Answer, Context, NONE, Outgoing, Work, code};
+use super::{Answer, Context, LeaderHints, NONE, Outgoing, Work, by_name, code};
 use crate::api::{Produce, Produced, Refusal, timed_out};
 use crate::replication::{Partition, RequiredAcks};
 
@@ -73,7 +73,7 @@ pub(in super::super) fn produce(
     }
     match acks {
         RequiredAcks::None => Box::pin(unacknowledged(awaited)),
-        _ => Box::pin(acknowledged(awaited, context.version, correlation_id, due)),
+        _ => Box::pin(acknowledged(context.clone(), awaited, correlation_id, due)),
     }
 }
 
@@ -141,8 +141,14 @@ fn check(records: &Bytes, version: i16) -> Result<(), Refusal> {
 }
 
 /// Waits for all partitions and answers.
-async fn acknowledged(awaited: Awaited, version: i16, correlation_id: i32, due: Instant) -> Answer {
+async fn acknowledged(
+    context: Context,
+    awaited: Awaited,
+    correlation_id: i32,
+    due: Instant,
+) -> Answer {
     let due = tokio::time::Instant::from_std(due);
+    let mut hints = LeaderHints::default();
     let mut responses = Vec::with_capacity(awaited.len());
     for (name, partitions) in awaited {
         let mut partition_responses = Vec::with_capacity(partitions.len());
@@ -154,12 +160,17 @@ async fn acknowledged(awaited: Awaited, version: i16, correlation_id: i32, due: 
                      request's time; whether they will be is not known",
                 )),
             };
-            partition_responses.push(response(index, outcome));
+            let error = outcome.as_ref().err().map(|refusal| refusal.code);
+            let hint = error.map(|error| hints.of(&context, error, &name, index));
+            let current_leader = hint.unwrap_or_default();
+            let response = response(index, outcome);
+            partition_responses.push(PartitionProduceResponse { current_leader, ..response });
         }
         responses.push(TopicProduceResponse { name, partition_responses });
     }
-    let response = ProduceResponse { responses, ..Default::default() };
-    let encoded = encode::<ProduceRequest>(version, correlation_id, &response);
+    let node_endpoints = hints.endpoints(&context);
+    let response = ProduceResponse { responses, node_endpoints, ..Default::default() };
+    let encoded = encode::<ProduceRequest>(context.version, correlation_id, &response);
     Answer::Send(Outgoing::new(encoded, Vec::new()))
 }
 
@@ -191,13 +202,16 @@ fn response(index: i32, outcome: Outcome) -> PartitionProduceResponse {
             log_start_offset: produced.log_start.0,
             ..Default::default()
         },
-        Err(refusal) => PartitionProduceResponse {
-            index,
-            error_code: code(&refusal),
-            base_offset: -1,
-            error_message: Some(refusal.message.as_ref().into()),
-            ..Default::default()
-        },
+        Err(refusal) => {
+            let refusal = by_name(refusal);
+            PartitionProduceResponse {
+                index,
+                error_code: code(&refusal),
+                base_offset: -1,
+                error_message: Some(refusal.message.as_ref().into()),
+                ..Default::default()
+            }
+        }
     }
 }
 

@@ -29,11 +29,11 @@ async fn what_is_produced_comes_back_as_it_was_in_every_version() {
     let mut client = Client::connect(&server).await;
     let mut offset = 0;
     // Longer than what goes out from memory, and shorter.
-    for (version, count) in (3..=9).zip([1, 3, 400, 1, 2000, 7, 1]) {
+    for (version, count) in (3..=12).zip([1, 3, 400, 1, 2000, 7, 1, 1, 2, 3]) {
         let sent = records(count);
         let answer = client.produce(version, &produce(-1, "t", sent.clone())).await;
         assert_eq!((answer.error_code, answer.base_offset), (0, offset), "version {version}");
-        for version in 4..=12 {
+        for version in 4..=17 {
             let read = client.fetch(version, &fetch("t", offset)).await;
             assert_eq!(read.error_code, 0);
             let end = offset + count as i64;
@@ -239,7 +239,7 @@ async fn offsets_by_time_are_those_of_records() {
         (newest, (9 - i64::from(newest == base) * 9, newest)),
         (newest + 1, (-1, -1)),
     ] {
-        for version in 1..=7 {
+        for version in 1..=10 {
             let answer = client.call(version, &asking(timestamp)).await;
             let of = &answer.topics[0].partitions[0];
             assert_eq!(of.error_code, 0);
@@ -250,4 +250,18 @@ async fn offsets_by_time_are_those_of_records() {
     assert_eq!(newest_of.timestamp, newest);
     let refused = client.call(6, &asking(-3)).await.topics[0].partitions[0].error_code;
     assert_eq!(refused, ErrorCode::UnsupportedVersion as i16);
+    // All that is here is on the broker's disks, and nothing elsewhere.
+    for (timestamp, from, expected) in [(-4, 8, (0, 0)), (-5, 9, (-1, -1))] {
+        for version in from..=10 {
+            let answer = client.call(version, &asking(timestamp)).await;
+            let of = &answer.topics[0].partitions[0];
+            let told = (of.error_code, of.offset, of.leader_epoch, of.timestamp);
+            assert_eq!(told, (0, expected.0, expected.1, -1), "{timestamp}, version {version}");
+        }
+        let answer = client.call(from - 1, &asking(timestamp)).await;
+        let refused = answer.topics[0].partitions[0].error_code;
+        assert_eq!(refused, ErrorCode::UnsupportedVersion as i16);
+    }
+    let answer = client.call(10, &asking(-6)).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::UnsupportedVersion as i16);
 }

@@ -111,7 +111,7 @@ async fn metadata_tells_topics_once_and_where_the_client_came_in() {
     server.topic("a", 2, &LogConfig::default());
     server.topic("b", 1, &LogConfig::default());
     let mut client = Client::connect(&server).await;
-    for version in 0..=12 {
+    for version in 0..=13 {
         let all = MetadataRequest {
             topics: (version > 0).then_some(()).map_or(Some(Vec::new()), |()| None),
             ..Default::default()

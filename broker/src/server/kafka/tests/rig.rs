@@ -10,7 +10,7 @@ use proto::kafka::{Request, decode_response, encode_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub(super) use crate::server::grpc::tests::rig::{Server, batch};
+pub(super) use crate::server::grpc::tests::rig::{Server, batch, topic_id};
 
 /// A connection.
 pub(super) struct Client {
@@ -86,6 +86,7 @@ pub(super) fn fetch(topic: &str, offset: i64) -> FetchRequest {
         partition_max_bytes: 1 << 20,
         ..FetchPartition::default()
     }];
-    let topics = vec![FetchTopic { topic: topic.into(), partitions, ..FetchTopic::default() }];
+    let topic_id = topic_id(topic).0;
+    let topics = vec![FetchTopic { topic: topic.into(), topic_id, partitions }];
     FetchRequest { topics, ..FetchRequest::default() }
 }
