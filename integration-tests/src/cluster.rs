@@ -160,7 +160,7 @@ impl Cluster {
         if self.options.kafka {
             let listen = format!("127.0.0.1:{}", free_port()?);
             let told = match &self.network {
-                Some(network) => network.gate(End::Broker(id), &listen)?,
+                Some(network) => network.gate_of_clients(End::Broker(id), &listen)?,
                 None => listen.clone(),
             };
             kafka = Some((listen, told));
@@ -222,6 +222,11 @@ impl Cluster {
         let listeners = self.brokers.values().filter_map(|broker| broker.kafka.as_ref());
         let addresses: Vec<&str> = listeners.map(|(_, told)| told.as_str()).collect();
         addresses.join(",")
+    }
+
+    /// Whether brokers listen for Kafka's clients.
+    pub fn has_kafka_listeners(&self) -> bool {
+        self.options.kafka
     }
 
     fn session_timeout_ms(&self) -> String {

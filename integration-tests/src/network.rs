@@ -75,6 +75,16 @@ impl Network {
 
     /// A gate before the listener of `to` at `target`, on a free port of loopback; its address.
     pub fn gate(&self, to: End, target: &str) -> Result<String> {
+        self.open(to, target, None)
+    }
+
+    /// The same before a listener that clients alone connect to. Theirs come often, and looking up whose
+    /// a connection is takes milliseconds.
+    pub fn gate_of_clients(&self, to: End, target: &str) -> Result<String> {
+        self.open(to, target, Some(End::Clients))
+    }
+
+    fn open(&self, to: End, target: &str, from: Option<End>) -> Result<String> {
         let runtime = self.runtime.as_ref().context("the network is there")?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let address = listener.local_addr()?;
@@ -89,9 +99,15 @@ impl Network {
                 let (named, cuts) = (named.lock().clone(), cuts.clone());
                 let target = target.clone();
                 tokio::spawn(async move {
-                    // Reads files of the kernel; others' bytes must not wait for that.
-                    let from = tokio::task::spawn_blocking(move || who(&named, peer, address));
-                    let link = Link { from: from.await?, to, cuts };
+                    let from = match from {
+                        Some(from) => from,
+                        // Reads files of the kernel; others' bytes must not wait for that.
+                        None => {
+                            let who = move || who(&named, peer, address);
+                            tokio::task::spawn_blocking(who).await?
+                        }
+                    };
+                    let link = Link { from, to, cuts };
                     // An error ends the connection, which is what both sides then see.
                     link.carry(socket, &target).await
                 });

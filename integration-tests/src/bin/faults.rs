@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use integration_tests::faults::run::{RunOptions, run};
 use integration_tests::faults::schedule::{FaultKind, Schedule};
+use integration_tests::recorder::Clients;
 
 /// Breaks a cluster of 3 brokers, 2 coordinators and 3 ZooKeeper members under load, one fault every
 /// few seconds, and judges what producers and consumers saw
@@ -34,6 +35,12 @@ struct Arguments {
     /// Only faults of these kinds, comma-separated
     #[arg(long, value_name = "KINDS", value_delimiter = ',')]
     only: Vec<FaultKind>,
+    /// Whose producers, group and reader of everything
+    ///
+    /// Clients of Kafka come in by the brokers' Kafka listeners, which stand behind the same cuts, and
+    /// their group is coordinated by a broker, which is then a target of faults, too.
+    #[arg(long, value_enum, value_name = "WHOSE", default_value_t = Clients::Ottla)]
+    clients: Clients,
     /// Replicas of each partition
     #[arg(long, value_name = "N", default_value_t = 3)]
     replication_factor: u32,
@@ -65,7 +72,11 @@ impl Arguments {
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let seed = self.seed.unwrap_or_else(clock);
         let kinds = if self.only.is_empty() { &FaultKind::ALL[..] } else { &self.only };
-        Ok(Schedule::new(seed, self.faults, kinds, self.session_ms))
+        let schedule = Schedule::new(seed, self.faults, kinds, self.session_ms);
+        Ok(match self.clients.speak_kafka() {
+            true => schedule.of_a_group_with_coordinator(),
+            false => schedule,
+        })
     }
 }
 
@@ -96,6 +107,7 @@ fn go() -> Result<bool> {
         time: arguments.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
         replication_factor: arguments.replication_factor,
         partitions: arguments.partitions,
+        clients: arguments.clients,
         rate: arguments.rate,
         session: Duration::from_millis(arguments.session_ms),
         topic_configs: arguments.configs.clone(),
@@ -111,7 +123,10 @@ fn go() -> Result<bool> {
         std::fs::write(&file, &text)?;
         eprintln!("seed {seed}; logs and data are kept in {}", kept.display());
         eprintln!("schedule: {text}");
-        eprintln!("again: integration-tests/faults --replay {}", file.display());
+        let clients = arguments.clients.to_possible_value();
+        let clients = clients.map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let file = file.display();
+        eprintln!("again: integration-tests/faults --clients {clients} --replay {file}");
     }
     println!("{}", serde_json::to_string(&outcome.report)?);
     Ok(outcome.report.ok)

@@ -3,7 +3,7 @@
 //! Values name themselves (`<producer>:<number>`), so that a value that was read tells which send it
 //! came from. Times are milliseconds since the run began.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Milliseconds since the run began.
@@ -208,7 +208,7 @@ pub struct Commit {
     pub confirmed: bool,
 }
 
-/// What the registry said about an owner.
+/// What the registry, or the coordinator's record of a generation, said about an owner.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {
     /// The group.
@@ -221,17 +221,46 @@ pub struct Claim {
     pub member: String,
 }
 
-/// What the registry said about a committed offset.
+/// What the registry, or a record of the coordinator, said about a committed offset.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoredOffset {
     /// The group.
     pub group: String,
     /// The partition.
     pub partition: i32,
-    /// The version of the node: counts the writes.
-    pub version: i32,
+    /// In which order: the version of the registry's node, or where the record stands in
+    /// `__consumer_offsets`.
+    pub version: i64,
     /// The next offset to be read.
     pub offset: i64,
+}
+
+/// What a member of a group with a coordinator said that it was given, all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The group.
+    pub group: String,
+    /// The member.
+    pub member: String,
+    /// Its partitions from then on.
+    pub partitions: BTreeSet<i32>,
+    /// When.
+    pub at: Millis,
+}
+
+/// Where a member went on that was given a partition: the first offset that it was delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumed {
+    /// The group.
+    pub group: String,
+    /// The member.
+    pub member: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// When it was given the partition; it asked for the committed offset later.
+    pub since: Millis,
 }
 
 /// Everything that was recorded.
@@ -247,8 +276,12 @@ pub struct History {
     pub commits: Vec<Commit>,
     /// Every owner that was seen.
     pub claims: Vec<Claim>,
-    /// Every committed offset that was seen in the registry.
+    /// Every committed offset that was seen in the registry, or in the records of the coordinator.
     pub stored: Vec<StoredOffset>,
+    /// What members were given; each must be in `claims`.
+    pub taken: Vec<Taken>,
+    /// Where members went on.
+    pub resumed: Vec<Resumed>,
 }
 
 /// One send and how it ended, as a simple load records it.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::history::{
-    Claim, Commit, Delivered, FinalPartition, History, Millis, Outcome, Position, Send,
+    Claim, Commit, Delivered, FinalPartition, History, Millis, Outcome, Position, Resumed, Send,
     StoredOffset, Value,
 };
 use super::verdict::{Kind, Verdict};
@@ -23,6 +23,8 @@ pub fn judge(history: &History) -> Verdict {
     judge.commits();
     judge.stored();
     judge.claims();
+    judge.taken();
+    judge.resumed();
     judge.verdict
 }
 
@@ -283,6 +285,42 @@ impl Judge<'_> {
                     format!("{} and {} in generation {generation}", one.member, other.member)
                 };
                 self.verdict.add(Kind::TwoOwners, place, told);
+            }
+        }
+    }
+
+    /// What a member was given is its share in a generation that the coordinator has on record.
+    fn taken(&mut self) {
+        let mut shares: BTreeMap<(&str, &str), BTreeMap<i32, BTreeSet<i32>>> = BTreeMap::new();
+        for claim in &self.history.claims {
+            let of_member = shares.entry((&claim.group, &claim.member)).or_default();
+            of_member.entry(claim.generation).or_default().insert(claim.partition);
+        }
+        for taken in self.history.taken.iter().filter(|taken| !taken.partitions.is_empty()) {
+            let of_member = shares.get(&(taken.group.as_str(), taken.member.as_str()));
+            let mut given = of_member.into_iter().flat_map(BTreeMap::values);
+            if !given.any(|share| *share == taken.partitions) {
+                let partition = taken.partitions.first().copied().unwrap_or(-1);
+                let place = Position { partition, offset: -1 };
+                self.verdict.add(Kind::NotGiven, place, || format!("{taken:?} of {of_member:?}"));
+            }
+        }
+    }
+
+    /// A member goes on at or behind what was confirmed as committed before it was given the partition.
+    fn resumed(&mut self) {
+        for Resumed { group, member, partition, offset, since } in &self.history.resumed {
+            let before = self.history.commits.iter().filter(|commit| {
+                commit.confirmed
+                    && commit.partition == *partition
+                    && commit.group == *group
+                    && commit.ended < *since
+            });
+            let newest = before.max_by_key(|commit| commit.offset);
+            if let Some(commit) = newest.filter(|commit| commit.offset > *offset) {
+                let place = Position { partition: *partition, offset: *offset };
+                let told = || format!("{member} went on there at {since} ms, after {commit:?}");
+                self.verdict.add(Kind::CommitBack, place, told);
             }
         }
     }

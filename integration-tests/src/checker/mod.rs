@@ -15,7 +15,7 @@ mod tests;
 
 pub use history::{
     Claim, Commit, Delivered, FinalLog, FinalPartition, History, Millis, Outcome, Position, Read,
-    Send, Sends, Sent, StoredOffset, Value,
+    Resumed, Send, Sends, Sent, StoredOffset, Taken, Value,
 };
 pub use judge::judge;
 pub use verdict::{Kind, Verdict, Violation};

@@ -64,7 +64,7 @@ fn deliver(history: &mut History, random: &mut fastrand::Rng) {
             }
         }
         let commits = [("a", 10, committed, 1_000), ("b", 11, log.end(), 9_000)];
-        for (version, (member, generation, offset, begun)) in (0i32..).zip(commits) {
+        for (version, (member, generation, offset, begun)) in (0i64..).zip(commits) {
             let (group, member) = (GROUP.to_owned(), member.to_owned());
             let stored = StoredOffset { group: group.clone(), partition, version, offset };
             history.stored.push(stored);
@@ -76,11 +76,20 @@ fn deliver(history: &mut History, random: &mut fastrand::Rng) {
             let commit = Commit { group, member, partition, offset, begun, ended, confirmed };
             // Asked again behind it, and never answered: may have been written or not.
             let lost = Commit { offset: offset / 2, confirmed: false, ..commit.clone() };
+            let (group, member) = (commit.group.clone(), commit.member.clone());
+            // Right behind the commit of the other, or from the beginning.
+            let (since, offset) = if begun > 1_000 { (1_006, committed) } else { (0, 0) };
+            history.resumed.push(Resumed { group, member, partition, offset, since });
             history.commits.extend([commit, Commit { begun: begun + 7, ..lost }]);
         }
     }
     history.delivered.extend(members);
     history.delivered.push(tail);
+    for (member, at) in [("a", 0), ("b", 1_006)] {
+        let (group, member) = (GROUP.to_owned(), member.to_owned());
+        let partitions = (0..PARTITIONS).collect();
+        history.taken.push(Taken { group, member, partitions, at });
+    }
 }
 
 /// An acknowledged record of the log whose offset told where it is, away from the ends.
@@ -155,6 +164,19 @@ fn inject(history: &mut History, kind: Kind, random: &mut fastrand::Rng) {
         Kind::TwoOwners => {
             let other = Claim { member: "c".to_owned(), ..history.claims[0].clone() };
             history.claims.push(other);
+        }
+        Kind::NotGiven => {
+            let taken = history.taken[random.usize(..2)].clone();
+            let partitions = [partition].into();
+            history.taken.push(match random.u8(..3) {
+                0 => Taken { partitions, ..taken },
+                1 => Taken { member: "c".to_owned(), ..taken },
+                _ => Taken { group: "other".to_owned(), ..taken },
+            });
+        }
+        Kind::CommitBack if random.u8(..3) == 0 => {
+            let second = |r: &&mut Resumed| r.partition == partition && r.since > 0;
+            history.resumed.iter_mut().find(second).unwrap().offset -= 1;
         }
         Kind::CommitBack if random.bool() => {
             let last = history.stored.iter().rfind(|s| s.partition == partition).unwrap().clone();

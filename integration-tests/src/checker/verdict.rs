@@ -32,11 +32,13 @@ pub enum Kind {
     TwoOwners,
     /// A committed offset went back.
     CommitBack,
+    /// A member took partitions that no generation on record gives it.
+    NotGiven,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Lost,
         Self::Moved,
         Self::Duplicated,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Skipped,
         Self::TwoOwners,
         Self::CommitBack,
+        Self::NotGiven,
     ];
 }
 

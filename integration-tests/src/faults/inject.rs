@@ -91,6 +91,7 @@ impl Injector<'_> {
                 let node = match fault.target {
                     Target::Leader(_) => ensemble.leader()?,
                     Target::Number(number) => (number % nodes + 1) as usize,
+                    Target::GroupCoordinator => 1,
                 };
                 if fault.kind == FaultKind::KillRegistry {
                     ensemble.kill(node)?;
@@ -178,6 +179,7 @@ impl Injector<'_> {
         let (led, number) = match target {
             Target::Leader(partition) => (self.observer.leader(partition), partition),
             Target::Number(number) => (None, number),
+            Target::GroupCoordinator => (self.observer.group_coordinator(), 0),
         };
         led.unwrap_or(number as i32 % self.cluster.broker_count() + 1)
     }
@@ -190,6 +192,7 @@ impl Injector<'_> {
                 return index.unwrap_or(0);
             }
             Target::Number(number) => number as usize,
+            Target::GroupCoordinator => 0,
         };
         number % self.cluster.coordinators().len()
     }

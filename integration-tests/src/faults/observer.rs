@@ -15,6 +15,7 @@ use coordinator::zk::{Payload, paths};
 use parking_lot::Mutex;
 use zookeeper_client::Client;
 
+use super::group_log;
 use crate::checker::{Claim, StoredOffset};
 
 const EVERY: Duration = Duration::from_millis(100);
@@ -28,6 +29,8 @@ pub struct Seen {
     pub states: Vec<Option<PartitionState>>,
     /// The controller's address.
     pub controller: Option<String>,
+    /// The broker that coordinates the group, where one does.
+    pub group_coordinator: Option<i32>,
     /// Every claim.
     pub claims: BTreeSet<Claim>,
     /// Every committed offset.
@@ -47,6 +50,8 @@ pub struct Subject {
     pub partitions: i32,
     /// The group.
     pub group: String,
+    /// Whether a broker coordinates the group, instead of the registry.
+    pub has_coordinator: bool,
 }
 
 /// A watching thread.
@@ -80,6 +85,11 @@ impl Observer {
         let count = seen.states.len().max(1);
         let state = seen.states.get(partition as usize % count)?.as_ref()?;
         state.leader.map(|leader| leader.0)
+    }
+
+    /// Which broker coordinated the group when it was last seen.
+    pub fn group_coordinator(&self) -> Option<i32> {
+        self.seen.lock().group_coordinator
     }
 
     /// The controller's address when it was last seen.
@@ -140,7 +150,12 @@ async fn look(client: &Client, subject: &Subject, seen: &Mutex<Seen>) -> Result<
             stored.extend(offset.map(|(version, offset)| (partition, version, offset)));
         }
     }
+    let group_coordinator = match subject.has_coordinator {
+        true => group_log::coordinator(client).await?,
+        false => None,
+    };
     let mut seen = seen.lock();
+    seen.group_coordinator = group_coordinator;
     seen.states = states.into_iter().map(|state| Some(state?.value)).collect();
     seen.controller = controller;
     seen.claims.extend(owned.into_iter().map(|(partition, owner)| Claim {
@@ -153,7 +168,7 @@ async fn look(client: &Client, subject: &Subject, seen: &Mutex<Seen>) -> Result<
     seen.stored.extend(stored.into_iter().map(|(partition, version, offset)| StoredOffset {
         group: group.clone(),
         partition,
-        version,
+        version: i64::from(version),
         offset,
     }));
     seen.looks += 1;

@@ -66,6 +66,8 @@ pub struct Report {
     pub delivered: u64,
     /// Records in the log, read in the end.
     pub read: u64,
+    /// Generations of a group that a broker coordinates.
+    pub generations: i32,
     /// Broken promises by kind, zeros included.
     #[serde(flatten)]
     pub broken: BTreeMap<Kind, u64>,
@@ -96,6 +98,7 @@ impl Report {
             failed: 0,
             delivered: 0,
             read: 0,
+            generations: 0,
             broken: BTreeMap::new(),
             acknowledged_ms: [0; 3],
             replicas_differ: 0,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use coordinator::zk::payload::PartitionState;
 
+use super::group_log;
 use super::inject::inject;
 use super::observer::{Observer, Subject};
 use super::replicas;
@@ -14,13 +15,14 @@ use super::report::{Pause, Report};
 use super::schedule::{Fault, FaultKind, Schedule};
 use crate::checker::{self, History};
 use crate::cluster::{Cluster, ClusterOptions};
-use crate::recorder::Recorder;
+use crate::recorder::{self, Clients, Recorder};
 use crate::workload::nap;
 use crate::zookeeper::RegistryKind;
 
 /// The topic of every run.
 pub const TOPIC: &str = "ledger";
-const GROUP: &str = "readers";
+/// The group of every run.
+pub const GROUP: &str = "readers";
 /// At least so many records are acknowledged between faults.
 const BETWEEN_FAULTS: u64 = 1_000;
 const BETWEEN_LIMIT: Duration = Duration::from_secs(30);
@@ -36,6 +38,8 @@ pub struct RunOptions {
     pub replication_factor: u32,
     /// Partitions of the topic.
     pub partitions: i32,
+    /// Whose clients they are.
+    pub clients: Clients,
     /// Producers.
     pub producers: u32,
     /// Records a second of each.
@@ -56,6 +60,7 @@ impl RunOptions {
             time: None,
             replication_factor: 3,
             partitions: 6,
+            clients: Clients::Ottla,
             producers: 3,
             rate: 500,
             members: 2,
@@ -111,6 +116,7 @@ impl Scene {
             topic: TOPIC.to_owned(),
             partitions: options.partitions,
             group: GROUP.to_owned(),
+            has_coordinator: options.clients.speak_kafka(),
         })?;
         let recorder = start_load(&cluster, options)?;
         let pauses = Vec::new();
@@ -209,7 +215,7 @@ impl Scene {
         #[allow(clippy::disallowed_methods, reason = "a note for whoever looks into a failed run")]
         let noted = std::fs::write(notes, recorder.notes());
         report.why.extend(noted.err().map(|error| format!("clients.log: {error}")));
-        let compared = judge(recorder, observer, &mut report).and_then(|history| {
+        let compared = judge(&cluster, recorder, observer, &mut report).and_then(|history| {
             report.latency(&history);
             compare(&mut cluster, &history, options.partitions)
         });
@@ -249,6 +255,14 @@ fn cluster_options(name: &str, options: &RunOptions) -> ClusterOptions {
     cluster.coordinators = 2;
     cluster.session_timeout = options.session;
     cluster.network = true;
+    cluster.kafka = options.clients.speak_kafka();
+    if cluster.kafka {
+        // As short sessions as processes have, and no waiting for members that do not come.
+        cluster = cluster
+            .set("group.min.session.timeout.ms", "100")
+            .set("group.initial.rebalance.delay.ms", "500")
+            .set("offsets.topic.num.partitions", &group_log::PARTITIONS.to_string());
+    }
     cluster
 }
 
@@ -261,24 +275,43 @@ fn create_topic(cluster: &Cluster, options: &RunOptions) -> Result<()> {
 }
 
 fn start_load(cluster: &Cluster, options: &RunOptions) -> Result<Recorder> {
-    let mut recorder = Recorder::new(&cluster.bootstrap(), TOPIC, options.partitions);
+    let subject = recorder::Subject {
+        grpc: cluster.bootstrap(),
+        kafka: cluster.kafka_bootstrap(),
+        topic: TOPIC.to_owned(),
+        partitions: options.partitions,
+        session: options.session,
+        dir: cluster.dir().to_owned(),
+    };
+    let mut recorder = Recorder::new(options.clients, subject);
     for _ in 0..options.producers {
-        recorder.produce(options.rate, &[("acks", "all"), ("linger.ms", "20")])?;
+        recorder.produce(options.rate)?;
     }
-    let session = options.session.as_millis().to_string();
     for _ in 0..options.members {
-        recorder.join(GROUP, &[("zookeeper.session.timeout.ms", &session)])?;
+        recorder.join(GROUP)?;
     }
     recorder.tail()?;
     Ok(recorder)
 }
 
-fn judge(recorder: Recorder, observer: Observer, report: &mut Report) -> Result<History> {
+fn judge(
+    cluster: &Cluster,
+    recorder: Recorder,
+    observer: Observer,
+    report: &mut Report,
+) -> Result<History> {
+    let has_coordinator = cluster.has_kafka_listeners();
     let mut history = recorder.finish().context("the end of the run")?;
     let seen = observer.stop()?;
     ensure!(seen.looks > 0, "the registry was never seen");
     history.claims = seen.claims.into_iter().collect();
     history.stored = seen.stored.into_iter().collect();
+    if has_coordinator {
+        let found = group_log::read(&cluster.bootstrap(), GROUP, TOPIC);
+        let (claims, stored) = found.context("the records of the group")?;
+        report.generations = claims.iter().map(|claim| claim.generation).max().unwrap_or(0);
+        (history.claims, history.stored) = (claims, stored);
+    }
     let acknowledged = history.sends.iter().flat_map(|sends| &sends.sends);
     let acknowledged = acknowledged.filter(|send| send.outcome != checker::Outcome::Unknown);
     report.acknowledged = acknowledged.count() as u64;

@@ -70,6 +70,12 @@ impl FaultKind {
         }
     }
 
+    /// Whether it is done to a broker.
+    fn meets_brokers(self) -> bool {
+        use FaultKind::{KillCoordinator, KillRegistry, PauseCoordinator, PauseRegistry};
+        !matches!(self, KillCoordinator | PauseCoordinator | KillRegistry | PauseRegistry)
+    }
+
     /// As it is spelled in schedules and on the command line.
     pub fn name(self) -> String {
         let name = serde_json::to_value(self).ok();
@@ -96,6 +102,14 @@ pub enum Target {
     Leader(u32),
     /// The one with this number, modulo how many there are.
     Number(u32),
+    /// The broker that coordinates the group, where one does; else one of them.
+    GroupCoordinator,
+}
+
+impl Target {
+    fn leads(self) -> bool {
+        matches!(self, Self::Leader(_))
+    }
 }
 
 /// One fault.
@@ -140,6 +154,14 @@ impl Schedule {
         faults.truncate(count);
         Self { seed, faults }
     }
+
+    /// The same with every other fault of a leader turned on the broker that coordinates the group.
+    pub fn of_a_group_with_coordinator(mut self) -> Self {
+        let leads = |fault: &&mut Fault| fault.kind.meets_brokers() && fault.target.leads();
+        let of_leaders = self.faults.iter_mut().filter(leads);
+        of_leaders.step_by(2).for_each(|fault| fault.target = Target::GroupCoordinator);
+        self
+    }
 }
 
 fn lasts(kind: FaultKind, session_ms: u64, random: &mut fastrand::Rng) -> u64 {
@@ -181,6 +203,23 @@ mod tests {
         let many = Schedule::new(1, 1_000, &FaultKind::ALL, 2_000).faults;
         let leaders = many.iter().filter(|f| matches!(f.target, Target::Leader(_))).count();
         assert!((400..600).contains(&leaders), "{leaders}");
+    }
+
+    #[test]
+    fn half_of_the_leaders_give_way_to_the_coordinator_of_the_group() {
+        for seed in 0..20 {
+            let before = Schedule::new(seed, 20, &FaultKind::ALL, 2_000);
+            let after = before.clone().of_a_group_with_coordinator();
+            let turned = |(one, other): &(&Fault, &Fault)| one.target != other.target;
+            let turned: Vec<_> = before.faults.iter().zip(&after.faults).filter(turned).collect();
+            for (one, other) in &turned {
+                assert!(one.kind.meets_brokers() && one.target.leads(), "seed {seed}: {one:?}");
+                assert_eq!(**other, Fault { target: Target::GroupCoordinator, ..**one });
+            }
+            let leaders =
+                before.faults.iter().filter(|f| f.kind.meets_brokers() && f.target.leads());
+            assert_eq!(turned.len(), leaders.count().div_ceil(2), "seed {seed}");
+        }
     }
 
     #[test]
