@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::classic::{Join, Leaving};
+use super::super::classic::{Join, Leaving, Protocol};
 use super::super::*;
 use super::rig::*;
 
@@ -77,6 +77,13 @@ fn texts_and_metadata_have_bounds() {
         assert_eq!(join(request).await.unwrap_err().error, GroupError::InvalidRequest);
         let mut request = rig.join_request("");
         request.protocols[0].metadata = vec![0; 2 << 20].into();
+        assert_eq!(join(request).await.unwrap_err().error, GroupError::InvalidRequest);
+        let mut request = rig.join_request("");
+        let many = (0..20_000).map(|number| Protocol {
+            name: number.to_string().into(),
+            metadata: bytes::Bytes::new(),
+        });
+        request.protocols = many.collect();
         assert_eq!(join(request).await.unwrap_err().error, GroupError::InvalidRequest);
     });
 }

@@ -6,3 +6,4 @@ mod forgetting;
 mod members;
 mod offsets;
 mod rig;
+mod scale;

@@ -197,3 +197,99 @@ fn the_topic_is_not_created_before_there_are_brokers_for_its_replicas() {
         assert!(rig.creator.0.lock().is_empty());
     });
 }
+
+#[test]
+fn what_was_appended_with_too_few_replicas_counts_once_it_is_committed() {
+    run(async {
+        let rig = Rig::with_minimum(config(), &with_follower(), 2);
+        rig.ready().await;
+        let ids = |ids: &[i32]| ids.iter().copied().map(proto::BrokerId).collect::<Vec<_>>();
+        let shrink = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            rig.offsets.isr_settled(LeaderEpoch(0), 1, &ids(&[1]), &ids(&[2]));
+        };
+        let (told, ()) = tokio::join!(rig.commit("g", &[("t", 0, 5)]), shrink);
+        assert_eq!(told, Err(GroupError::CoordinatorNotAvailable), "nobody knows");
+        assert!(rig.fetch_all("g").await.is_empty());
+        let refused = rig.commit("g", &[("t", 1, 6)]).await;
+        assert_eq!(refused, Ok(vec![Err(GroupError::CoordinatorNotAvailable)]), "not appended");
+        rig.offsets.isr_settled(LeaderEpoch(0), 2, &ids(&[1, 2]), &ids(&[]));
+        follower_has(&rig.offsets, rig.offsets.log().log_end());
+        while rig.fetch_all("g").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let before = rig.fetch_all("g").await;
+        assert_eq!(before, [("t-0".to_owned(), 5)].into());
+        rig.lead_again(1);
+        assert_eq!(rig.fetch_all("g").await, before, "as the next leader reads it");
+    });
+}
+
+#[test]
+fn a_full_coordinator_goes_on_with_what_it_has() {
+    run(async {
+        let rig = Rig::with(
+            GroupConfig { memory_max: 3_000, ..config() },
+            &crate::replication::tests::rig::alone(0),
+        );
+        let (one, two) = rig.two("g").await;
+        let full = GroupError::CoordinatorNotAvailable;
+        let commit = |metadata: &str, commits| {
+            let mut request = commit_request(caller(&one), commits);
+            request.commits[0].metadata = metadata.into();
+            rig.groups.commit("g".into(), request)
+        };
+        assert_eq!(commit("0123", &[("t", 0, 1)]).await, Ok(vec![Ok(())]));
+        // Not full yet, until something large comes.
+        let mut large = rig.join_request(&one.member_id);
+        large.protocols[0].metadata = vec![0; 3_000].into();
+        let again = rig.groups.join("g".into(), rig.join_request(&two.member_id));
+        let (first, second) = tokio::join!(rig.groups.join("g".into(), large), again);
+        let (first, second) = (first.unwrap(), second.unwrap());
+        let report = rig.groups.report().await.unwrap();
+        assert!(report.bytes > 3_000, "{}", report.bytes);
+        assert_eq!(rig.groups.heartbeat("g".into(), caller(&second)).await, Ok(()));
+        assert_eq!(rig.commit("h", &[("t", 0, 1)]).await, Err(full), "no new group");
+        let entering = rig.groups.join("g".into(), rig.join_request("")).await;
+        assert_eq!(entering.unwrap_err().error, full, "no new member");
+        let mut larger = rig.join_request(&second.member_id);
+        larger.protocols[0].metadata = vec![0; 400].into();
+        let larger = rig.groups.join("g".into(), larger).await;
+        assert_eq!(larger.unwrap_err().error, full, "no larger one");
+        // The one that was too large joins with less, and there is room again.
+        let small = rig.groups.join("g".into(), rig.join_request(&first.member_id));
+        let again = rig.groups.join("g".into(), rig.join_request(&second.member_id));
+        let (first, second) = tokio::join!(small, again);
+        let first = first.unwrap();
+        assert!(second.is_ok());
+        assert_eq!(rig.sync("g", &first, &[&first]).await, format!("of {}", first.member_id));
+    });
+}
+
+#[test]
+fn the_report_counts_groups_offsets_and_what_has_happened() {
+    run(async {
+        let rig = Rig::new();
+        let (one, _) = rig.two("g").await;
+        let request = commit_request(caller(&one), &[("t", 0, 1), ("u", 0, 2)]);
+        rig.groups.commit("g".into(), request).await.unwrap();
+        rig.commit("simple", &[("t", 1, 3)]).await.unwrap();
+        rig.recreate("u");
+        let report = rig.groups.report().await.unwrap();
+        // Empty, preparing, completing, stable, dead.
+        assert_eq!((report.states, report.offsets), ([1, 0, 0, 1, 0], 3));
+        let names: Vec<(&str, usize)> =
+            report.groups.iter().map(|group| (&*group.group, group.members)).collect();
+        assert_eq!(names, [("g", 2), ("simple", 0)], "those with members first");
+        let shown = vec![(TopicPartition::new("t", 0), Offset(1))];
+        assert_eq!(report.groups[0].offsets, shown, "the other topic is gone");
+        let counted = report.counters;
+        assert_eq!((counted.rebalances, counted.commits, counted.loads), (1, 3, 1));
+        rig.groups.delete("simple".into()).await.unwrap();
+        rig.lead_again(1);
+        rig.ready().await;
+        let report = rig.groups.report().await.unwrap();
+        assert_eq!((report.counters.deletions, report.counters.loads), (1, 2));
+        assert_eq!((report.states, report.left_out, report.loading), ([0, 0, 0, 1, 0], 0, 0));
+    });
+}

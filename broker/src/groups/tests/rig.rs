@@ -83,9 +83,19 @@ impl Rig {
     }
 
     pub(super) fn with(config: GroupConfig, leadership: &Leadership) -> Self {
+        Self::with_minimum(config, leadership, 1)
+    }
+
+    /// So many replicas must be in sync.
+    pub(super) fn with_minimum(
+        config: GroupConfig,
+        leadership: &Leadership,
+        min_insync_replicas: usize,
+    ) -> Self {
         let partitions = Partitions::new();
         let compacted = CleanupPolicy { delete: false, compact: true };
-        let log = LogConfig { cleanup_policy: compacted, ..LogConfig::default() };
+        let log =
+            LogConfig { cleanup_policy: compacted, min_insync_replicas, ..LogConfig::default() };
         let name = TopicPartition::new(OFFSETS_TOPIC, 0);
         let offsets = partitions.partitions.open(&name, topic_id(OFFSETS_TOPIC), log).unwrap();
         offsets.lead(ME, leadership).unwrap();
@@ -130,6 +140,16 @@ impl Rig {
     pub(super) fn resign(&self, epoch: i32) {
         self.offsets.follow(LeaderEpoch(epoch));
         self.metadata.update(|_| ());
+    }
+
+    /// A topic with so many partitions.
+    pub(super) fn topic(&self, name: &str, partitions: usize) {
+        self.metadata.update(|now| {
+            now.apply(ClusterDelta {
+                topics: vec![image(name, partitions)],
+                ..ClusterDelta::default()
+            });
+        });
     }
 
     /// Another topic of the name is there.

@@ -1,4 +1,11 @@
 //! Random clients against one group: the invariants of the module's documentation, after each step.
+//! Clients fall silent, leave, restart and miss answers; writes fail, whether the log has them or
+//! not; other brokers take the group over from what the log has.
+//!
+//! Besides: a commit is accepted of a member of the generation alone; nobody is given an assignment
+//! of another generation than it asked in; and once all is quiet, everybody is a member of one
+//! stable generation.
+//!
 //! `GROUP_SEED` runs one seed, `GROUP_SEEDS` so many.
 
 use std::collections::BTreeMap;
@@ -32,8 +39,9 @@ struct World {
     told: BTreeMap<i32, BTreeMap<Arc<str>, Bytes>>,
     leaders: BTreeMap<i32, Arc<str>>,
     plans: u32,
-    /// Answers looked at.
-    seen: usize,
+    /// What the next coordinator would read.
+    log: Option<GroupMetadata>,
+    moves: usize,
     asked_at: BTreeMap<Token, std::time::Instant>,
 }
 
@@ -58,7 +66,8 @@ impl World {
             told: BTreeMap::new(),
             leaders: BTreeMap::new(),
             plans: 0,
-            seen: 0,
+            log: None,
+            moves: 0,
             asked_at: BTreeMap::new(),
         }
     }
@@ -70,17 +79,52 @@ impl World {
             50..56 => self.leave(which),
             56..60 => self.clients[which].asleep ^= true,
             60..62 => self.restart(which),
-            62..80 => {
-                let ok = self.random.u32(0..10) > 0;
-                let outcome = if ok { Ok(()) } else { Err(GroupError::CoordinatorNotAvailable) };
-                self.rig.store_all(outcome);
-            }
+            62..79 => self.store(),
+            79 => self.moves_on(),
+            80 => self.misses(which),
             _ => {
                 let ms = [10, 500, 3_000, 12_000, 61_000][self.random.usize(0..5)];
                 self.rig.pass(Duration::from_millis(self.random.u64(0..ms)));
             }
         }
         self.look();
+    }
+
+    /// Writes that are under way come to their end: well, or with an error that says nothing of
+    /// whether the log has them.
+    fn store(&mut self) {
+        let fate = self.random.u32(0..20);
+        if fate > 0
+            && let Some((_, last)) = self.rig.stores.last()
+        {
+            self.log = Some(last.clone());
+        }
+        let is_told = fate > 1;
+        self.rig.store_all(is_told.then_some(()).ok_or(GroupError::CoordinatorNotAvailable));
+    }
+
+    /// Another broker takes the group over; what was told of a generation that it does not know may
+    /// be told of another one with the same number.
+    fn moves_on(&mut self) {
+        let mut out = Effects::new();
+        self.rig.group.close(GroupError::NotCoordinator, self.rig.now, &mut out);
+        self.rig.took(out);
+        self.look_at_answers();
+        self.rig.stores.clear();
+        let limits = Arc::clone(&self.rig.group.limits);
+        self.rig.group = match self.log.clone() {
+            Some(log) => Group::from_stored(log, limits, self.rig.now),
+            None => Group::new(limits, self.rig.now),
+        };
+        let known = self.rig.group.generation();
+        self.told.retain(|generation, _| *generation <= known);
+        self.leaders.retain(|generation, _| *generation <= known);
+        self.moves += 1;
+    }
+
+    /// The answer that a client waits for is lost.
+    fn misses(&mut self, which: usize) {
+        self.clients[which].waits = None;
     }
 
     /// Does what a client in its place does next.
@@ -104,15 +148,32 @@ impl World {
         } else if self.random.bool() {
             self.sync(which, caller, Vec::new());
         } else {
-            let error = match self.random.bool() {
+            let outcome = match self.random.bool() {
                 true => self.rig.group.heartbeat(&caller, self.rig.now),
-                false => self.rig.group.check_commit(&caller, self.rig.now),
+                false => self.commits(&caller),
             };
-            self.refused(which, error.err());
+            self.refused(which, outcome.err());
         }
     }
 
+    /// A commit that is accepted is a member's of the generation, whoever asks.
+    fn commits(&mut self, caller: &Caller) -> Result<(), GroupError> {
+        let outcome = self.rig.group.check_commit(caller, self.rig.now);
+        let group = &self.rig.group;
+        if outcome.is_ok() && caller.generation >= 0 {
+            let member = group.members.get(&caller.member_id).expect("a stranger commits");
+            assert_eq!(caller.generation, group.generation(), "of another generation");
+            assert_ne!(group.state(), State::CompletingRebalance, "owns nothing yet");
+            let of = caller.instance.as_ref().map(|instance| group.instances.get(instance));
+            assert!(of.is_none_or(|id| id == Some(&member.id)), "a fenced member commits");
+        }
+        outcome
+    }
+
     fn join(&mut self, which: usize) {
+        // Whatever it was a member of: it says so no more.
+        self.clients[which].generation = 0;
+        self.clients[which].leads = None;
         let request = self.rig.request(&self.clients[which].id);
         let order: &[&str] = if self.random.bool() { &["x", "y"] } else { &["y", "x"] };
         let request = Join {
@@ -169,6 +230,14 @@ impl World {
 
     /// Looks at what was answered since, and at the group as it is.
     fn look(&mut self) {
+        self.look_at_answers();
+        for (token, at) in &self.asked_at {
+            assert!(self.rig.now.at - *at < PATIENCE, "{token:?} waits for ever");
+        }
+        self.check_fields();
+    }
+
+    fn look_at_answers(&mut self) {
         let answers: Vec<(Token, Answer)> = self
             .rig
             .answers
@@ -178,7 +247,6 @@ impl World {
             .collect();
         for (token, answer) in answers {
             self.asked_at.remove(&token);
-            self.seen += 1;
             let client = self.clients.iter().position(|client| client.waits == Some(token));
             match answer {
                 Answer::Join(Ok(joined)) => self.has_joined(client, &joined),
@@ -199,10 +267,6 @@ impl World {
                 }
             }
         }
-        for (token, at) in &self.asked_at {
-            assert!(self.rig.now.at - *at < PATIENCE, "{token:?} waits for ever");
-        }
-        self.check_fields();
     }
 
     fn has_joined(&mut self, client: Option<usize>, joined: &Joined) {
@@ -236,6 +300,9 @@ impl World {
         let Some(client) = client else { return };
         let client = &mut self.clients[client];
         client.waits = None;
+        let group = &self.rig.group;
+        let is_over = group.state() == State::Dead;
+        assert!(is_over || client.synced_in == group.generation(), "of another generation");
         let told = self.told.entry(client.synced_in).or_default();
         // One assignment: all of a generation hold parts of the same plan.
         for (other, plan) in told.iter() {
@@ -274,6 +341,63 @@ impl World {
         );
     }
 
+    /// Nothing fails any more: everybody ends up in one stable generation, and stays there.
+    fn calm(&mut self) {
+        let all = self.clients.len().min(self.rig.group.limits.size_max);
+        self.clients.truncate(all);
+        for client in &mut self.clients {
+            // Whoever waits for an answer that was lost has given up by now.
+            client.asleep = false;
+            client.waits = client.waits.filter(|token| self.asked_at.contains_key(token));
+        }
+        // Those that are no more are forgotten, then the others settle.
+        for round in 0..600 {
+            for which in 0..all {
+                self.goes_on(which);
+                self.look();
+            }
+            if let Some((_, last)) = self.rig.stores.last() {
+                self.log = Some(last.clone());
+            }
+            self.rig.store_all(Ok(()));
+            self.rig.pass(Duration::from_secs(if round < 300 { 2 } else { 1 }));
+            self.look();
+        }
+        let group = &self.rig.group;
+        assert_eq!(group.state(), State::Stable);
+        assert_eq!(group.size(), all, "everybody is in, and nobody else");
+        for client in &self.clients {
+            assert_eq!(client.generation, group.generation());
+            assert_eq!(client.synced_in, client.generation, "it has its assignment");
+            assert!(group.members.contains_key(&client.id) && client.waits.is_none());
+        }
+    }
+
+    /// What a client does that nothing is wrong with.
+    fn goes_on(&mut self, which: usize) {
+        let client = &mut self.clients[which];
+        if client.waits.is_some() {
+            return;
+        }
+        let caller = Caller {
+            member_id: Arc::clone(&client.id),
+            instance: client.instance.clone(),
+            generation: client.generation,
+        };
+        if client.generation == 0 {
+            self.join(which);
+        } else if let Some(members) = client.leads.take() {
+            self.plans += 1;
+            let plan = Bytes::from(format!("plan {}", self.plans));
+            self.sync(which, caller, members.into_iter().map(|id| (id, plan.clone())).collect());
+        } else if client.synced_in != client.generation {
+            self.sync(which, caller, Vec::new());
+        } else {
+            let outcome = self.rig.group.heartbeat(&caller, self.rig.now);
+            self.refused(which, outcome.err());
+        }
+    }
+
     /// Everybody falls silent: all who wait are answered, and the group comes to rest.
     fn end(&mut self) {
         for _ in 0..8 {
@@ -292,6 +416,7 @@ fn run(seed: u64) -> usize {
     for _ in 0..400 {
         world.step();
     }
+    world.calm();
     world.end();
     world.told.len()
 }

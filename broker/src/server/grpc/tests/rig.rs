@@ -20,6 +20,7 @@ use crate::cluster::metadata::{
 };
 use crate::cluster::producer_ids::ProducerIds;
 use crate::config::{BrokerConfig, Values};
+use crate::groups::{Groups, NewOffsetsTopic, TopicCreator};
 use crate::metrics::Metrics;
 use crate::replication::tests::rig;
 use crate::server::{DataThreads, Endpoint, KafkaEndpoints, Protocol};
@@ -27,6 +28,13 @@ use crate::storage::LogConfig;
 use crate::storage::disk::faulty::FaultyDisk;
 
 pub(in crate::server) use crate::replication::tests::rig::{batch, topic_id};
+
+/// Creates nothing: the tests make the topics there are.
+struct NoTopics;
+
+impl TopicCreator for NoTopics {
+    fn create(&self, _: NewOffsetsTopic, _: Box<dyn FnOnce() + Send>) {}
+}
 
 /// A running server. It stops when this drops.
 pub(in crate::server) struct Server {
@@ -78,6 +86,17 @@ impl Server {
             "zookeeper:2181/ottla".to_owned(),
             config.settings.clone(),
         );
+        let (stop, stopping) = watch::channel(false);
+        let (groups, _) = Groups::start(
+            BrokerId(1),
+            config.groups.clone(),
+            Arc::clone(&rig.partitions),
+            Arc::clone(&metadata),
+            Arc::new(NoTopics),
+            stopping.clone(),
+        )
+        .unwrap();
+        let api = api.with_groups(groups);
         let controller = ControllerLink::new(session, Arc::clone(&metadata), Handle::current());
         let (updates, _) = mpsc::channel(1);
         let services = Services::new(
@@ -96,7 +115,6 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let kafka_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let kafka = kafka_listener.local_addr().unwrap();
-        let (stop, stopping) = watch::channel(false);
         let threads = DataThreads::start(services, &stopping).unwrap();
         tokio::spawn(async move {
             tokio::join!(

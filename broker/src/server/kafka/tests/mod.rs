@@ -1,8 +1,3 @@
 //! The listener from outside: what clients send and get, over sockets.
 
-mod fetch_sessions;
-mod hostile;
-mod produce_fetch;
-mod protocol;
-mod rig;
-mod versions;
+mod groups;
