@@ -351,7 +351,7 @@ impl World {
             client.waits = client.waits.filter(|token| self.asked_at.contains_key(token));
         }
         // Those that are no more are forgotten, then the others settle.
-        for round in 0..600 {
+        for _ in 0..250 {
             for which in 0..all {
                 self.goes_on(which);
                 self.look();
@@ -360,7 +360,7 @@ impl World {
                 self.log = Some(last.clone());
             }
             self.rig.store_all(Ok(()));
-            self.rig.pass(Duration::from_secs(if round < 300 { 2 } else { 1 }));
+            self.rig.pass(Duration::from_secs(2));
             self.look();
         }
         let group = &self.rig.group;
