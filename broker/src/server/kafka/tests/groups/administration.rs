@@ -76,7 +76,8 @@ async fn e11_groups_are_described_and_listed_by_state() {
         (vec!["nonsense"], vec![]),
     ] {
         let states_filter = filter.iter().map(|state| (*state).into()).collect();
-        let listed = client.call(4, &ListGroupsRequest { states_filter }).await;
+        let request = ListGroupsRequest { states_filter, ..Default::default() };
+        let listed = client.call(4, &request).await;
         let listed: Vec<_> = listed
             .groups
             .iter()
