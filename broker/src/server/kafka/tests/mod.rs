@@ -6,3 +6,4 @@ mod hostile;
 mod produce_fetch;
 mod protocol;
 mod rig;
+mod versions;
