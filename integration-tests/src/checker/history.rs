@@ -282,6 +282,8 @@ pub struct History {
     pub taken: Vec<Taken>,
     /// Where members went on.
     pub resumed: Vec<Resumed>,
+    /// What clients ended with that ended before their time; what they did until then is in the rest.
+    pub bad_ends: Vec<String>,
 }
 
 /// One send and how it ended, as a simple load records it.

@@ -317,6 +317,7 @@ fn judge(
     report.acknowledged = acknowledged.count() as u64;
     let verdict = checker::judge(&history);
     report.verdict(&history, &verdict);
+    report.why.extend(history.bad_ends.iter().cloned());
     let confirmed = history.commits.iter().filter(|commit| commit.confirmed).count();
     if confirmed == 0 || report.delivered < report.read {
         report.why.push(format!(

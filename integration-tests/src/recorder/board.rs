@@ -36,6 +36,8 @@ pub(super) struct Board {
     progress: Mutex<Vec<Progress>>,
     failed: AtomicU64,
     notes: Mutex<VecDeque<String>>,
+    /// How clients ended that should not have.
+    ended: Mutex<Vec<String>>,
 }
 
 impl Board {
@@ -45,6 +47,7 @@ impl Board {
             progress: Mutex::new(vec![Progress::default(); partitions as usize]),
             failed: AtomicU64::new(0),
             notes: Mutex::default(),
+            ended: Mutex::default(),
         }
     }
 
@@ -68,6 +71,16 @@ impl Board {
     pub(super) fn notes(&self) -> String {
         let notes = self.notes.lock();
         notes.iter().flat_map(|note| [note.as_str(), "\n"]).collect()
+    }
+
+    /// A client has come to a bad end.
+    pub(super) fn ended(&self, error: &anyhow::Error) {
+        self.ended.lock().push(format!("{error:#}"));
+    }
+
+    /// What clients came to.
+    pub(super) fn bad_ends(&self) -> Vec<String> {
+        self.ended.lock().clone()
     }
 
     /// Begins to measure the longest pause of each partition anew.

@@ -205,6 +205,7 @@ impl Recorder {
             history.taken.extend(reading.taken);
             history.resumed.extend(reading.resumed);
         }
+        history.bad_ends = self.board.bad_ends();
         Ok(history)
     }
 }

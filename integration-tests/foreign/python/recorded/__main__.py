@@ -10,6 +10,7 @@ import argparse
 import importlib
 import sys
 import threading
+import traceback
 
 import loops
 from lines import Lines
@@ -52,6 +53,15 @@ def main():
     lines = Lines(options.began_ms)
     stop = threading.Event()
     end_with_input(stop, lines)
+    try:
+        work(options, lines, stop)
+    except Exception as error:
+        traceback.print_exc()
+        lines.fatal(repr(error))
+    lines.say(event="ended")
+
+
+def work(options, lines, stop):
     library = importlib.import_module("by_" + options.library.replace("-", "_"))
     if options.role == "producer":
         loops.produce(library.Producer(options, lines), options, lines, stop)
@@ -59,7 +69,6 @@ def main():
         loops.read(library.Reader(options, lines, options.group), options, lines, stop)
     else:
         loops.read(library.Reader(options, lines, None), options, lines, stop)
-    lines.say(event="ended")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class Lines:
 
     def fatal(self, error):
         """Says that nothing more can be done, and ends."""
+        self.say_acknowledged()
         self.say(event="fatal", at=self.now(), error=str(error))
         os._exit(1)
 

@@ -35,8 +35,8 @@ impl ClientProcess {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign/python/recorded");
         let log = subject.dir.join(format!("{name}.log"));
         let mut command = Command::new(python);
-        // Standard output is the history: nothing of it may stay in a buffer when a run is broken off.
-        command.arg("-u").arg(program).args(arguments);
+        // Standard output is the history: nothing of it may stay in a buffer. The source tree stays as it is.
+        command.args(["-u", "-B"]).arg(program).args(arguments);
         command.args(["--library", library, "--name", name, "--bootstrap", &subject.kafka]);
         command.args(["--topic", &subject.topic]);
         for (option, value) in [

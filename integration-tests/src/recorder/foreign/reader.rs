@@ -61,7 +61,11 @@ fn read(
         taken_over: BTreeMap::new(),
     };
     let thread = std::thread::spawn(move || {
-        process.listen(|line| reader.hear(line))?;
+        // What it did until then is judged all the same.
+        let ended = process.listen(|line| reader.hear(line));
+        if let Err(error) = ended {
+            reader.board.ended(&error);
+        }
         Ok(reader.reading)
     });
     Ok(Client { thread, stop: Stop::Input(Some(input)) })

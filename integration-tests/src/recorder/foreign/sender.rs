@@ -30,7 +30,11 @@ pub(in crate::recorder) fn produce(
     let mut sender =
         Sender { sends: Sends { producer: number, sends: Vec::new() }, board: Arc::clone(board) };
     let thread = std::thread::spawn(move || {
-        process.listen(|line| sender.hear(line))?;
+        // What it did until then is judged all the same.
+        let ended = process.listen(|line| sender.hear(line));
+        if let Err(error) = ended {
+            sender.board.ended(&error);
+        }
         Ok(sender.sends)
     });
     Ok(Client { thread, stop: Stop::Input(Some(input)) })
