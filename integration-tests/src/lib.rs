@@ -10,6 +10,7 @@ pub mod failover;
 pub mod faults;
 pub mod group;
 pub mod kafka_client;
+pub mod kafka_tools;
 pub mod lossy;
 pub mod network;
 pub mod process;

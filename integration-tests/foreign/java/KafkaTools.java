@@ -25,6 +25,7 @@ import org.apache.kafka.common.utils.Exit;
  * <p>Each line of standard input is {@code {"tool": NAME, "args": [...], "input": TEXT}}, each line of
  * standard output its answer {@code {"exit": CODE, "out": TEXT, "err": TEXT}}. A tool is its main class's
  * {@code main}; where it would end the JVM its thread stands still for ever, and its shutdown hooks run.
+ * Besides tools there are the scenarios of {@link KafkaClients}.
  */
 public final class KafkaTools {
     private static final String TOOLS = "org.apache.kafka.tools.";
@@ -108,16 +109,11 @@ public final class KafkaTools {
     }
 
     private static int run(String tool, List<String> arguments, String input) throws Exception {
-        String name = CLASSES.get(tool);
-        if (name == null) {
-            System.err.println("no tool " + tool);
-            return 127;
-        }
         System.setIn(new ByteArrayInputStream(input.getBytes(StandardCharsets.UTF_8)));
         Set<Thread> hooksBefore = Set.copyOf(shutdownHooks());
         Run run = new Run();
         current = run;
-        Thread thread = new Thread(() -> run.exit.complete(call(name, arguments)), tool);
+        Thread thread = new Thread(() -> run.exit.complete(call(tool, arguments)), tool);
         thread.setDaemon(true);
         thread.start();
         int code;
@@ -150,17 +146,19 @@ public final class KafkaTools {
         return ((Map<Thread, Thread>) hooks.get(null)).keySet();
     }
 
-    private static int call(String name, List<String> arguments) {
+    private static int call(String tool, List<String> arguments) {
         try {
-            Object strings = arguments.toArray(String[]::new);
-            Class.forName(name).getMethod("main", String[].class).invoke(null, strings);
+            if (!KafkaClients.run(tool, arguments)) {
+                Object strings = arguments.toArray(String[]::new);
+                Class.forName(CLASSES.get(tool)).getMethod("main", String[].class).invoke(null, strings);
+            }
             return 0;
         } catch (InvocationTargetException thrown) {
             thrown.getCause().printStackTrace();
             return 1;
-        } catch (ReflectiveOperationException missing) {
-            missing.printStackTrace();
-            return 126;
+        } catch (Exception exception) {
+            exception.printStackTrace();
+            return 1;
         }
     }
 }

@@ -130,7 +130,8 @@ fn settings_are_told_with_their_sources_and_changed() -> Result<()> {
     ensure!(describe(&mut client, "retention.ms")? == ("77000".to_owned(), 4), "the file's");
     ensure!(describe(&mut client, "segment.bytes")? == ("1073741824".to_owned(), 5), "nobody's");
     for version in 1..=4 {
-        let resources = [(TOPIC, "t"), (BROKER, "1"), (TOPIC, "none"), (BROKER, "9"), (7, "x")];
+        let [none, other] = [(TOPIC, "none"), (BROKER, "9")];
+        let resources = [(TOPIC, "t"), (BROKER, "1"), none, other, (7, "x"), (BROKER, "")];
         let resources = resources.map(|(resource_type, name)| DescribeConfigsResource {
             resource_type,
             resource_name: name.into(),
@@ -139,9 +140,10 @@ fn settings_are_told_with_their_sources_and_changed() -> Result<()> {
         let asked = DescribeConfigsRequest { resources: resources.to_vec(), ..Default::default() };
         let answer = client.call(version, &asked)?;
         let told: Vec<_> = answer.results.iter().map(|of| of.error_code).collect();
-        ensure!(told == [0, 0, 3, 42, 42], "version {version}: {told:?}");
+        ensure!(told == [0, 0, 3, 42, 42, 0], "version {version}: {told:?}");
         ensure!(answer.results[0].configs.len() > 15, "all of a topic's");
         ensure!(answer.results[1].configs.len() > 50, "all of a broker's");
+        ensure!(answer.results[5].configs.is_empty(), "no defaults of all brokers");
     }
 
     let change = |client: &mut KafkaClient, operation, key: &str, value: Option<&str>| {

@@ -45,6 +45,8 @@ fn entries(context: &Context, of: &DescribeConfigsResource) -> Result<Vec<Config
     let api = &context.services.api;
     match of.resource_type {
         TOPIC => api.topic_id_of(&of.resource_name).map(|_| api.topic_configs(&of.resource_name)),
+        // What is set for all brokers at once: nothing can be.
+        BROKER if of.resource_name.is_empty() => Ok(Vec::new()),
         BROKER => {
             let own = context.services.kafka.own_id();
             if of.resource_name.parse() != Ok(own.0) {
