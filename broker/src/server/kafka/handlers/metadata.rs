@@ -80,8 +80,9 @@ impl Asked {
         let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
         for topic in topics {
             match topic.name {
-                Some(name) => drop(names.insert(name)),
-                None => drop(ids.insert(topic.topic_id)),
+                // Java's admin client sends an empty name with an id.
+                Some(name) if topic.topic_id.is_nil() => drop(names.insert(name)),
+                _ => drop(ids.insert(topic.topic_id)),
             }
         }
         Self::Named { names, ids }
