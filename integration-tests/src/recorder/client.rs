@@ -16,6 +16,8 @@ pub enum Clients {
     Ottla,
     /// confluent-kafka for Python (librdkafka), over Kafka's protocol; a broker coordinates the group
     ConfluentKafka,
+    /// kafka-python, over Kafka's protocol; a broker coordinates the group
+    KafkaPython,
 }
 
 impl Clients {

@@ -22,7 +22,7 @@ END_WITHIN_S = 150
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=["producer", "member", "tail"])
-    parser.add_argument("--library", choices=["confluent-kafka"], required=True)
+    parser.add_argument("--library", choices=["confluent-kafka", "kafka-python"], required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)

@@ -16,5 +16,6 @@ pub(super) fn library(clients: Clients) -> Option<&'static str> {
     match clients {
         Clients::Ottla => None,
         Clients::ConfluentKafka => Some("confluent-kafka"),
+        Clients::KafkaPython => Some("kafka-python"),
     }
 }
