@@ -123,6 +123,12 @@ impl Reader {
         Resting::new(Arc::downgrade(&self.partition), self.cursor, self.leader_epoch)
     }
 
+    /// Where the log parts from that of a client whose record before the position is of an epoch, as in
+    /// [`Opened::Diverging`].
+    pub fn diverging(&self, last_epoch: LeaderEpoch) -> Option<(Option<LeaderEpoch>, Offset)> {
+        self.partition.log().diverging(last_epoch, self.offset())
+    }
+
     /// The epoch it was opened in.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.leader_epoch

@@ -37,9 +37,7 @@ impl Positions {
         position: Position,
     ) -> Option<Reader> {
         let (_, resting) = self.resting.get(key)?;
-        let is_there = resting.offset().0 == position.fetch_offset;
-        // A client that says which record it has last is compared with the log.
-        if !is_there || position.last_fetched_epoch >= 0 {
+        if resting.offset().0 != position.fetch_offset {
             return None;
         }
         let reader = resting.resume()?;

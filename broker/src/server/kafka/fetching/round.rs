@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::bell::Bell;
 use super::handlers::by_name;
-use super::session::{Slot, TopicKey};
+use super::session::{Position, Slot, TopicKey};
 use crate::api::{Fetched, Opened, Read, ReadFrom, Reader, Refusal};
 use crate::replication::Wake;
 
@@ -81,7 +81,7 @@ impl<'a> Round<'a> {
         let opened = slots.iter().zip(states).map(|(slot, resumed)| match resumed {
             Some(reader) => {
                 metrics.fetch_positions_kept.one();
-                State::Empty(reader)
+                compared(reader, slot.position).unwrap_or_else(State::Refused)
             }
             None => {
                 metrics.fetch_positions_opened.one();
@@ -258,14 +258,18 @@ fn open_reader(context: &Context, slot: &Slot, topic: &str, id: TopicId) -> Resu
         Opened::Reader(reader) => reader,
         Opened::Diverging(..) => return Err(broke_off()),
     };
-    if position.last_fetched_epoch < 0 {
-        return Ok(State::Empty(reader));
-    }
-    let last_epoch = Some(LeaderEpoch(position.last_fetched_epoch));
-    match api.open_reader(ReadFrom { last_epoch, ..from }, None)? {
-        Opened::Reader(reader) => Ok(State::Empty(reader)),
-        Opened::Diverging(Some(epoch), end) => Ok(State::Diverging(reader, epoch, end)),
-        Opened::Diverging(None, _) => Err(Refusal::new(
+    compared(reader, position)
+}
+
+/// A reader of the log that the client has read so far, or where that parts from ours: a client may say
+/// of which epoch the record before its offset is.
+fn compared(reader: Reader, position: Position) -> Result<State, Refusal> {
+    let last_epoch = LeaderEpoch(position.last_fetched_epoch);
+    let diverging = (last_epoch > LeaderEpoch::UNKNOWN).then(|| reader.diverging(last_epoch));
+    match diverging.flatten() {
+        None => Ok(State::Empty(reader)),
+        Some((Some(epoch), end)) => Ok(State::Diverging(reader, epoch, end)),
+        Some((None, _)) => Err(Refusal::new(
             ErrorCode::OffsetOutOfRange,
             "the log has no epoch as old as that of the record before the offset",
             "begin at the earliest or the latest offset, as the application wants",

@@ -238,14 +238,35 @@ async fn a_repeated_request_looks_nothing_up() {
         client.call(11, &fetch(id, epoch, &[])).await;
     }
     assert_eq!(looked_up(&server, &mut last), (0, 8));
-    // Who says which record it has last is compared each time.
-    let mut doubting = fetch(0, -1, &[(0, 5)]);
-    doubting.topics[0].partitions[0].last_fetched_epoch = 0;
-    for _ in 0..2 {
-        let answer = client.call(12, &doubting).await;
-        assert_eq!(answer.responses[0].partitions[0].error_code, 0);
+}
+
+#[tokio::test]
+async fn who_says_which_record_it_has_last_is_compared_with_the_log() {
+    let (server, mut client) = server(1).await;
+    server.append("t", 0, 5, 10);
+    let with_last = |session_id, session_epoch, last_fetched_epoch| {
+        let mut request = fetch(session_id, session_epoch, &[(0, 5)]);
+        request.topics[0].partitions[0].last_fetched_epoch = last_fetched_epoch;
+        request
+    };
+    let mut last = (0, 0);
+    client.call(12, &fetch(0, -1, &[(0, 5)])).await;
+    for (last_fetched_epoch, expected) in [(0, (-1, -1)), (3, (0, 5)), (0, (-1, -1))] {
+        let answer = client.call(12, &with_last(0, -1, last_fetched_epoch)).await;
+        let data = &answer.responses[0].partitions[0];
+        let parts = (data.diverging_epoch.epoch, data.diverging_epoch.end_offset);
+        assert_eq!((data.error_code, parts), (0, expected));
+        assert_eq!((data.high_watermark, data.records.len()), (5, 0));
     }
-    assert_eq!(looked_up(&server, &mut last), (2, 0));
+    // Told over and over, and never waited with.
+    let id = client.call(12, &with_last(0, 0, 3)).await.session_id;
+    let begun = Instant::now();
+    for epoch in 1..4 {
+        let waiting = FetchRequest { max_wait_ms: 20_000, min_bytes: 1, ..fetch(id, epoch, &[]) };
+        assert_eq!(numbers(&client.call(12, &waiting).await), [0]);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(looked_up(&server, &mut last).0, 2, "after what parted it is looked up");
 }
 
 #[tokio::test]
