@@ -114,7 +114,14 @@ class Reader(ConsumerRebalanceListener):
                 self.client.seek(partition, 0)
 
     def poll(self, seconds):
-        found = self.client.poll(timeout_ms=int(seconds * 1000), max_records=POLL_MAX)
+        try:
+            found = self.client.poll(timeout_ms=int(seconds * 1000), max_records=POLL_MAX)
+        except KafkaError as error:
+            # It tells of a broken connection while a group is joined; users ask again.
+            if not error.retriable:
+                raise
+            self.lines.note(f"poll: {error!r}")
+            return
         for partition, records in found.items():
             for record in records:
                 self.positions[partition.partition] = record.offset + 1
