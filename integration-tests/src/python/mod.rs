@@ -3,8 +3,9 @@
 //!
 //! A check judges by itself and ends with an exit code ([`programs`]); what crosses from one protocol to
 //! the other is compared here ([`records`]). Members of groups are processes of their own ([`members`]), and
-//! how groups share partitions is judged in [`groups`].
+//! how groups share partitions is judged in [`groups`] and, while brokers die, in [`failover`].
 
+pub mod failover;
 pub mod groups;
 pub mod members;
 pub mod programs;

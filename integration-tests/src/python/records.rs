@@ -168,7 +168,8 @@ pub fn judge_admin(make: Make) -> Result<()> {
     let settings = ["offsets.topic.num.partitions=5", "group.initial.rebalance.delay.ms=100"];
     let broker = Dev::start(scratch.path(), &settings)?;
     if let Some(programs) = Programs::find(make, &broker.kafka, scratch.path())? {
-        programs.check("admin", &[])?;
+        let checks = ["topics", "configs", "groups", "offsets_of_groups", "records", "the_cluster"];
+        programs.check("admin", &checks)?;
     }
     broker.stop()
 }

@@ -2,7 +2,7 @@
 //! `foreign/python/confluent_*.py`, and what these wrote read by ours and the other way round.
 
 use anyhow::Result;
-use integration_tests::python::{Make, groups, records};
+use integration_tests::python::{Make, failover, groups, records};
 
 const MAKE: Make = Make::Confluent;
 
@@ -39,4 +39,9 @@ async fn confluent_kafka_static_members_come_back_unnoticed() -> Result<()> {
 #[test]
 fn confluent_kafka_administers() -> Result<()> {
     records::judge_admin(MAKE)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confluent_kafka_loses_and_doubles_nothing_when_leaders_die() -> Result<()> {
+    failover::judge_failover(MAKE).await
 }

@@ -2,7 +2,7 @@
 //! `foreign/python/kafka_python_*.py`, and what these wrote read by ours and the other way round.
 
 use anyhow::Result;
-use integration_tests::python::{Make, groups, records};
+use integration_tests::python::{Make, failover, groups, records};
 
 const MAKE: Make = Make::KafkaPython;
 
@@ -34,4 +34,14 @@ async fn kafka_python_members_keep_what_does_not_move() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_python_static_members_come_back_unnoticed() -> Result<()> {
     groups::judge_static_members(MAKE).await
+}
+
+#[test]
+fn kafka_python_administers() -> Result<()> {
+    records::judge_admin(MAKE)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_python_loses_and_doubles_nothing_when_leaders_die() -> Result<()> {
+    failover::judge_failover(MAKE).await
 }
