@@ -301,11 +301,19 @@ def moves(setting: Setting) -> None:
         done = admin.list_partition_reassignments([place]) == {} and now()["replica_nodes"] == list(replicas)
         return done and set(now()["isr_nodes"]) == set(replicas)
 
+    def move(*replicas: int) -> bool:
+        try:
+            equal(admin.alter_partition_reassignments({place: replicas}), {place: None}, "asked")
+        except BrokerResponseError as error:
+            check(error.retriable, error)
+            return False
+        return True
+
     eventually("a leader", lambda: now()["leader_id"] == 1)
-    equal(admin.alter_partition_reassignments({place: [2, 3]}), {place: None}, "asked")
+    eventually("a controller", lambda: move(2, 3))
     eventually("a partition that moves", lambda: moved_to(2, 3), limit_s=20)
     equal(now()["leader_id"], 2, "its leader")
-    equal(admin.alter_partition_reassignments({place: [3, 2]}), {place: None}, "asked")
+    eventually("a controller", lambda: move(3, 2))
     eventually("another order", lambda: moved_to(3, 2), limit_s=20)
     answer = admin.elect_leaders(0, {"moved": [0]}, raise_errors=False)
     code = answer.replica_election_results[0].partition_result[0].error_code

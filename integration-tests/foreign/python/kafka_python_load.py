@@ -10,7 +10,12 @@ from load import Load
 def main() -> None:
     """Sends until SIGTERM."""
     load = Load()
-    producer = KafkaProducer(bootstrap_servers=load.bootstrap.split(","), enable_idempotence=True, linger_ms=5)
+    producer = KafkaProducer(
+        bootstrap_servers=load.bootstrap.split(","),
+        enable_idempotence=True,
+        linger_ms=5,
+        reconnect_backoff_max_ms=500,
+    )
 
     def send(number: int) -> None:
         def on_success(place: RecordMetadata) -> None:

@@ -65,6 +65,7 @@ def main() -> None:
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         fetch_max_wait_ms=100,
+        reconnect_backoff_max_ms=500,
     )
     consumer.subscribe([member.topic], listener=Listener(member, consumer))
     while not member.ends:
