@@ -41,8 +41,19 @@ impl RequestHead {
     }
 }
 
+/// A request as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded<R> {
+    /// What the client calls itself.
+    pub client_id: Option<Str>,
+    /// What it asks for.
+    pub request: R,
+    /// Memory that the request's items take, beside the frame.
+    pub held: usize,
+}
+
 /// Reads what comes after the head: the client's id and the request.
-pub fn decode<R: Request>(version: i16, frame: Bytes) -> Result<(Option<Str>, R), Malformed> {
+pub fn decode<R: Request>(version: i16, frame: Bytes) -> Result<Decoded<R>, Malformed> {
     let flexible = R::KEY.is_flexible(version);
     let mut reader = Reader::new(frame, version, false);
     let client_id = Option::read(&mut reader)?;
@@ -51,7 +62,8 @@ pub fn decode<R: Request>(version: i16, frame: Bytes) -> Result<(Option<Str>, R)
     if flexible {
         reader.tagged(|_, _| Ok(()))?;
     }
-    Ok((client_id, R::read(&mut reader)?))
+    let request = R::read(&mut reader)?;
+    Ok(Decoded { client_id, request, held: reader.held() })
 }
 
 /// The frame that answers a request.

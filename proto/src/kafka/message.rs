@@ -110,19 +110,14 @@ macro_rules! messages {
                     }
                 )*
                 $($(
-                    if from.is_flexible() && ($tagged_versions).contains(&from.version()) {
+                    if from.is_flexible()
+                        && !from.is_lean()
+                        && ($tagged_versions).contains(&from.version())
+                    {
                         message.$tagged = $crate::kafka::sample::Sample::sample(from);
                     }
                 )*)?
                 message
-            }
-
-            fn held(&self) -> usize {
-                let held = [
-                    $( $crate::kafka::sample::Sample::held(&self.$field), )*
-                    $($( $crate::kafka::sample::Sample::held(&self.$tagged), )*)?
-                ];
-                held.iter().sum()
             }
         }
     )* };

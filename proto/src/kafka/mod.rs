@@ -28,7 +28,7 @@ mod wire;
 mod writer;
 
 pub use api_key::ApiKey;
-pub use header::{RequestHead, decode, decode_response, encode, encode_request};
+pub use header::{Decoded, RequestHead, decode, decode_response, encode, encode_request};
 pub use reader::{Malformed, Reader};
 pub use wire::{Records, Request, Str, Wire};
 pub use writer::{Encoded, Gap, Tagged, Writer};

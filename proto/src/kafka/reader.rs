@@ -2,12 +2,16 @@
 
 use bytes::{Buf, Bytes};
 
+use super::wire::Str;
+
 /// Bytes of decoded items allowed for each byte of the frame; a short topic name takes most.
 const ITEMS_PER_BYTE: usize = 24;
 /// The same for the frame as a whole, whatever its length.
 const ITEMS_BASE: usize = 64 << 10;
 /// Bytes of decoded items of one request at most: what no client needs, and no server can be hurt by.
-const ITEMS_MAX: usize = 32 << 20;
+const ITEMS_MAX: usize = 16 << 20;
+/// What a text takes beside its bytes: the two counts of an `Arc`, and rounding.
+const TEXT_EXTRA: usize = 24;
 
 /// A frame that is not what its header says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,13 +51,26 @@ pub struct Reader {
     flexible: bool,
     /// Bytes that further decoded items may take.
     allowance: usize,
+    /// Bytes that they have taken.
+    held: usize,
 }
 
 impl Reader {
     /// Reads `frame`; `flexible` has compact lengths and tagged fields.
     pub fn new(frame: Bytes, version: i16, flexible: bool) -> Self {
-        let allowance = (frame.len().saturating_mul(ITEMS_PER_BYTE) + ITEMS_BASE).min(ITEMS_MAX);
-        Self { left: frame, version, flexible, allowance }
+        let allowance = Self::items_max(frame.len());
+        Self { left: frame, version, flexible, allowance, held: 0 }
+    }
+
+    /// Memory that the items of a frame of so many bytes may take together; its records and other
+    /// opaque bytes stay in the frame.
+    pub fn items_max(frame: usize) -> usize {
+        frame.saturating_mul(ITEMS_PER_BYTE).saturating_add(ITEMS_BASE).min(ITEMS_MAX)
+    }
+
+    /// Memory that the items read so far take; of a structure that its maker holds itself nothing.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// The version of the message.
@@ -144,9 +161,25 @@ impl Reader {
     /// Allows `items` of `size` bytes each to be held. Every item takes a byte of the frame at least.
     pub fn allow(&mut self, items: usize, size: usize) -> Result<(), Malformed> {
         self.check(items)?;
-        let bytes = items.saturating_mul(size);
+        self.hold(items.saturating_mul(size))
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), Malformed> {
         self.allowance = self.allowance.checked_sub(bytes).ok_or(Malformed::TooManyItems)?;
+        self.held += bytes;
         Ok(())
+    }
+
+    /// A text of so many bytes, copied out of the frame.
+    pub fn text(&mut self, len: usize) -> Result<Str, Malformed> {
+        self.check(len)?;
+        if len == 0 {
+            // There is one for all, which takes no memory.
+            return Ok(Str::default());
+        }
+        self.hold(len + TEXT_EXTRA)?;
+        let bytes = self.slice(len)?;
+        Ok(std::str::from_utf8(&bytes).map_err(|_| Malformed::NotText)?.into())
     }
 
     /// Reads the tagged fields behind a structure: `field` reads the one it knows and says so; what

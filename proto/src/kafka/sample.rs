@@ -1,5 +1,7 @@
 //! Random values of every message, for tests.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -10,11 +12,32 @@ pub(crate) struct Sampler {
     state: u64,
     version: i16,
     flexible: bool,
+    shape: Shape,
+    /// Arrays around the value that is made.
+    depth: usize,
+}
+
+/// How texts and arrays look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shape {
+    /// Of any length.
+    Mixed,
+    /// Much memory for few bytes: texts of so many bytes, no opaque bytes, no tagged fields, and
+    /// `items` in the arrays of one depth; one item around them, none within.
+    Lean { text: usize, depth: usize, items: usize },
 }
 
 impl Sampler {
     pub(crate) fn new(seed: u64, version: i16, flexible: bool) -> Self {
-        Self { state: seed, version, flexible }
+        Self { state: seed, version, flexible, shape: Shape::Mixed, depth: 0 }
+    }
+
+    pub(crate) fn lean(version: i16, flexible: bool, shape: Shape) -> Self {
+        Self { shape, ..Self::new(0, version, flexible) }
+    }
+
+    pub(crate) fn is_lean(&self) -> bool {
+        matches!(self.shape, Shape::Lean { .. })
     }
 
     pub(crate) fn version(&self) -> i16 {
@@ -42,11 +65,6 @@ impl Sampler {
 /// A value with random contents.
 pub(crate) trait Sample {
     fn sample(from: &mut Sampler) -> Self;
-
-    /// Bytes on the heap.
-    fn held(&self) -> usize {
-        0
-    }
 }
 
 macro_rules! number {
@@ -76,18 +94,20 @@ impl Sample for Uuid {
 impl Sample for Str {
     fn sample(from: &mut Sampler) -> Self {
         // Now and then longer than what one byte of a compact length can say.
-        let len = [0, 1, 5, 9, 130][from.below(5)];
+        let len = match from.shape {
+            Shape::Mixed => [0, 1, 5, 9, 130][from.below(5)],
+            Shape::Lean { text, .. } => text,
+        };
         (0..len).map(|_| char::from(b'a' + from.below(26) as u8)).collect::<String>().into()
-    }
-
-    fn held(&self) -> usize {
-        self.len()
     }
 }
 
 impl Sample for Bytes {
     fn sample(from: &mut Sampler) -> Self {
-        let len = [0, 1, 7, 130, 5000][from.below(5)];
+        let len = match from.shape {
+            Shape::Mixed => [0, 1, 7, 130, 5000][from.below(5)],
+            Shape::Lean { .. } => 0,
+        };
         (0..len).map(|_| from.next() as u8).collect()
     }
 }
@@ -100,20 +120,24 @@ impl Sample for Records {
 
 impl<T: Sample> Sample for Option<T> {
     fn sample(from: &mut Sampler) -> Self {
-        (from.below(4) > 0).then(|| T::sample(from))
-    }
-
-    fn held(&self) -> usize {
-        self.as_ref().map_or(0, T::held)
+        let is_some = from.is_lean() || from.below(4) > 0;
+        is_some.then(|| T::sample(from))
     }
 }
 
 impl<T: Sample> Sample for Vec<T> {
     fn sample(from: &mut Sampler) -> Self {
-        (0..from.below(4)).map(|_| T::sample(from)).collect()
-    }
-
-    fn held(&self) -> usize {
-        self.capacity() * size_of::<T>() + self.iter().map(T::held).sum::<usize>()
+        let count = match from.shape {
+            Shape::Mixed => from.below(4),
+            Shape::Lean { depth, items, .. } => match from.depth.cmp(&depth) {
+                Ordering::Less => 1,
+                Ordering::Equal => items,
+                Ordering::Greater => 0,
+            },
+        };
+        from.depth += 1;
+        let items = (0..count).map(|_| T::sample(from)).collect();
+        from.depth -= 1;
+        items
     }
 }

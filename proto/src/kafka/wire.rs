@@ -129,10 +129,7 @@ impl Wire for Str {
 impl Wire for Option<Str> {
     fn read(from: &mut Reader) -> Result<Self, Malformed> {
         let Some(len) = from.text_len()? else { return Ok(None) };
-        from.allow(len, 1)?;
-        let bytes = from.slice(len)?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| Malformed::NotText)?;
-        Ok(Some(text.into()))
+        from.text(len).map(Some)
     }
 
     fn write(&self, to: &mut Writer) {

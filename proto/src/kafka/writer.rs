@@ -13,6 +13,9 @@ pub struct Writer {
     gaps: Vec<Gap>,
     version: i16,
     flexible: bool,
+    /// Where lengths stand, for tests that lie about them.
+    #[cfg(test)]
+    lengths: Vec<usize>,
 }
 
 /// Records that are not in the buffer and go out between two bytes of it.
@@ -66,7 +69,14 @@ impl Encoded {
 impl Writer {
     /// Begins a message.
     pub fn new(version: i16, flexible: bool) -> Self {
-        Self { buffer: Vec::new(), gaps: Vec::new(), version, flexible }
+        Self {
+            buffer: Vec::new(),
+            gaps: Vec::new(),
+            version,
+            flexible,
+            #[cfg(test)]
+            lengths: Vec::new(),
+        }
     }
 
     /// The version of the message.
@@ -101,6 +111,7 @@ impl Writer {
 
     /// Appends the length before a text; `None` is null.
     pub fn text_len(&mut self, len: Option<usize>) {
+        self.note_length();
         if self.flexible {
             self.compact_len(len);
         } else {
@@ -110,11 +121,17 @@ impl Writer {
 
     /// Appends the length before bytes, or the number of items of an array; `None` is null.
     pub fn len(&mut self, len: Option<usize>) {
+        self.note_length();
         if self.flexible {
             self.compact_len(len);
         } else {
             self.put(&len.map_or(-1, |len| len as i32).to_be_bytes());
         }
+    }
+
+    fn note_length(&mut self) {
+        #[cfg(test)]
+        self.lengths.push(self.buffer.len());
     }
 
     fn compact_len(&mut self, len: Option<usize>) {
@@ -137,12 +154,16 @@ impl Writer {
 
     /// Appends the tagged fields behind a structure, in the order of their tags.
     pub fn tagged(&mut self, fields: &[Tagged<'_>]) {
+        self.note_length();
         self.uvarint(fields.len() as u32);
         for (tag, write) in fields {
             let mut field = Self::new(self.version, self.flexible);
             write(&mut field);
             self.uvarint(*tag);
+            self.note_length();
             self.uvarint(field.buffer.len() as u32);
+            #[cfg(test)]
+            self.lengths.extend(field.lengths.iter().map(|at| self.buffer.len() + at));
             self.put(&field.buffer);
         }
     }
@@ -157,6 +178,18 @@ impl Writer {
     #[cfg(test)]
     pub(super) fn into_encoded(self) -> Encoded {
         Encoded { buffer: self.buffer, gaps: self.gaps }
+    }
+
+    /// Records that are not in the buffer.
+    #[cfg(test)]
+    pub(super) fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// Where lengths stand in it.
+    #[cfg(test)]
+    pub(super) fn lengths(&self) -> &[usize] {
+        &self.lengths
     }
 
     /// The frame, with the size of what follows in its first four bytes, which were left for it.

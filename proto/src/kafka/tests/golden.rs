@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::kafka::messages::*;
-use crate::kafka::{RequestHead, decode, decode_response, encode, encode_request};
+use crate::kafka::{Decoded, RequestHead, decode, decode_response, encode, encode_request};
 
 #[test]
 fn a_plain_request_and_its_answer() {
@@ -23,7 +23,7 @@ fn a_plain_request_and_its_answer() {
     let mut frame = Bytes::from(frame).slice(4..);
     let head = RequestHead::take(&mut frame).unwrap();
     assert_eq!(head, RequestHead { key: 3, version: 4, correlation_id: 7 });
-    let (client_id, read): (_, MetadataRequest) = decode(4, frame).unwrap();
+    let Decoded { client_id, request: read, .. } = decode::<MetadataRequest>(4, frame).unwrap();
     assert_eq!(client_id.as_deref(), Some("me"));
     assert_eq!(read, request);
 }

@@ -1,81 +1,82 @@
-//! Frames that lie: no API and version may panic on one, or hold much more memory than it is long.
+//! Frames that lie: no API and version may panic on one, or take much more memory than it is long.
+//!
+//! Memory is counted by the allocator, not guessed: [`bound`] is what the reader promises.
 
+use std::collections::HashSet;
+
+use allocation_counter::measure;
 use bytes::Bytes;
 
-use crate::kafka::api_key::for_every_request;
+use super::mutator::{Mutator, Target};
 use crate::kafka::messages::*;
-use crate::kafka::sample::{Sample, Sampler};
-use crate::kafka::{ApiKey, Malformed, Request, Wire, Writer, decode};
+use crate::kafka::sample::{Sampler, Shape};
+use crate::kafka::{Malformed, Reader, Str, Wire, Writer, decode};
 
-/// Frames of each API and version; more by the environment.
+/// Mutated frames; more by the environment.
 fn rounds() -> u64 {
-    std::env::var("OTTLA_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
+    std::env::var("OTTLA_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6_000)
 }
 
-/// Memory that may be held for a frame: what the reader promises.
+/// Most memory that reading a frame may take at any moment: 24 bytes for each of its own and 64 KiB,
+/// at most 16 MiB; and the counts of the frame itself, which is shared from then on.
 fn bound(frame: usize) -> usize {
-    (24 * frame + (64 << 10)).min(32 << 20) + frame
-}
-
-fn mutate(frame: &mut Vec<u8>, random: &mut Sampler) {
-    const LENGTHS: [u32; 8] =
-        [u32::MAX, 0x7fff_ffff, 0x8000_0000, 0x00ff_ffff, 0xffff_fffe, 0x0fff_ffff, 65_535, 4_096];
-    for _ in 0..=random.below(3) {
-        let at = random.below(frame.len().max(1));
-        match random.below(6) {
-            0 => frame.truncate(at),
-            1 if at < frame.len() => frame[at] ^= 1 << random.below(8),
-            2 if at < frame.len() => frame[at] = [0, 1, 0x7f, 0x80, 0xff][random.below(5)],
-            3 if at + 4 <= frame.len() => {
-                let length = LENGTHS[random.below(LENGTHS.len())];
-                frame[at..at + 4].copy_from_slice(&length.to_be_bytes());
-            }
-            4 => {
-                let more = (0..random.below(20)).map(|_| random.next() as u8);
-                let more: Vec<u8> = more.collect();
-                frame.splice(at..at, more);
-            }
-            _ => frame.extend([0xff, 0xff, 0xff, 0xff, 0x0f]),
-        }
-    }
-}
-
-fn attack<R: Request + Sample>(version: i16) -> u64 {
-    let flexible = R::KEY.is_flexible(version);
-    let mut read = 0;
-    for seed in 0..rounds() {
-        let mut random = Sampler::new(seed << 8, version, flexible);
-        let mut writer = Writer::new(version, false);
-        Some(crate::kafka::Str::from("client")).write(&mut writer);
-        writer.go_on(version, flexible);
-        if flexible {
-            writer.tagged(&[]);
-        }
-        R::sample(&mut random).write(&mut writer);
-        let mut frame = writer.into_encoded().join().unwrap();
-        mutate(&mut frame, &mut random);
-        let len = frame.len();
-        if let Ok((_, request)) = decode::<R>(version, Bytes::from(frame)) {
-            read += 1;
-            let held = request.held();
-            assert!(held <= bound(len), "{:?} {version}: {held} bytes for {len}", R::KEY);
-        }
-    }
-    read
+    let items = Reader::items_max(frame);
+    assert_eq!(items, (24 * frame + (64 << 10)).min(16 << 20));
+    items + 64
 }
 
 #[test]
 fn mutated_frames_of_every_api_and_version_are_read_or_refused() {
-    let mut read = 0;
-    macro_rules! attack_all {
-        ($name:ident, $request:ident, $response:ident) => {
-            for version in ApiKey::$name.versions() {
-                read += attack::<$request>(version);
+    let mut mutator = Mutator::new(rounds());
+    let (mut read, mut refused) = (HashSet::new(), HashSet::new());
+    for _ in 0..rounds() {
+        let (Target { key, version, read: reading, .. }, frame) = mutator.next();
+        let len = frame.len();
+        let frame = Bytes::from(frame);
+        let mut outcome = Ok(0);
+        let taken = measure(|| outcome = reading(version, frame));
+        let most = usize::try_from(taken.bytes_max).unwrap();
+        assert!(most <= bound(len), "{key:?} {version}: {most} bytes for {len}");
+        match outcome {
+            Ok(held) => {
+                assert!(held <= Reader::items_max(len), "{key:?} {version}");
+                read.insert((key, version));
             }
-        };
+            Err(error) => drop(refused.insert(std::mem::discriminant(&error))),
+        }
     }
-    for_every_request!(attack_all);
-    assert!(read > 0, "no frame survived: the mutator shows nothing");
+    // Otherwise the mutator shows nothing.
+    assert_eq!(read.len(), mutator.targets.len(), "each is read now and then");
+    assert!(refused.len() >= 5, "{refused:?}");
+}
+
+/// Frames as lean as their messages allow: the most memory for a byte that an API can be made to take.
+#[test]
+fn many_tiny_items_of_any_api_take_a_small_multiple_of_the_frame() {
+    let mut worst = (0.0, None, 0);
+    for target in Target::all() {
+        for (depth, text) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (0, 9)] {
+            let shape = Shape::Lean { text, depth, items: 8_000 };
+            let flexible = target.is_flexible();
+            let frame = target.make(&mut Sampler::lean(target.version, flexible, shape)).bytes;
+            let len = frame.len();
+            let frame = Bytes::from(frame);
+            let mut outcome = Ok(0);
+            let taken = measure(|| outcome = (target.read)(target.version, frame.clone()));
+            let most = usize::try_from(taken.bytes_max).unwrap();
+            assert!(most <= bound(len), "{:?} {}: {most} for {len}", target.key, target.version);
+            // Names of one byte are honest, and are read in any number. Empty ones are not.
+            if text > 0 || len < 1_000 {
+                assert!(outcome.is_ok(), "{:?} {} {shape:?}", target.key, target.version);
+            }
+            let ratio = most as f64 / len as f64;
+            if ratio > worst.0 && len > 10_000 {
+                worst = (ratio, Some(target.key), target.version);
+            }
+        }
+    }
+    assert!(worst.0 > 10.0, "the frames are not lean: {worst:?}");
+    println!("most memory for a byte: {worst:?}");
 }
 
 #[test]
@@ -87,21 +88,44 @@ fn a_short_frame_that_promises_many_items_is_refused() {
     assert_eq!(refused, Malformed::CutOff { wanted, left: 0 });
 }
 
+/// Every length of every message says that there is no end of what follows it.
+#[test]
+fn a_length_that_lies_takes_no_memory() {
+    for target in Target::all() {
+        let (version, flexible) = (target.version, target.is_flexible());
+        let shape = Shape::Lean { text: 1, depth: 0, items: 1 };
+        let honest = target.make(&mut Sampler::lean(version, flexible, shape));
+        for &at in &honest.lengths {
+            let promises: [&[u8]; 2] = [&[0xff, 0xff, 0xff, 0xff, 0x0f], &[0x7f, 0xff, 0xff, 0xff]];
+            for promise in promises {
+                let frame = Bytes::from([&honest.bytes[..at], promise].concat());
+                let taken = measure(|| {
+                    let _ = (target.read)(version, frame);
+                });
+                assert!(taken.bytes_max < 4096, "{:?} {version} at {at}: {taken:?}", target.key);
+            }
+        }
+    }
+}
+
 #[test]
 fn many_tiny_items_are_refused_before_they_take_memory() {
     // Topics without a name and without partitions: each three bytes long.
     let many = 4 << 20;
     let mut writer = Writer::new(9, false);
-    Option::<crate::kafka::Str>::None.write(&mut writer);
+    Option::<Str>::None.write(&mut writer);
     writer.go_on(9, true);
     writer.tagged(&[]);
-    (None::<crate::kafka::Str>).write(&mut writer);
+    (None::<Str>).write(&mut writer);
     1i16.write(&mut writer);
     2i32.write(&mut writer);
     writer.len(Some(many));
     writer.put(&vec![1; 3 * many]);
     let frame = Bytes::from(writer.into_encoded().join().unwrap());
-    assert_eq!(decode::<ProduceRequest>(9, frame).unwrap_err(), Malformed::TooManyItems);
+    let taken = measure(|| {
+        assert_eq!(decode::<ProduceRequest>(9, frame).unwrap_err(), Malformed::TooManyItems);
+    });
+    assert!(taken.bytes_max < 4096, "{taken:?}");
 }
 
 #[test]
@@ -115,7 +139,8 @@ fn one_byte_names_are_many_and_honest() {
     for version in [1, 9, 12] {
         let frame = crate::kafka::encode_request(version, 1, None, &request).join().unwrap();
         let frame = Bytes::from(frame).slice(12..);
-        let (_, read): (_, MetadataRequest) = decode(version, frame).unwrap();
-        assert_eq!(read.topics.map(|topics| topics.len()), Some(20_000));
+        let read = decode::<MetadataRequest>(version, frame).unwrap();
+        assert_eq!(read.request.topics.map(|topics| topics.len()), Some(20_000));
+        assert!(read.held > 20_000 * 32, "{}", read.held);
     }
 }
