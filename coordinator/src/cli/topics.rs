@@ -109,8 +109,11 @@ async fn alter_topics(
 ) -> Result<(), Failure> {
     let total = alter.partitions;
     let topics = named(alter.names.all())?;
-    let topics = topics.into_iter().map(|name| v1::NewPartitions { name, total }).collect();
-    let request = v1::CreatePartitionsRequest { request_id: request_id(), topics };
+    let topics =
+        topics.into_iter().map(|name| v1::NewPartitions { name, total, ..Default::default() });
+    let topics = topics.collect();
+    let request =
+        v1::CreatePartitionsRequest { request_id: request_id(), topics, validate_only: false };
     let response = admin
         .call(request, |mut client, request| async move { client.create_partitions(request).await })
         .await?;

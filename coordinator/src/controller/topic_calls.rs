@@ -50,7 +50,7 @@ impl Term {
         Ok(self.topic_results(names, results))
     }
 
-    /// What a creation would give, with nothing written.
+    /// What a change would give, with nothing written.
     fn validated<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
@@ -83,11 +83,14 @@ impl Term {
             .map(|asked| Item {
                 subject: subject::grow(&asked.name),
                 decide: Box::new(move |cluster| {
-                    let (name, total) = (&asked.name, asked.total);
-                    commands::create_partitions(cluster, name, total, controller_epoch)
+                    commands::create_partitions(cluster, asked, controller_epoch)
                 }),
             })
             .collect();
+        if request.validate_only {
+            let names = request.topics.iter().map(|topic| topic.name.as_str());
+            return Ok(self.validated(names, &items));
+        }
         let results = self.carry_out(id, &items).await?;
         Ok(self.topic_results(request.topics.iter().map(|topic| topic.name.as_str()), results))
     }

@@ -78,6 +78,7 @@ fn topics_are_created_grown_and_deleted() -> Result<()> {
         ensure!(error == 0, "version {version}: {error}");
     }
     ensure!(grow(3, 3, &mut client)? == ErrorCode::InvalidPartitions as i16, "fewer");
+    assignments(&mut client)?;
 
     let id = client.call(12, &MetadataRequest::default())?.topics[0].topic_id;
     let by_id = DeleteTopicState { name: None, topic_id: id };
@@ -96,6 +97,33 @@ fn topics_are_created_grown_and_deleted() -> Result<()> {
         ensure!(told == expected, "{answer:?}");
     }
     broker.stop()
+}
+
+/// New partitions where the client says, in a topic `good` of 13.
+fn assignments(client: &mut KafkaClient) -> Result<()> {
+    let on = |count, brokers: &[&[i32]]| CreatePartitionsTopic {
+        name: "good".into(),
+        count,
+        assignments: Some(
+            brokers
+                .iter()
+                .map(|ids| CreatePartitionsAssignment { broker_ids: ids.to_vec() })
+                .collect(),
+        ),
+    };
+    let other = CreatePartitionsTopic { name: "none".into(), count: 2, assignments: None };
+    let mut ask = |topics: Vec<CreatePartitionsTopic>, validate_only| -> Result<Vec<i16>> {
+        let asked = CreatePartitionsRequest { topics, validate_only, ..Default::default() };
+        let answer = client.call(3, &asked)?;
+        Ok(answer.results.iter().map(|of| of.error_code).collect())
+    };
+    let placed = ErrorCode::InvalidReplicaAssignment as i16;
+    ensure!(ask(vec![on(15, &[&[1]])], false)? == [placed], "one is missing");
+    ensure!(ask(vec![on(14, &[&[7]])], true)? == [placed], "no such broker");
+    ensure!(ask(vec![on(14, &[&[1]]), other.clone()], true)? == [0, 3], "checked");
+    ensure!(ask(vec![other.clone(), on(14, &[&[1]]), other], false)? == [0, 42], "twice");
+    ensure!(ask(vec![on(14, &[&[1]])], false)? == [37], "that was done, and not by the check");
+    Ok(())
 }
 
 /// A setting of topic `t` and where it comes from.
@@ -164,10 +192,17 @@ fn settings_are_told_with_their_sources_and_changed() -> Result<()> {
     ensure!(change(&mut client, 0, "retention.ms", Some("88000"))? == 0, "set");
     ensure!(change(&mut client, 2, "cleanup.policy", Some("delete"))? == 0, "append");
     ensure!(change(&mut client, 0, "retention.ms", Some("x"))? == 40, "a bad value");
+    for operation in [2, 3] {
+        ensure!(change(&mut client, operation, "retention.ms", Some("1"))? == 40, "no list");
+    }
+    ensure!(change(&mut client, 0, "retention.ms", None)? == 42, "nothing to set");
+    ensure!(change(&mut client, 9, "retention.ms", Some("1"))? == 42, "no operation");
     eventually(|| Ok(describe(&mut client, "retention.ms")? == ("88000".to_owned(), 1)))?;
     eventually(
         || Ok(describe(&mut client, "cleanup.policy")? == ("compact,delete".to_owned(), 1)),
     )?;
+    ensure!(change(&mut client, 3, "cleanup.policy", Some("compact"))? == 0, "subtract");
+    eventually(|| Ok(describe(&mut client, "cleanup.policy")? == ("delete".to_owned(), 1)))?;
     ensure!(change(&mut client, 1, "retention.ms", None)? == 0, "delete");
     eventually(|| Ok(describe(&mut client, "retention.ms")? == ("77000".to_owned(), 4)))?;
     // All at once: what is not named goes.
@@ -176,6 +211,27 @@ fn settings_are_told_with_their_sources_and_changed() -> Result<()> {
         resource_name: "t".into(),
         configs: vec![AlterableConfig { name: "segment.ms".into(), value: Some("9000".into()) }],
     };
+    let alter = |kind, name: &str, key: &str, value: Option<&str>| AlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: kind,
+            resource_name: name.into(),
+            configs: vec![AlterableConfig { name: key.into(), value: value.map(Into::into) }],
+        }],
+        validate_only: true,
+    };
+    for (kind, name, key, value, expected) in [
+        (TOPIC, "t", "segment.ms", Some("9000"), 0),
+        (TOPIC, "t", "segment.ms", Some("x"), 40),
+        (TOPIC, "t", "segment.ms", None, 42),
+        (TOPIC, "none", "segment.ms", Some("9000"), 3),
+        (BROKER, "1", "follower.replication.throttled.rate", Some("5000"), 0),
+        (BROKER, "1", "follower.replication.throttled.rate", Some("x"), 40),
+        (BROKER, "1", "num.network.threads", Some("2"), 40),
+    ] {
+        let told = client.call(2, &alter(kind, name, key, value))?.responses[0].error_code;
+        ensure!(told == expected, "{name} {key}={value:?}: {told}");
+    }
+    ensure!(describe(&mut client, "segment.ms")?.1 != 1, "to validate is not to alter");
     let asked = AlterConfigsRequest { resources: vec![resource], validate_only: false };
     ensure!(client.call(2, &asked)?.responses[0].error_code == 0, "altered");
     eventually(|| Ok(describe(&mut client, "segment.ms")? == ("9000".to_owned(), 1)))?;

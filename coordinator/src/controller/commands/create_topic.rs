@@ -145,13 +145,6 @@ pub(super) fn placed(
 }
 
 fn explicit(cluster: &Cluster, asked: &v1::NewTopic) -> Result<Vec<Vec<BrokerId>>, Refusal> {
-    let bad = |message: String| {
-        Refusal::new(
-            ErrorCode::InvalidReplicaAssignment,
-            message,
-            "give each partition a list of distinct live brokers, all lists of one length",
-        )
-    };
     if asked.partitions != 0 || asked.replication_factor != 0 {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,
@@ -162,27 +155,45 @@ fn explicit(cluster: &Cluster, asked: &v1::NewTopic) -> Result<Vec<Vec<BrokerId>
     check_partitions(&asked.name, i32::try_from(asked.assignment.len()).unwrap_or(i32::MAX))?;
     let factor = asked.assignment[0].brokers.len();
     check_factor(&asked.name, i32::try_from(factor).unwrap_or(i32::MAX))?;
-    let mut all = Vec::with_capacity(asked.assignment.len());
-    for (p, replicas) in asked.assignment.iter().enumerate() {
+    assigned(cluster, &asked.assignment, 0, factor)
+}
+
+pub(super) fn bad_assignment(message: String) -> Refusal {
+    Refusal::new(
+        ErrorCode::InvalidReplicaAssignment,
+        message,
+        "give each partition a list of distinct live brokers, all lists of one length",
+    )
+}
+
+/// An assignment as it was given, of the partitions from `first` on, if all of it can be had.
+pub(super) fn assigned(
+    cluster: &Cluster,
+    assignment: &[v1::Replicas],
+    first: i32,
+    factor: usize,
+) -> Result<Vec<Vec<BrokerId>>, Refusal> {
+    let mut all = Vec::with_capacity(assignment.len());
+    for (p, replicas) in (first..).zip(assignment) {
         let ids: Vec<BrokerId> = replicas.brokers.iter().map(|&id| BrokerId(id)).collect();
         if ids.len() != factor {
-            return Err(bad(format!(
+            return Err(bad_assignment(format!(
                 "partition {p} has {} replicas, others have {factor}",
                 ids.len()
             )));
         }
         if let Some(id) = ids.iter().find(|id| !cluster.may_lead(**id)) {
-            return Err(bad(format!(
+            return Err(bad_assignment(format!(
                 "partition {p} is assigned to broker {id}, which is not live or is stopping"
             )));
         }
         if let Some(id) = ids.iter().find(|id| cluster.is_cordoned(**id)) {
-            return Err(bad(format!(
+            return Err(bad_assignment(format!(
                 "partition {p} is assigned to broker {id}, which is drained and takes no replicas"
             )));
         }
         if (1..ids.len()).any(|i| ids[..i].contains(&ids[i])) {
-            return Err(bad(format!("partition {p} names a broker twice")));
+            return Err(bad_assignment(format!("partition {p} names a broker twice")));
         }
         all.push(ids);
     }

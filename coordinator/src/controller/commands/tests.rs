@@ -148,21 +148,59 @@ fn replicas_are_spread_over_racks_and_not_over_brokers_that_stop() {
     // It grows with the same factor; a broker about to stop gets nothing.
     let incarnation = cluster.brokers[&BrokerId(2)].incarnation;
     cluster.apply(Step::Leaving(BrokerId(2), incarnation));
-    let decision = create_partitions(&cluster, "t", 9, 4).unwrap();
+    let decision = create_partitions(&cluster, &grown("t", 9), 4).unwrap();
     apply(&mut cluster, &decision);
     for state in &cluster.topics["t"].partitions[6..] {
         assert_eq!(state.replicas.len(), 3);
         assert!(!state.replicas.contains(&BrokerId(2)), "{state:?}");
     }
     cluster.apply(Step::Leaving(BrokerId(4), cluster.brokers[&BrokerId(4)].incarnation));
-    let error =
-        refused(create_partitions(&cluster, "t", 10, 4), ErrorCode::InvalidReplicationFactor);
+    let error = refused(
+        create_partitions(&cluster, &grown("t", 10), 4),
+        ErrorCode::InvalidReplicationFactor,
+    );
     assert!(error.message.contains("2 are live"), "{error:?}");
     // Another run of it may take partitions.
     let mut again = cluster.brokers.clone();
     again.insert(BrokerId(4), broker("c"));
     cluster.apply(Step::Brokers(again));
-    create_partitions(&cluster, "t", 10, 4).unwrap();
+    create_partitions(&cluster, &grown("t", 10), 4).unwrap();
+}
+
+fn grown(name: &str, total: i32) -> v1::NewPartitions {
+    v1::NewPartitions { name: name.to_owned(), total, ..Default::default() }
+}
+
+#[test]
+fn new_partitions_go_where_they_are_assigned_or_are_refused() {
+    let mut cluster = cluster(3);
+    let two = v1::Replicas { brokers: vec![1, 2] };
+    let topic = v1::NewTopic { assignment: vec![two], ..asked("a", 0) };
+    let decision = create(&cluster, &topic).unwrap();
+    apply(&mut cluster, &decision);
+    let on = |lists: &[&[i32]]| v1::NewPartitions {
+        assignment: lists.iter().map(|ids| v1::Replicas { brokers: ids.to_vec() }).collect(),
+        ..grown("a", 3)
+    };
+    for (bad, why) in [
+        (on(&[&[1, 2]]), "2 partitions are new, and 1 are assigned"),
+        (on(&[&[1, 2], &[2, 3], &[3, 1]]), "2 partitions are new, and 3 are assigned"),
+        (on(&[&[1, 2], &[3]]), "partition 2 has 1 replicas, others have 2"),
+        (on(&[&[1, 9], &[1, 2]]), "partition 1 is assigned to broker 9"),
+        (on(&[&[1, 2], &[3, 3]]), "partition 2 names a broker twice"),
+    ] {
+        let refusal = create_partitions(&cluster, &bad, 4);
+        let error = refused(refusal, ErrorCode::InvalidReplicaAssignment);
+        assert!(error.message.contains(why), "{error:?}");
+    }
+    let decision = create_partitions(&cluster, &on(&[&[3, 1], &[2, 3]]), 4).unwrap();
+    apply(&mut cluster, &decision);
+    let replicas: Vec<Vec<i32>> = cluster.topics["a"]
+        .partitions
+        .iter()
+        .map(|p| p.replicas.iter().map(|id| id.0).collect())
+        .collect();
+    assert_eq!(replicas, [[1, 2], [3, 1], [2, 3]]);
 }
 
 #[test]
@@ -185,7 +223,7 @@ fn an_assignment_is_taken_as_it_is_or_refused() {
 fn a_topic_grows_and_never_shrinks() {
     let mut cluster = cluster(3);
     created(&mut cluster, "a", 3);
-    let decision = create_partitions(&cluster, "a", 6, 4).unwrap();
+    let decision = create_partitions(&cluster, &grown("a", 6), 4).unwrap();
     assert_eq!(paths(&decision)[0], "/brokers/topics/a/partitions/3");
     let Some(Change::Set { version: Some(0), path, .. }) = decision.writes.last() else { panic!() };
     assert_eq!(path, "/brokers/topics/a");
@@ -195,8 +233,9 @@ fn a_topic_grows_and_never_shrinks() {
         let led = cluster.topics["a"].partitions.iter().filter(|p| p.leader == Some(BrokerId(id)));
         assert_eq!(led.count(), 2);
     }
-    refused(create_partitions(&cluster, "a", 6, 4), ErrorCode::InvalidPartitions);
-    let error = refused(create_partitions(&cluster, "b", 6, 4), ErrorCode::UnknownTopicOrPartition);
+    refused(create_partitions(&cluster, &grown("a", 6), 4), ErrorCode::InvalidPartitions);
+    let error =
+        refused(create_partitions(&cluster, &grown("b", 6), 4), ErrorCode::UnknownTopicOrPartition);
     assert!(error.remedy.contains("did you mean `a`"), "{error:?}");
 }
 
@@ -295,7 +334,7 @@ fn a_cordoned_broker_gets_nothing_new() {
     let factor = |name, replication_factor| v1::NewTopic { replication_factor, ..asked(name, 4) };
     let created = create(&cluster, &factor("t", 2)).unwrap();
     apply(&mut cluster, &created);
-    let grown = create_partitions(&cluster, "t", 6, 1).unwrap();
+    let grown = create_partitions(&cluster, &grown("t", 6), 1).unwrap();
     apply(&mut cluster, &grown);
     let partitions = &cluster.topics["t"].partitions;
     assert_eq!(partitions.len(), 6);

@@ -265,7 +265,8 @@ fn a_topic_that_grows_meanwhile_gets_partitions_with_as_many_replicas_as_it_will
     let mut cluster = cluster(&[("a", 1)]);
     ask(&mut cluster, "a", &[to("a", 0, &[2, 3])], 0);
     assert_eq!(replicas(&cluster.topics["a"], 0).len(), 3);
-    let grown = commands::create_partitions(&cluster, "a", 2, 1).unwrap();
+    let grown = v1::NewPartitions { name: "a".to_owned(), total: 2, ..Default::default() };
+    let grown = commands::create_partitions(&cluster, &grown, 1).unwrap();
     apply(&mut cluster, &grown);
     assert_eq!(replicas(&cluster.topics["a"], 1).len(), 2);
     // The reassignment goes on.

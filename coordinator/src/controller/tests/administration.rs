@@ -37,8 +37,10 @@ fn topics_are_created_described_grown_and_deleted_and_brokers_are_told() {
         let exists = admin.create_topics(create(2, "a", 4)).await.unwrap();
         assert_eq!(code(exists), ErrorCode::TopicAlreadyExists as i32);
 
-        let topics = vec![v1::NewPartitions { name: "a".to_owned(), total: 6 }];
-        let grow = v1::CreatePartitionsRequest { request_id: request(3), topics };
+        let topics =
+            vec![v1::NewPartitions { name: "a".to_owned(), total: 6, ..Default::default() }];
+        let grow =
+            v1::CreatePartitionsRequest { request_id: request(3), topics, ..Default::default() };
         assert_eq!(code(admin.create_partitions(grow.clone()).await.unwrap()), 0);
         // Sent again: answered, not done again.
         assert_eq!(code(admin.create_partitions(grow).await.unwrap()), 0);

@@ -54,8 +54,10 @@ fn a_broker_that_stops_hands_over_and_is_no_candidate_before_it_registers_anew()
         // It is not forgotten by reading everything anew, after a write by somebody's hand.
         let (bytes, _) = client.get_data("/brokers/topics/alone").await.unwrap();
         client.set_data("/brokers/topics/alone", &bytes, None).await.unwrap();
-        let topics = vec![v1::NewPartitions { name: "alone".to_owned(), total: 7 }];
-        let grow = v1::CreatePartitionsRequest { request_id: request(3), topics };
+        let topics =
+            vec![v1::NewPartitions { name: "alone".to_owned(), total: 7, ..Default::default() }];
+        let grow =
+            v1::CreatePartitionsRequest { request_id: request(3), topics, ..Default::default() };
         assert_eq!(code(admin.create_partitions(grow).await.unwrap()), 0);
         for partition in 1..7 {
             let new = two.told.lock().state("alone", partition).unwrap();
@@ -105,8 +107,10 @@ fn a_replicated_topic_is_deleted_though_a_broker_is_down_and_told_to_it_when_it_
         three.stop().await;
         until(async || two.told.lock().state("t", 0).unwrap().isr == [1, 2]).await;
         // It goes on growing meanwhile where there are brokers enough; here there are not.
-        let topics = vec![v1::NewPartitions { name: "t".to_owned(), total: 2 }];
-        let grow = v1::CreatePartitionsRequest { request_id: request(3), topics };
+        let topics =
+            vec![v1::NewPartitions { name: "t".to_owned(), total: 2, ..Default::default() }];
+        let grow =
+            v1::CreatePartitionsRequest { request_id: request(3), topics, ..Default::default() };
         let refused = admin.create_partitions(grow).await.unwrap();
         assert_eq!(code(refused), ErrorCode::InvalidReplicationFactor as i32);
         // One that lives does not confirm, so the deletion waits; the dead one comes back into it.
