@@ -71,6 +71,22 @@ impl Api {
         entries.collect()
     }
 
+    /// Looks whether a broker may have these overrides while it runs.
+    pub fn check_broker_configs(&self, set: &HashMap<String, String>) -> Result<(), Refusal> {
+        for (key, value) in set {
+            let refused = |text: String| {
+                Refusal::new(ErrorCode::InvalidConfig, text, "set it in the broker's file")
+            };
+            let setting = self.settings.broker.iter().find(|setting| setting.key == key);
+            let setting = setting.filter(|setting| DYNAMIC.contains(&setting.key));
+            let setting = setting
+                .ok_or_else(|| refused(format!("{key:.64} does not change while a broker runs")))?;
+            let checked = setting.check(value);
+            checked.map_err(|wanted| refused(format!("{key}={value:.64}: {wanted}")))?;
+        }
+        Ok(())
+    }
+
     /// Looks whether a topic may have these overrides.
     pub fn check_topic_configs(&self, set: &HashMap<String, String>) -> Result<(), Refusal> {
         let known: BTreeMap<&str, &TopicSetting> =

@@ -11,7 +11,7 @@ use proto::{ErrorCode, v1};
 
 use super::describe_configs::{BROKER, TOPIC, unknown_kind};
 use super::{Context, admin};
-use crate::api::{ConfigEntry, ConfigSource};
+use crate::api::{ConfigEntry, ConfigSource, ConfigType};
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -72,10 +72,12 @@ fn replace(
 ) -> Result<Change, v1::Error> {
     let mut change = Change::default();
     for config in configs {
-        match &config.value {
-            Some(value) => drop(change.set.insert(config.name.to_string(), value.to_string())),
-            None => change.remove.push(config.name.to_string()),
-        }
+        let Some(value) = &config.value else {
+            let text = format!("{:.64} has no value", config.name);
+            let remedy = "leave it out to have its default back";
+            return Err(ErrorCode::InvalidRequest.to_message(text, remedy));
+        };
+        change.set.insert(config.name.to_string(), value.to_string());
     }
     let present = entries(context, kind, name);
     let gone = present.iter().filter(|entry| is_override(entry));
@@ -97,6 +99,11 @@ fn increment(
         }
         let value = value.as_deref();
         let listed = present.iter().find(|entry| entry.key == &**name);
+        let is_list = listed.is_none_or(|entry| entry.kind == ConfigType::List);
+        if matches!(*config_operation, APPEND | SUBTRACT) && !is_list {
+            let text = format!("{name:.64} is no list: nothing can be appended or subtracted");
+            return Err(ErrorCode::InvalidConfig.to_message(text, "set it instead"));
+        }
         let listed = || listed.map_or("", |entry| &entry.value).split(',').map(str::trim);
         let given: Vec<&str> = value.unwrap_or_default().split(',').map(str::trim).collect();
         let new = match (*config_operation, value) {
@@ -148,11 +155,14 @@ async fn ask(
         BROKER => v1::ConfigKind::Broker,
         other => return Some(unknown_kind(other).code.to_message(unknown_kind(other).message, "")),
     };
-    if resource_type == TOPIC {
-        let checked = api.topic_id_of(name).and_then(|_| api.check_topic_configs(&set));
-        if let Err(refusal) = checked {
-            return Some(refusal.code.to_message(refusal.message, refusal.remedy));
-        }
+    let checked = match kind {
+        v1::ConfigKind::Topic => api.topic_id_of(name).and_then(|_| api.check_topic_configs(&set)),
+        // The controller knows better, where it is asked.
+        _ if validate_only => api.check_broker_configs(&set),
+        _ => Ok(()),
+    };
+    if let Err(refusal) = checked {
+        return Some(refusal.code.to_message(refusal.message, refusal.remedy));
     }
     if validate_only || (set.is_empty() && remove.is_empty()) {
         return None;
