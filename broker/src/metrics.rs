@@ -80,14 +80,16 @@ metrics! {
     appends_slow: Counter, "ottla_appends_slow_total", "Writes that took longer than 5 ms.";
     requests: Counter, "ottla_requests_total", "Requests of any kind.";
     queued_bytes: Gauge, "ottla_queued_bytes", "Bytes of produce requests taken and not yet appended.";
+    charged_bytes: Gauge, "ottla_charged_bytes", "Bytes of decoded requests and of answers of Kafka's protocol that are held now, short ones left out.";
     produce_purgatory: Gauge, "ottla_produce_purgatory_size", "Produce requests that are appended and wait for replicas.";
     isr_shrinks: Counter, "kafka_server_replicamanager_isrshrinks_total", "Times that a replica left the ISR of a partition led here.";
     isr_expands: Counter, "kafka_server_replicamanager_isrexpands_total", "Times that a replica joined the ISR of a partition led here.";
     isr_update_failures: Counter, "kafka_server_replicamanager_failedisrupdates_total", "Changes of an ISR that the registry refused or could not take.";
     connections: Gauge, "ottla_connections", "Open connections.";
     connections_accepted: Counter, "ottla_connections_accepted_total", "Connections accepted.";
-    connections_refused: Counter, "ottla_connections_refused_total", "Connections closed at once because max.connections was reached.";
-    connections_stalled: Counter, "ottla_connections_stalled_total", "Connections cut off because the peer took or sent nothing for socket.stalled.timeout.ms.";
+    connections_refused: Counter, "ottla_connections_refused_total", "Connections closed at once because max.connections or max.connections.per.ip was reached.";
+    connections_faulty: Counter, "ottla_connections_faulty_total", "Connections of Kafka's protocol ended because of what the peer sent, or of how its socket broke; the log names some of them.";
+    connections_stalled: Counter, "ottla_connections_stalled_total", "Connections cut off because the peer took or sent nothing for socket.stalled.timeout.ms, or next to nothing for longer.";
     parked_fetches: Gauge, "ottla_parked_fetches", "Fetch rounds waiting for records.";
     partitions: Gauge, "ottla_partitions", "Partitions stored here.";
     partitions_led: Gauge, "ottla_partitions_led", "Partitions led by this broker.";

@@ -207,12 +207,14 @@ keys! {
         "Threads that serve clients, each with its own connections; 0: one a core.";
     "max.connections" int(0, 10_000_000), "0",
         "Connections served at one time; one more is closed at once. 0: from memory, one for every 16 MiB, at least 256.";
+    "max.connections.per.ip" int(1, 2_147_483_647), "2147483647",
+        "Connections served at one time from one address, over both protocols; one more is closed at once. Brokers and clients behind one address share it.";
     "max.streams.per.connection" int(1, 100_000), "256",
         "Requests and streams open at one time on a connection.";
     "socket.request.max.bytes" int(1_024, 1_073_741_824), "67108864",
         "Largest request accepted.";
     "queued.max.bytes" int(0, FOREVER), "0",
-        "Bytes of produce requests taken from clients and not yet appended. Above it no new request is read until appends catch up. 0: a sixteenth of memory, 16 MiB to 256 MiB.";
+        "Bytes of requests taken from clients and not yet done with. Above it no new request is read until others are done. As much again may be held of what Kafka clients' requests and answers take in memory. 0: a sixteenth of memory, 16 MiB to 256 MiB.";
     "socket.congestion.control" Kind::Text, "auto",
         "TCP congestion control of accepted connections: auto (reno where the peer is loopback, which bbr paces needlessly; else the system's), os, or a name the kernel knows.";
     "socket.stalled.timeout.ms" int(100, DAY_MS), "30000",

@@ -128,6 +128,8 @@ pub struct SocketConfig {
     pub threads: usize,
     /// `max.connections`, never 0 here.
     pub max_connections: usize,
+    /// `max.connections.per.ip`.
+    pub max_connections_per_ip: usize,
     /// `max.streams.per.connection`.
     pub max_streams: u32,
     /// `socket.request.max.bytes`.
@@ -327,6 +329,7 @@ fn socket_config(values: &Values, memory_bytes: u64, cores: usize) -> SocketConf
     SocketConfig {
         threads: or(values.int("num.network.threads"), cores.max(1) as u64),
         max_connections: or(values.int("max.connections"), (memory_bytes / (16 * MIB)).max(256)),
+        max_connections_per_ip: values.int("max.connections.per.ip") as usize,
         max_streams: values.int("max.streams.per.connection") as u32,
         request_max_bytes: values.int("socket.request.max.bytes") as usize,
         queued_max_bytes: or(

@@ -2,15 +2,18 @@
 //!
 //! One task a listener accepts and hands connections round-robin to N threads, each with a
 //! current-thread runtime; what a connection does stays on its thread. Above `max.connections`, over
-//! all listeners, a new one is closed at once.
+//! all listeners, and above `max.connections.per.ip` of one address, a new one is closed at once.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use proto::client::CongestionControl;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
@@ -38,7 +41,7 @@ pub(crate) enum Protocol {
 pub(crate) struct DataThreads {
     inboxes: Vec<mpsc::Sender<Accepted>>,
     threads: Vec<JoinHandle<()>>,
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
     turn: AtomicUsize,
     services: Arc<Services>,
 }
@@ -53,13 +56,52 @@ struct Accepted {
 
 /// Counts a connection while it lives.
 struct Place {
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
+    peer: IpAddr,
     services: Arc<Services>,
+}
+
+/// Connections that are open.
+#[derive(Default)]
+struct Open(Mutex<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    /// Never 0.
+    by_peer: HashMap<IpAddr, usize>,
+}
+
+impl Open {
+    /// Counts one more; the key of the limit that is reached otherwise.
+    fn add(&self, peer: IpAddr, max: usize, max_of_peer: usize) -> Result<(), &'static str> {
+        let mut counts = self.0.lock();
+        if counts.all >= max {
+            return Err("max.connections");
+        }
+        if counts.by_peer.get(&peer).is_some_and(|&open| open >= max_of_peer) {
+            return Err("max.connections.per.ip");
+        }
+        counts.all += 1;
+        *counts.by_peer.entry(peer).or_default() += 1;
+        Ok(())
+    }
+
+    fn remove(&self, peer: IpAddr) {
+        let mut counts = self.0.lock();
+        counts.all -= 1;
+        if let Entry::Occupied(mut of_peer) = counts.by_peer.entry(peer) {
+            *of_peer.get_mut() -= 1;
+            if *of_peer.get() == 0 {
+                of_peer.remove();
+            }
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.open.remove(self.peer);
         self.services.metrics.connections.add(-1);
     }
 }
@@ -104,7 +146,10 @@ impl DataThreads {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection; trying again");
+                    let anybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+                    if let Some(suppressed) = self.services.complaints.admit("accept", anybody) {
+                        tracing::warn!(%error, suppressed, "cannot accept a connection; trying again");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -113,15 +158,20 @@ impl DataThreads {
 
     /// Gives a connection to the thread whose turn it is, or to the next one that takes it.
     fn hand_over(&self, socket: TcpStream, peer: SocketAddr, protocol: Protocol) -> io::Result<()> {
-        let metrics = &self.services.metrics;
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.services.config.max_connections {
-            self.open.fetch_sub(1, Ordering::Relaxed);
+        let Services { metrics, config, .. } = &*self.services;
+        let from = peer.ip().to_canonical();
+        let limits = (config.max_connections, config.max_connections_per_ip);
+        if let Err(limit) = self.open.add(from, limits.0, limits.1) {
             metrics.connections_refused.one();
+            if let Some(suppressed) = self.services.complaints.admit(limit, from) {
+                tracing::warn!(%peer, limit, suppressed, "connection refused: the limit is reached");
+            }
             return Ok(());
         }
         metrics.connections.add(1);
         metrics.connections_accepted.one();
-        let place = Place { open: Arc::clone(&self.open), services: Arc::clone(&self.services) };
+        let (open, services) = (Arc::clone(&self.open), Arc::clone(&self.services));
+        let place = Place { open, peer: from, services };
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut accepted = Accepted { socket: socket.into_std()?, peer, protocol, _place: place };
         for offset in 0..self.inboxes.len() {
@@ -132,7 +182,9 @@ impl DataThreads {
             }
         }
         metrics.connections_refused.one();
-        tracing::warn!(%peer, "every data thread is behind; connection closed");
+        if let Some(suppressed) = self.services.complaints.admit("behind", from) {
+            tracing::warn!(%peer, suppressed, "every data thread is behind; connection closed");
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::budget::Budget;
+use super::complaints::Complaints;
 use super::kafka::FetchSessions;
 use super::kafka_endpoints::KafkaEndpoints;
 use crate::api::Api;
@@ -19,6 +20,7 @@ pub(crate) struct Services {
     pub(in crate::server) config: SocketConfig,
     pub(in crate::server) metrics: Arc<Metrics>,
     pub(in crate::server) budget: Arc<Budget>,
+    pub(in crate::server) complaints: Complaints,
     pub(in crate::server) controller: Arc<ControllerLink>,
     /// To the cluster member.
     pub(in crate::server) updates: mpsc::Sender<Update>,
@@ -41,12 +43,14 @@ impl Services {
         kafka: KafkaEndpoints,
     ) -> Arc<Self> {
         let budget = Budget::new(config.queued_max_bytes, Arc::clone(&metrics));
+        let complaints = Complaints::default();
         let fetch_sessions = FetchSessions::new(config.fetch_session_slots, Arc::clone(&metrics));
         Arc::new(Self {
             api,
             config,
             metrics,
             budget,
+            complaints,
             controller,
             updates,
             auto_create,

@@ -23,6 +23,9 @@ use super::outgoing::SendError;
 /// Looks at a connection in one time-out.
 const LOOKS: u32 = 3;
 
+/// Counted apart.
+const STALLED: &str = "stalled";
+
 /// Why a connection is closed.
 #[derive(Debug, thiserror::Error)]
 enum End {
@@ -34,7 +37,7 @@ enum End {
     Send(#[from] SendError),
     #[error("{0}")]
     Handler(String),
-    #[error("the peer sent half a request and no more")]
+    #[error("the peer sent half a request and no more, or next to no more")]
     Stalled,
     #[error("no request for connections.max.idle.ms")]
     Idle,
@@ -42,6 +45,24 @@ enum End {
     Left,
     #[error("the broker stops")]
     Stopping,
+}
+
+impl End {
+    /// What its line in the log is counted under; none for what every client does.
+    fn complaint(&self) -> Option<&'static str> {
+        match self {
+            Self::Left | Self::Idle | Self::Stopping => None,
+            Self::Frame(FrameError::Socket(_)) | Self::Send(SendError::Socket(_)) => Some("socket"),
+            Self::Frame(FrameError::CutOff) => Some("cut off"),
+            Self::Frame(FrameError::Size { .. }) => Some("size"),
+            Self::Refused(Refused::Unsupported { .. }) => Some("unsupported"),
+            Self::Refused(Refused::Malformed { .. } | Refused::Head(_)) => Some("malformed"),
+            Self::Refused(Refused::TooLarge { .. }) => Some("too large"),
+            Self::Send(SendError::FileCut) => Some("file cut"),
+            Self::Send(SendError::Stalled) | Self::Stalled => Some(STALLED),
+            Self::Handler(_) => Some("handler"),
+        }
+    }
 }
 
 /// Serves a connection until the peer leaves, stalls, sends what cannot be read, or a stop is asked
@@ -68,15 +89,18 @@ pub(in crate::server) async fn serve(
         stopping: false,
     };
     let end = connection.run(stop).await;
-    match end {
-        End::Left | End::Idle | End::Stopping => {
-            tracing::debug!(peer = %address, cause = %end, "connection closed");
+    match end.complaint() {
+        None => tracing::debug!(peer = %address, cause = %end, "connection closed"),
+        Some(kind) => {
+            let metrics = &services.metrics;
+            match kind {
+                STALLED => metrics.connections_stalled.one(),
+                _ => metrics.connections_faulty.one(),
+            }
+            if let Some(suppressed) = services.complaints.admit(kind, address.ip()) {
+                tracing::info!(peer = %address, cause = %end, suppressed, "connection closed");
+            }
         }
-        End::Stalled | End::Send(SendError::Stalled) => {
-            services.metrics.connections_stalled.one();
-            tracing::info!(peer = %address, cause = %end, "connection closed");
-        }
-        _ => tracing::info!(peer = %address, cause = %end, "connection closed"),
     }
 }
 
@@ -191,7 +215,9 @@ impl Connection {
         }
         match answer {
             Answer::Send(outgoing) => {
-                outgoing.send(&self.socket, self.services.config.stalled_timeout).await?;
+                let Services { budget, config, .. } = &*self.services;
+                let _charge = budget.charge(outgoing.held());
+                outgoing.send(&self.socket, config.stalled_timeout, budget).await?;
             }
             Answer::Nothing => {}
             Answer::Close(cause) => return Err(End::Handler(cause)),
@@ -206,8 +232,7 @@ impl Connection {
         let config = &self.services.config;
         if self.held.is_none()
             && self.unanswered.others == 0
-            && let Some(since) = self.frames.awaiting_since()
-            && since.max(last_answer).elapsed() >= config.stalled_timeout
+            && self.frames.is_late(last_answer, config.stalled_timeout)
         {
             return Err(End::Stalled);
         }

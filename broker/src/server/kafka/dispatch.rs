@@ -11,9 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::kafka::messages::ApiVersionsRequest;
-use proto::kafka::{ApiKey, Malformed, Request, RequestHead, decode, encode};
+use proto::kafka::{ApiKey, Decoded, Malformed, Request, RequestHead, decode, encode};
 
 use super::Services;
+use super::budget::Charge;
 use super::context::{Context, Peer};
 use super::fetching::positions::Positions;
 use super::frames::Frame;
@@ -161,23 +162,42 @@ pub(super) fn begin(
     let (services, positions) = (Arc::clone(services), Arc::clone(positions));
     let context = Context { services, peer, client_id: None, version, positions };
     let begun = match api {
-        ApiKey::Produce => read(context, frame)
-            .map(|(context, request)| produce::produce(&context, correlation_id, request, place)),
-        ApiKey::Fetch => read(context, frame).map(|(context, request)| {
-            // The frame was read: what is held while the client waits is small.
+        ApiKey::Produce => read(context, frame).map(|(context, request, charge)| {
+            let work = produce::produce(&context, correlation_id, request, place);
+            keep(charge, work)
+        }),
+        ApiKey::Fetch => read(context, frame).map(|(context, request, charge)| {
+            // The frame was read: what is held while the client waits is its items.
             drop(place);
             let fetching = fetch::fetch(context, correlation_id, request);
-            Box::pin(fetching) as Work
+            keep(charge, Box::pin(fetching))
         }),
         _ => begin_plain(api, context, correlation_id, frame),
     };
     begun.map_err(|source| Refused::Malformed { key, version, source })
 }
 
-fn read<R: Request>(mut context: Context, frame: Bytes) -> Result<(Context, R), Malformed> {
-    let (client_id, request) = decode(context.version, frame)?;
+/// Has memory that is charged count for as long as a request is worked on.
+fn keep(charge: Option<Charge>, work: Work) -> Work {
+    match charge {
+        None => work,
+        Some(charge) => Box::pin(async move {
+            let answer = work.await;
+            drop(charge);
+            answer
+        }),
+    }
+}
+
+/// The request in a frame, and what it takes beside that.
+fn read<R: Request>(
+    mut context: Context,
+    frame: Bytes,
+) -> Result<(Context, R, Option<Charge>), Malformed> {
+    let Decoded { client_id, request, held } = decode(context.version, frame)?;
     context.client_id = client_id;
-    Ok((context, request))
+    let charge = context.services.budget.charge(held);
+    Ok((context, request, charge))
 }
 
 /// Has a handler answer a request.
@@ -192,10 +212,11 @@ where
     F: Future<Output = R::Response> + Send + 'static,
 {
     let version = context.version;
-    let (context, request) = read(context, frame)?;
+    let (context, request, charge) = read(context, frame)?;
     let answering = handler(context, request);
     Ok(Box::pin(async move {
         let response = answering.await;
+        drop(charge);
         let encoded = encode::<R>(version, correlation_id, &response);
         Answer::Send(Outgoing::new(encoded, Vec::new()))
     }))

@@ -1,16 +1,20 @@
 //! [`Frames`]: requests off a socket, each in one piece.
 //!
 //! A size is looked at before anything is reserved for it, the frame's place in the budget is taken
-//! before more of it is read, and memory is reserved as bytes come, not as the size promises.
+//! before more of it is read, and memory is reserved as bytes come, not as the size promises. What a long
+//! frame took is let go with it.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::budget::{Budget, Reservation};
+use super::pace;
 
 /// Bytes of the size before each frame.
 const SIZE_LEN: usize = 4;
@@ -47,6 +51,8 @@ pub(super) struct Frames {
     expected: Option<usize>,
     /// When the peer sent something last.
     moved: Instant,
+    /// Since when the peer may send the frame that is being read.
+    begun: Instant,
 }
 
 impl Frames {
@@ -58,17 +64,27 @@ impl Frames {
             reservation: None,
             expected: None,
             moved: Instant::now(),
+            begun: Instant::now(),
         }
     }
 
-    /// Since when the peer owes us the rest of a frame; not while the frame waits for its place in
-    /// the budget.
-    pub(super) fn awaiting_since(&self) -> Option<Instant> {
-        if self.expected.is_some() && self.reservation.is_none() {
-            return None;
+    /// Whether the peer owes us the rest of a frame for too long, by its silence or by its pace; what was
+    /// before `last_answer` does not count, since nothing need have been read then.
+    pub(super) fn is_late(&self, last_answer: Instant, stalled: Duration) -> bool {
+        let Some(promised) = self.promised() else { return false };
+        let allowed = pace::allowed(stalled, promised, self.budget.is_awaited());
+        self.moved.max(last_answer).elapsed() >= stalled
+            || self.begun.max(last_answer).elapsed() >= allowed
+    }
+
+    /// Bytes of a frame that is here in part; not while it waits for its place in the budget.
+    fn promised(&self) -> Option<usize> {
+        match self.expected {
+            None => (!self.buffer.is_empty()).then_some(SIZE_LEN),
+            Some(expected) => {
+                (self.reservation.is_some() && self.buffer.len() < expected).then_some(expected)
+            }
         }
-        let complete = self.expected.is_some_and(|expected| self.buffer.len() >= expected);
-        (!self.buffer.is_empty() && !complete).then_some(self.moved)
     }
 
     /// When the peer sent something last.
@@ -84,32 +100,44 @@ impl Frames {
                 return Ok(Some(frame));
             }
             socket.readable().await?;
+            let was_empty = self.buffer.is_empty();
             match self.read(socket) {
-                Ok(0) if self.buffer.is_empty() => return Ok(None),
+                Ok(0) if was_empty => return Ok(None),
                 Ok(0) => return Err(FrameError::CutOff),
-                Ok(_) => self.moved = Instant::now(),
+                Ok(_) => {
+                    self.moved = Instant::now();
+                    if was_empty {
+                        self.begun = self.moved;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// A frame that is here whole.
+    /// A frame that is here whole, once what others are worth is within bounds.
     async fn take(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(expected) = self.expect()? else { return Ok(None) };
-        let reservation = match self.reservation.take() {
-            Some(reservation) => reservation,
-            None => {
-                std::future::poll_fn(|cx| self.budget.poll_reserve(expected - SIZE_LEN, cx)).await
-            }
-        };
+        if self.reservation.is_none() {
+            let reserved = poll_fn(|cx| self.budget.poll_reserve(expected - SIZE_LEN, cx)).await;
+            self.reservation = Some(reserved);
+            self.begun = Instant::now();
+        }
         if self.buffer.len() < expected {
-            self.reservation = Some(reservation);
             return Ok(None);
         }
+        poll_fn(|cx| self.budget.poll_settled(cx)).await;
+        let Some(reservation) = self.reservation.take() else { return Ok(None) };
         self.expected = None;
+        self.begun = Instant::now();
         self.buffer.advance(SIZE_LEN);
         let frame = self.buffer.split_to(expected - SIZE_LEN).freeze();
+        if expected > READ_AHEAD {
+            // Nothing was read behind it. What is left would keep its memory, which nobody counts.
+            debug_assert!(self.buffer.is_empty());
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
         Ok(Some((frame, reservation)))
     }
 

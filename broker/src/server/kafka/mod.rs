@@ -7,8 +7,9 @@
 //! Fetch, and has its sessions.
 //!
 //! Bounds: a frame by `socket.request.max.bytes`, and all frames that are being worked on by
-//! `queued.max.bytes`; decoded items by the reader in `proto`; unanswered requests of a connection by
-//! [`ordering`]; a peer that takes or sends nothing by `socket.stalled.timeout.ms`.
+//! `queued.max.bytes`; decoded items by the reader in `proto`, and all that are held, with the answers, by
+//! `queued.max.bytes` again; unanswered requests of a connection by [`ordering`]; a peer that takes or
+//! sends nothing by `socket.stalled.timeout.ms`, and one that takes or sends next to nothing by [`pace`].
 
 mod connection;
 mod context;
@@ -19,6 +20,7 @@ mod handlers;
 mod leader_hints;
 mod ordering;
 mod outgoing;
+mod pace;
 mod sendfile;
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,14 @@
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
+use bytes::Bytes;
 use proto::kafka::{Encoded, Gap};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use super::sendfile;
+use super::budget::Budget;
+use super::{pace, sendfile};
 use crate::api::FileRange;
 
 /// Pieces given to the kernel at one time.
@@ -28,7 +31,7 @@ pub(super) struct Outgoing {
 pub(super) enum SendError {
     #[error("the connection broke: {0}")]
     Socket(#[from] io::Error),
-    #[error("the peer takes nothing of its answer")]
+    #[error("the peer takes nothing of its answer, or next to nothing")]
     Stalled,
     #[error("a segment's file is shorter than it was, in the middle of an answer")]
     FileCut,
@@ -48,6 +51,13 @@ impl Outgoing {
         Self { encoded, files }
     }
 
+    /// Memory that it takes; records in files take none.
+    pub(super) fn held(&self) -> usize {
+        let gaps = self.encoded.gaps.iter();
+        let here = gaps.filter_map(|gap| gap.bytes.as_ref()).map(Bytes::len);
+        self.encoded.buffer.capacity() + here.sum::<usize>()
+    }
+
     fn pieces(&self) -> Vec<Piece<'_>> {
         let mut pieces = Vec::with_capacity(2 * self.encoded.gaps.len() + 1);
         let mut files = self.files.iter();
@@ -64,14 +74,22 @@ impl Outgoing {
         pieces
     }
 
-    /// Sends all of it; a peer that takes nothing for as long as `stalled` is given up.
-    pub(super) async fn send(&self, to: &TcpStream, stalled: Duration) -> Result<(), SendError> {
+    /// Sends all of it; a peer that takes nothing for as long as `stalled`, or too little for longer,
+    /// is given up.
+    pub(super) async fn send(
+        &self,
+        to: &TcpStream,
+        stalled: Duration,
+        budget: &Budget,
+    ) -> Result<(), SendError> {
+        let patience =
+            Patience { stalled, begun: Instant::now(), bytes: self.encoded.len(), budget };
         let pieces = self.pieces();
         let mut left = &pieces[..];
         while let Some(first) = left.first() {
             left = match first {
                 Piece::File(file, len) => {
-                    send_file(to, file, *len, stalled).await?;
+                    send_file(to, file, *len, &patience).await?;
                     &left[1..]
                 }
                 Piece::Memory(_) => {
@@ -79,7 +97,7 @@ impl Outgoing {
                     let count = left.iter().take(PIECES_MAX).take_while(is_memory).count();
                     let more = left.len() > count;
                     let (now, behind) = left.split_at(count);
-                    send_memory(to, now, more, stalled).await?;
+                    send_memory(to, now, more, &patience).await?;
                     behind
                 }
             };
@@ -88,11 +106,23 @@ impl Outgoing {
     }
 }
 
-/// Waits until the peer takes something.
-async fn writable(to: &TcpStream, stalled: Duration) -> Result<(), SendError> {
-    match tokio::time::timeout(stalled, to.writable()).await {
-        Ok(ready) => Ok(ready?),
-        Err(_) => Err(SendError::Stalled),
+/// How long a peer may take for its answer.
+struct Patience<'a> {
+    stalled: Duration,
+    begun: Instant,
+    bytes: usize,
+    budget: &'a Budget,
+}
+
+impl Patience<'_> {
+    /// Waits until the peer takes something.
+    async fn writable(&self, to: &TcpStream) -> Result<(), SendError> {
+        match tokio::time::timeout(self.stalled, to.writable()).await {
+            Ok(ready) => ready?,
+            Err(_) => return Err(SendError::Stalled),
+        }
+        let allowed = pace::allowed(self.stalled, self.bytes, self.budget.is_awaited());
+        if self.begun.elapsed() >= allowed { Err(SendError::Stalled) } else { Ok(()) }
     }
 }
 
@@ -100,7 +130,7 @@ async fn send_memory(
     to: &TcpStream,
     pieces: &[Piece<'_>],
     more: bool,
-    stalled: Duration,
+    patience: &Patience<'_>,
 ) -> Result<(), SendError> {
     let mut slices: Vec<IoSlice<'_>> = pieces
         .iter()
@@ -115,7 +145,7 @@ async fn send_memory(
         match sent {
             Ok(sent) => IoSlice::advance_slices(&mut left, sent),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                writable(to, stalled).await?;
+                patience.writable(to).await?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -127,7 +157,7 @@ async fn send_file(
     to: &TcpStream,
     file: &FileRange,
     len: usize,
-    stalled: Duration,
+    patience: &Patience<'_>,
 ) -> Result<(), SendError> {
     let mut done = 0;
     while done < len {
@@ -142,7 +172,7 @@ async fn send_file(
                 tokio::task::yield_now().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                writable(to, stalled).await?;
+                patience.writable(to).await?;
             }
             Err(error) => return Err(error.into()),
         }

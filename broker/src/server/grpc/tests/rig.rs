@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coordinator::zk::payload::KafkaEndpoint;
 use coordinator::zk::{Session, SessionOptions};
 use proto::client::{Connection, SocketOptions, StreamReceiver, StreamSender};
 use proto::record::ProducerStamp;
@@ -36,11 +37,19 @@ impl TopicCreator for NoTopics {
     fn create(&self, _: NewOffsetsTopic, _: Box<dyn FnOnce() + Send>) {}
 }
 
+/// A listener for Kafka clients: its name, where it listens, what it advertises.
+pub(in crate::server) type Listener = (&'static str, &'static str, Option<(&'static str, u16)>);
+
+/// What there is where a test wants nothing else.
+const PLAIN: Listener = ("PLAINTEXT", "127.0.0.1:0", None);
+
 /// A running server. It stops when this drops.
 pub(in crate::server) struct Server {
     pub(in crate::server) address: SocketAddr,
     /// Where Kafka clients connect.
     pub(in crate::server) kafka: SocketAddr,
+    /// By their numbers, all of them.
+    pub(in crate::server) kafka_listeners: Vec<SocketAddr>,
     pub(in crate::server) rig: rig::Rig,
     pub(in crate::server) metrics: Arc<Metrics>,
     pub(in crate::server) metadata: Arc<MetadataCache>,
@@ -56,16 +65,21 @@ impl Drop for Server {
 impl Server {
     /// With settings as `KEY=VALUE`.
     pub(in crate::server) async fn start(settings: &[&str]) -> Self {
-        Self::over(rig::Rig::new(), settings).await
+        Self::over(rig::Rig::new(), settings, &[PLAIN]).await
+    }
+
+    /// With listeners for Kafka clients: name, address, what is advertised.
+    pub(in crate::server) async fn listening(listeners: &[Listener]) -> Self {
+        Self::over(rig::Rig::new(), &[], listeners).await
     }
 
     /// On a disk that breaks when told to.
     pub(in crate::server) async fn breakable() -> (Self, FaultyDisk) {
         let (rig, disk) = rig::Rig::breakable();
-        (Self::over(rig, &[]).await, disk)
+        (Self::over(rig, &[], &[PLAIN]).await, disk)
     }
 
-    async fn over(rig: rig::Rig, settings: &[&str]) -> Self {
+    async fn over(rig: rig::Rig, settings: &[&str], listeners: &[Listener]) -> Self {
         let mut values = Values::default();
         values.read_assignment("num.network.threads=2").unwrap();
         for setting in settings {
@@ -99,6 +113,10 @@ impl Server {
         let api = api.with_groups(groups);
         let controller = ControllerLink::new(session, Arc::clone(&metadata), Handle::current());
         let (updates, _) = mpsc::channel(1);
+        let endpoints = listeners.iter().map(|(name, _, advertised)| Endpoint {
+            name: (*name).into(),
+            advertised: advertised.map(|(host, port)| (host.into(), port)),
+        });
         let services = Services::new(
             Arc::new(api),
             config.sockets,
@@ -106,23 +124,24 @@ impl Server {
             controller,
             updates,
             false,
-            KafkaEndpoints::new(
-                BrokerId(1),
-                vec![Endpoint { name: "PLAINTEXT".into(), advertised: None }],
-            ),
+            KafkaEndpoints::new(BrokerId(1), endpoints.collect()),
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let kafka_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let kafka = kafka_listener.local_addr().unwrap();
-        let threads = DataThreads::start(services, &stopping).unwrap();
-        tokio::spawn(async move {
-            tokio::join!(
-                threads.accept(listener, Protocol::Grpc, stopping.clone()),
-                threads.accept(kafka_listener, Protocol::Kafka(0), stopping),
-            );
-        });
-        Self { address, kafka, rig, metrics, metadata, stop }
+        let threads = Arc::new(DataThreads::start(services, &stopping).unwrap());
+        let accept = |listener: TcpListener, protocol: Protocol| {
+            let (threads, stopping) = (Arc::clone(&threads), stopping.clone());
+            tokio::spawn(async move { threads.accept(listener, protocol, stopping).await });
+        };
+        accept(listener, Protocol::Grpc);
+        let mut kafka_listeners = Vec::new();
+        for (number, (_, bind, _)) in listeners.iter().enumerate() {
+            let listener = TcpListener::bind(bind).await.unwrap();
+            kafka_listeners.push(listener.local_addr().unwrap());
+            accept(listener, Protocol::Kafka(number));
+        }
+        let kafka = kafka_listeners[0];
+        Self { address, kafka, kafka_listeners, rig, metrics, metadata, stop }
     }
 
     /// A topic led here, known to metadata.
@@ -165,6 +184,16 @@ impl Server {
 
     /// Another broker, in one of its runs; the one before is gone.
     pub(in crate::server) fn register(&self, id: BrokerId, incarnation: uuid::Uuid) {
+        self.register_with(id, incarnation, Vec::new());
+    }
+
+    /// The same, with listeners for Kafka clients.
+    pub(in crate::server) fn register_with(
+        &self,
+        id: BrokerId,
+        incarnation: uuid::Uuid,
+        kafka: Vec<KafkaEndpoint>,
+    ) {
         self.metadata.update(|image| {
             let mut brokers: Vec<_> = image.brokers.values().cloned().collect();
             brokers.retain(|broker| broker.id != id);
@@ -172,7 +201,7 @@ impl Server {
                 id,
                 host: "localhost".to_owned(),
                 grpc_port: 1,
-                kafka: Vec::new(),
+                kafka,
                 rack: String::new(),
                 incarnation,
             });

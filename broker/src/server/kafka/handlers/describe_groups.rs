@@ -1,6 +1,7 @@
 //! DescribeGroups: groups with their members. A group that is not there is "Dead", which is no error
 //! before version 6.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use proto::ErrorCode;
@@ -21,7 +22,9 @@ pub(in super::super) async fn describe_groups(
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let mut answer = DescribeGroupsResponse::default();
-    for group in request.groups {
+    // Each once: an answer is far longer than its question.
+    let mut seen = HashSet::new();
+    for group in request.groups.into_iter().filter(|group| seen.insert(Arc::clone(group))) {
         let outcome = match context.services.api.groups() {
             Ok(groups) => groups.describe(Arc::clone(&group)).await,
             Err(error) => Err(error),

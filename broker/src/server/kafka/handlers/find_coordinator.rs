@@ -1,5 +1,7 @@
 //! FindCoordinator: who coordinates a group. The topic behind groups is created for the first one.
 
+use std::collections::HashSet;
+
 use proto::ErrorCode;
 use proto::kafka::Str;
 use proto::kafka::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -18,7 +20,10 @@ pub(in super::super) async fn find_coordinator(
 ) -> FindCoordinatorResponse {
     let kind = request.key_type;
     if context.version >= SEVERAL {
+        // Each once: an answer is far longer than its question.
+        let mut seen = HashSet::new();
         let keys = request.coordinator_keys.into_iter();
+        let keys = keys.filter(|key| seen.insert(key.clone()));
         let coordinators = keys.map(|key| find(&context, kind, key)).collect();
         return FindCoordinatorResponse { coordinators, ..Default::default() };
     }

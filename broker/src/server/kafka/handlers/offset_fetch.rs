@@ -1,6 +1,6 @@
 //! OffsetFetch: what groups have committed. What was never committed is -1 and no error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use proto::TopicPartition;
@@ -24,7 +24,10 @@ pub(in super::super) async fn offset_fetch(
 ) -> OffsetFetchResponse {
     let mut answer = OffsetFetchResponse::default();
     if context.version >= SEVERAL {
-        for group in request.groups {
+        // Each once: an answer is far longer than its question.
+        let mut seen = HashSet::new();
+        let groups = request.groups.into_iter();
+        for group in groups.filter(|group| seen.insert(Arc::clone(&group.group_id))) {
             let of = fetch(&context, &group.group_id, group.topics).await;
             answer.groups.push(match of {
                 Ok(topics) => {
@@ -65,7 +68,9 @@ async fn fetch(
                 let of = |&partition: &i32| TopicPartition::new(Arc::clone(&topic.name), partition);
                 topic.partition_indexes.iter().map(of)
             });
-            Wanted::These(names.collect())
+            // So is each partition's: it has metadata that its client chose.
+            let mut seen = HashSet::new();
+            Wanted::These(names.filter(|name| seen.insert(name.clone())).collect())
         }
     };
     let asked = || topics.clone().unwrap_or_default();

@@ -20,7 +20,11 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) async fn connect(server: &Server) -> Self {
-        Self { socket: TcpStream::connect(server.kafka).await.unwrap(), next_id: 0 }
+        Self::over(TcpStream::connect(server.kafka).await.unwrap())
+    }
+
+    pub(super) fn over(socket: TcpStream) -> Self {
+        Self { socket, next_id: 0 }
     }
 
     pub(super) async fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
