@@ -6,7 +6,7 @@ use proto::kafka::{ApiKey, Request, Str, encode_request};
 use proto::record::ProducerStamp;
 
 use super::super::dispatch::{ADVERTISED, is_served};
-use super::rig::batch;
+use super::rig::{batch, topic_id};
 
 /// A whole request.
 pub(super) struct Whole {
@@ -46,7 +46,7 @@ fn data(to: &mut Vec<Whole>, count: usize) {
     add(to, &produce);
     let partition = FetchPartition { partition_max_bytes: 1 << 20, ..Default::default() };
     let topic =
-        FetchTopic { topic: name(), partitions: vec![partition; count], ..Default::default() };
+        FetchTopic { topic: name(), topic_id: topic_id("t").0, partitions: vec![partition; count] };
     add(to, &FetchRequest { topics: vec![topic], ..Default::default() });
     let partitions = vec![ListOffsetsPartition { timestamp: 5, ..Default::default() }; count];
     let topics = vec![ListOffsetsTopic { name: name(), partitions }];
@@ -82,7 +82,10 @@ fn groups(to: &mut Vec<Whole>, count: usize) {
     let assignments = vec![assignment; count];
     add(to, &SyncGroupRequest { group_id: name(), assignments, ..Default::default() });
     add(to, &DescribeGroupsRequest { groups: vec![name(); count], ..Default::default() });
-    add(to, &ListGroupsRequest { states_filter: vec!["Stable".into(); count] });
+    add(
+        to,
+        &ListGroupsRequest { states_filter: vec!["Stable".into(); count], ..Default::default() },
+    );
     add(to, &DeleteGroupsRequest { groups_names: vec![name(); count] });
     let partitions = vec![OffsetDeleteRequestPartition { partition_index: 0 }; count];
     let topics = vec![OffsetDeleteRequestTopic { name: name(), partitions }];
