@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::{LeaderEpoch, Offset, Partition as PartitionNumber, TopicPartition};
+use proto::{LeaderEpoch, Offset, Partition as PartitionNumber, TopicId, TopicPartition};
 use tokio::sync::oneshot;
 
 use super::GroupError;
@@ -22,6 +22,8 @@ pub(super) type Reply<T> = oneshot::Sender<T>;
 pub struct Commit {
     /// Of which partition.
     pub partition: TopicPartition,
+    /// Of which topic of that name, where the client says so.
+    pub topic_id: Option<TopicId>,
     /// The next offset to be read.
     pub offset: Offset,
     /// Of the record before it; unknown is -1.

@@ -132,6 +132,9 @@ impl Coordinator {
             return Err(GroupError::OffsetMetadataTooLarge);
         }
         let id = self.topic.id_of(&commit.partition).ok_or(GroupError::UnknownTopicOrPartition)?;
+        if commit.topic_id.is_some_and(|meant| meant != id) {
+            return Err(GroupError::UnknownTopicId);
+        }
         Ok(CommittedOffset {
             offset: commit.offset,
             leader_epoch: commit.leader_epoch,

@@ -53,6 +53,9 @@ pub enum GroupError {
     /// No such topic or partition to commit for.
     #[error("the topic or partition does not exist, as far as this broker knows")]
     UnknownTopicOrPartition,
+    /// The topic of that name is another one by now.
+    #[error("the topic was deleted, or deleted and created again, as far as this broker knows")]
+    UnknownTopicId,
     /// A group with members is not deleted.
     #[error("the group has members; stop them first")]
     NonEmptyGroup,
@@ -95,6 +98,7 @@ impl GroupError {
             Self::FencedInstanceId => ErrorCode::FencedInstanceId,
             Self::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
             Self::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
+            Self::UnknownTopicId => ErrorCode::UnknownTopicId,
             Self::NonEmptyGroup => ErrorCode::NonEmptyGroup,
             Self::GroupIdNotFound => ErrorCode::GroupIdNotFound,
             Self::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,

@@ -259,6 +259,7 @@ pub(super) fn caller(joined: &Joined) -> Caller {
 
 pub(super) fn commit_request(caller: Caller, commits: &[(&str, i32, i64)]) -> CommitRequest {
     let commit = |&(topic, partition, offset): &(&str, i32, i64)| Commit {
+        topic_id: None,
         partition: TopicPartition::new(topic, partition),
         offset: Offset(offset),
         leader_epoch: LeaderEpoch(0),

@@ -23,6 +23,10 @@ const SEND_BUFFER: usize = 4 << 20;
 /// Bytes of headers of one request.
 const HEADERS_MAX: u32 = 16 << 10;
 
+/// Who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
 /// Serves a connection until the peer leaves, stalls or a stop is asked for.
 pub(crate) async fn serve(
     socket: TcpStream,
@@ -34,7 +38,8 @@ pub(crate) async fn serve(
     let io = TokioIo::new(Metered { socket, watch: Arc::clone(&connection_watch) });
     let service = {
         let (services, connection_watch) = (Arc::clone(&services), Arc::clone(&connection_watch));
-        hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
             let guard = Arc::new(connection_watch.open_stream());
             let services = Arc::clone(&services);
             async move {

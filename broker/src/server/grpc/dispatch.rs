@@ -6,17 +6,19 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tonic::Status;
 
+use super::connection::Peer;
 use super::fetch::FetchStream;
 use super::produce_stream::ProduceStream;
 use super::requests::Requests;
 use super::watch::StreamGuard;
 use super::{
-    ResponseBody, Services, admin_proxy, broker_control, describe_logs, log_service, metadata,
-    produce, wire,
+    ResponseBody, Services, admin_proxy, broker_control, coordinated, describe_logs, group_offsets,
+    log_service, membership, metadata, produce, wire,
 };
 
 const LOG: &str = "/ottla.v1.Log/";
 const ADMIN: &str = "/ottla.v1.Admin/";
+const GROUPS: &str = "/ottla.v1.Groups/";
 const CONTROL: &str = "/ottla.v1.BrokerControl/";
 
 /// Answers one request.
@@ -34,6 +36,8 @@ pub(super) async fn handle(
         log(services, method, request.into_body(), guard).await
     } else if path.starts_with(ADMIN) {
         admin_proxy::forward(&services, request, guard).await
+    } else if let Some(method) = path.strip_prefix(GROUPS) {
+        groups(services, method, request, guard).await
     } else if path == format!("{CONTROL}UpdateCluster") {
         broker_control::update_cluster(&services, request.into_body(), guard).await
     } else if path == format!("{CONTROL}DescribeLogs") {
@@ -66,6 +70,29 @@ async fn log(
         "Metadata" => metadata::metadata(&services, body, guard).await,
         "WatchMetadata" => metadata::watch_metadata(services, body, guard).await,
         "InitProducerId" => log_service::init_producer_id(&services, body, guard).await,
+        other => Err(unknown(other)),
+    }
+}
+
+async fn groups(
+    services: Arc<Services>,
+    method: &str,
+    request: http::Request<Incoming>,
+    guard: Arc<StreamGuard>,
+) -> Result<http::Response<ResponseBody>, Status> {
+    let host = request.extensions().get::<Peer>().map(|peer| format!("/{}", peer.0.ip()));
+    let body = Requests::small(request.into_body(), guard);
+    match method {
+        "FindCoordinator" => membership::find_coordinator(&services, body).await,
+        "Join" => membership::join(&services, body, &host.unwrap_or_default()).await,
+        "Sync" => membership::sync(&services, body).await,
+        "Heartbeat" => membership::heartbeat(&services, body).await,
+        "Leave" => membership::leave(&services, body).await,
+        "CommitOffsets" => group_offsets::commit(&services, body).await,
+        "FetchOffsets" => group_offsets::fetch(&services, body).await,
+        "List" => coordinated::list(&services, body).await,
+        "Describe" => coordinated::describe(&services, body).await,
+        "Delete" => coordinated::delete(&services, body).await,
         other => Err(unknown(other)),
     }
 }

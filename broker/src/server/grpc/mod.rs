@@ -3,8 +3,8 @@
 //! [`connection`] serves one peer, [`dispatch`] goes by path: `Produce`,
 //! `ProduceStream` and `Fetch` frame gRPC themselves and never copy a payload ([`produce`],
 //! [`produce_stream`], [`fetch`] with its rounds in [`fetch_session`]), `Admin` is forwarded as it
-//! lies ([`admin_proxy`]), the rest is small ([`log_service`], [`broker_control`],
-//! [`describe_logs`]). On the wire all of it is plain gRPC.
+//! lies ([`admin_proxy`]), groups are asked of their coordinator ([`membership`], [`group_offsets`],
+//! [`coordinated`]), the rest is small ([`log_service`], [`broker_control`], [`describe_logs`]). On the wire all of it is plain gRPC.
 //!
 //! Bounds: the budget on produce bytes, [`watch`] on peers that stall; message sizes, streams and
 //! connections by the settings.
@@ -12,13 +12,16 @@
 mod admin_proxy;
 mod broker_control;
 mod connection;
+mod coordinated;
 mod describe_logs;
 mod dispatch;
 mod fetch;
 mod fetch_follower;
 mod fetch_round;
 mod fetch_session;
+mod group_offsets;
 mod log_service;
+mod membership;
 mod metadata;
 mod outbox;
 mod produce;

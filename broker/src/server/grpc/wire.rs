@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 
 use super::ResponseBody;
 use crate::api::Refusal;
+use crate::api::groups::GroupError;
 
 /// Media type of every response.
 pub(crate) const GRPC: http::HeaderValue = http::HeaderValue::from_static("application/grpc");
@@ -15,6 +16,12 @@ pub(crate) const GRPC: http::HeaderValue = http::HeaderValue::from_static("appli
 /// An item's refusal as messages carry it.
 pub(crate) fn error(refusal: &Refusal) -> v1::Error {
     refusal.code.to_message(refusal.message.clone(), refusal.remedy.clone())
+}
+
+/// What a coordinator refuses with, as messages carry it.
+pub(crate) fn group_error(error: GroupError) -> v1::Error {
+    tracing::debug!(code = ?error.code(), %error, "refused");
+    error.code().to_message(error.to_string(), "")
 }
 
 /// A broken frame as the status that ends the call.

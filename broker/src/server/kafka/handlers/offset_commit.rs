@@ -27,6 +27,7 @@ pub(in super::super) async fn offset_commit(
             partitions.push(OffsetCommitResponsePartition { partition_index, error_code: NONE });
             commits.push(Commit {
                 partition: TopicPartition::new(topic.name.clone(), partition_index),
+                topic_id: None,
                 offset: Offset(one.committed_offset),
                 leader_epoch: LeaderEpoch(one.committed_leader_epoch),
                 metadata: one.committed_metadata.unwrap_or_else(|| "".into()),
