@@ -166,10 +166,11 @@ pub enum CommitError {
          offset. Records after it will be delivered again there"
     )]
     OwnershipLost(TopicPartition),
-    /// The registry cannot be reached. The newest position is kept and written when it can.
+    /// The registry, or the group's coordinator, cannot be reached. The newest position is kept and
+    /// written when it can.
     #[error(
-        "the registry (ZooKeeper) cannot be reached, so offsets wait: {0}. The newest ones are \
-         written when it is back"
+        "what keeps the group's offsets (ZooKeeper, or the group's coordinator) cannot be reached, so \
+         they wait: {0}. The newest ones are written when it is back"
     )]
     Unreachable(String),
     /// The consumer closed before the write was done.

@@ -110,6 +110,23 @@ pub enum Event {
     RegistryReachable,
     /// The session ended in the registry; the member registers again.
     SessionExpired,
+    /// The group's coordinator (`membership=broker`) cannot be reached: delivery goes on, commits and
+    /// rebalancing wait.
+    CoordinatorUnreachable,
+    /// The group's coordinator is reachable again.
+    CoordinatorReachable,
+    /// The group went on without this member (`membership=broker`): it joins again.
+    MembershipLost {
+        /// Why.
+        why: String,
+    },
+    /// The group's coordinator does not let this member in (`membership=broker`).
+    JoinRefused {
+        /// Why.
+        why: String,
+        /// It is tried again; else this member stays out for good.
+        retried: bool,
+    },
     /// An automatic commit did not happen.
     CommitFailed {
         /// The partition.
@@ -128,7 +145,8 @@ impl Event {
             Self::PartitionsAssigned(_)
             | Self::PartitionsRevoked(_)
             | Self::Resumed { .. }
-            | Self::RegistryReachable => tracing::info!("{self}"),
+            | Self::RegistryReachable
+            | Self::CoordinatorReachable => tracing::info!("{self}"),
             _ => tracing::warn!("{self}"),
         }
     }
@@ -223,6 +241,19 @@ impl fmt::Display for Event {
             Self::RegistryReachable => f.write_str("the registry (ZooKeeper) is reachable again"),
             Self::SessionExpired => {
                 f.write_str("the session in the registry (ZooKeeper) expired; registering again")
+            }
+            Self::CoordinatorUnreachable => f.write_str(
+                "the group's coordinator cannot be reached; delivery goes on, commits and rebalancing wait",
+            ),
+            Self::CoordinatorReachable => f.write_str("the group's coordinator is reachable again"),
+            Self::MembershipLost { why } => {
+                write!(f, "the group went on without this member, which joins again: {why}")
+            }
+            Self::JoinRefused { why, retried: true } => {
+                write!(f, "the group does not let this member in yet: {why}")
+            }
+            Self::JoinRefused { why, retried: false } => {
+                write!(f, "the group does not let this member in: {why}")
             }
             Self::CommitFailed { partition, why } => write!(f, "{partition}: not committed: {why}"),
             Self::EventsDropped(n) => write!(f, "{n} events were dropped: nobody took them"),

@@ -96,6 +96,8 @@ pub struct Listing {
     pub protocol_type: Arc<str>,
     /// Kafka's name of its state.
     pub state: &'static str,
+    /// How many members it has.
+    pub members: usize,
 }
 
 /// What is asked.

@@ -29,6 +29,7 @@ impl Coordinator {
                 group: Arc::clone(id),
                 protocol_type: kind(&entry.group),
                 state: entry.group.state().name(),
+                members: entry.group.size(),
             }));
         }
         Ok(listed)

@@ -82,6 +82,9 @@ pub(crate) struct SettingArgs {
     /// Reads as a member of this group, and commits what was written out.
     #[arg(short, long, value_name = "NAME")]
     pub(crate) group: Option<String>,
+    /// Who keeps the group together: zookeeper, or broker (as for Kafka's consumers) [default: zookeeper].
+    #[arg(long, value_name = "KIND")]
+    pub(crate) membership: Option<String>,
 }
 
 #[derive(Debug, Default, clap::Args)]

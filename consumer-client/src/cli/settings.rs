@@ -43,7 +43,11 @@ fn load_all(
             loaded.set(&key, &value, format!("the environment ({variable})"))?;
         }
     }
-    let flags = [("bootstrap.servers", &args.bootstrap_server), ("group.id", &args.group)];
+    let flags = [
+        ("bootstrap.servers", &args.bootstrap_server),
+        ("group.id", &args.group),
+        ("membership", &args.membership),
+    ];
     for (key, value) in flags {
         if let Some(value) = value {
             loaded.set(key, value, "the command line".into())?;

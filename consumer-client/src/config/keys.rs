@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{AssignmentStrategy, ConsumerConfig, OffsetReset, OnDamage};
+use super::{AssignmentStrategy, ConsumerConfig, Membership, OffsetReset, OnDamage};
 
 type Set = fn(&mut ConsumerConfig, &str) -> Result<(), String>;
 
@@ -120,9 +120,57 @@ pub const KEYS: &[Key] = &[
         "consumer.id",
         "text",
         "no `/`",
-        "This member's name in its group; made up from host, time and a random part where empty.",
+        "This member's name in its group; made up from host, time and a random part where empty. With membership=broker it begins the name, which the coordinator gives (client.id where empty).",
         |c| or_empty(&c.consumer_id),
         |c, v| c.consumer_id = optional(v)?
+    ),
+    key!(
+        "membership",
+        "choice",
+        "zookeeper | broker",
+        "Who keeps the group together and its offsets. zookeeper: the members themselves, in the registry. broker: a coordinator among the brokers, as for Kafka's consumers, with whom the group may be shared; the registry is not needed then. Groups of both kinds have nothing in common but perhaps a name.",
+        |c| match c.membership {
+            Membership::ZooKeeper => "zookeeper",
+            Membership::Broker => "broker",
+        }
+        .to_owned(),
+        |c, v| c.membership = match v {
+            "zookeeper" => Membership::ZooKeeper,
+            "broker" => Membership::Broker,
+            _ => return Err("zookeeper or broker is expected".to_owned()),
+        }
+    ),
+    key!(
+        "group.instance.id",
+        "text",
+        "no `/`",
+        "Only with membership=broker: makes this a static member, which keeps its partitions while it restarts within session.timeout.ms, and does not leave when it closes; empty: it is none.",
+        |c| or_empty(&c.group_instance_id),
+        |c, v| c.group_instance_id = optional(v)?
+    ),
+    key!(
+        "session.timeout.ms",
+        "ms",
+        "100..=1800000",
+        "Only with membership=broker: how long the coordinator waits before it counts a silent member as gone. The broker has bounds of its own (group.min.session.timeout.ms).",
+        |c| ms(c.session_timeout),
+        |c, v| c.session_timeout = millis(v, 100, 1_800_000)?
+    ),
+    key!(
+        "heartbeat.interval.ms",
+        "ms",
+        "10..=600000",
+        "Only with membership=broker: time between signs of life, by which members also learn of a rebalance; below session.timeout.ms, a third of it at most.",
+        |c| ms(c.heartbeat_interval),
+        |c, v| c.heartbeat_interval = millis(v, 10, 600_000)?
+    ),
+    key!(
+        "max.poll.interval.ms",
+        "ms",
+        "100..=86400000",
+        "Only with membership=broker: an application that neither asks for records nor finishes any for so long gives its partitions up, until it asks again. Also how long members have to join in a rebalance.",
+        |c| ms(c.max_poll_interval),
+        |c, v| c.max_poll_interval = millis(v, 100, 86_400_000)?
     ),
     key!(
         "zookeeper.connect",
@@ -178,7 +226,7 @@ pub const KEYS: &[Key] = &[
         "partition.assignment.strategy",
         "choice",
         "range | sticky",
-        "How partitions are shared out. The member that writes the plan uses its own setting, so give all members the same.",
+        "How partitions are shared out. The member that writes the plan uses its own setting, so give all members the same. With membership=broker, range is Kafka's assignor `range`, for which everybody gives up everything in each rebalance; sticky is `cooperative-sticky`: what does not move keeps flowing.",
         |c| match c.partition_assignment_strategy {
             AssignmentStrategy::Range => "range",
             AssignmentStrategy::Sticky => "sticky",
@@ -186,7 +234,7 @@ pub const KEYS: &[Key] = &[
         .to_owned(),
         |c, v| c.partition_assignment_strategy = match v {
             "range" => AssignmentStrategy::Range,
-            "sticky" => AssignmentStrategy::Sticky,
+            "sticky" | "cooperative-sticky" => AssignmentStrategy::Sticky,
             _ => return Err("range or sticky is expected".to_owned()),
         }
     ),

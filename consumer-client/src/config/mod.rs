@@ -45,6 +45,15 @@ pub enum AssignmentStrategy {
     Sticky,
 }
 
+/// Who keeps a group together, and its offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// The members themselves, in the registry.
+    ZooKeeper,
+    /// A broker, for Kafka's consumers and ours alike.
+    Broker,
+}
+
 /// The settings of a [`crate::Consumer`]. Fields are named as Kafka's keys, see [`KEYS`] for the
 /// documentation, the unit and the bounds of each.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +67,16 @@ pub struct ConsumerConfig {
     pub group_id: Option<String>,
     /// `consumer.id`; made from host, time and a random part where not set.
     pub consumer_id: Option<String>,
+    /// `membership`
+    pub membership: Membership,
+    /// `group.instance.id`; not set: the member is not static.
+    pub group_instance_id: Option<String>,
+    /// `session.timeout.ms`
+    pub session_timeout: Duration,
+    /// `heartbeat.interval.ms`
+    pub heartbeat_interval: Duration,
+    /// `max.poll.interval.ms`
+    pub max_poll_interval: Duration,
     /// `zookeeper.connect`; learned from the brokers where not set.
     pub zookeeper_connect: Option<String>,
     /// `zookeeper.session.timeout.ms`
@@ -113,6 +132,11 @@ impl Default for ConsumerConfig {
             client_id: "consumer".to_owned(),
             group_id: None,
             consumer_id: None,
+            membership: Membership::ZooKeeper,
+            group_instance_id: None,
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(3),
+            max_poll_interval: Duration::from_secs(300),
             zookeeper_connect: None,
             zookeeper_session_timeout: Duration::from_secs(6),
             auto_offset_reset: OffsetReset::Latest,
@@ -189,6 +213,12 @@ impl ConsumerConfig {
         }
         if self.retry_backoff > self.retry_backoff_max {
             return conflict("retry.backoff.ms is above retry.backoff.max.ms: lower the first");
+        }
+        if self.membership == Membership::Broker && self.heartbeat_interval >= self.session_timeout
+        {
+            return conflict(
+                "heartbeat.interval.ms is not below session.timeout.ms: a third of it is usual",
+            );
         }
         if u64::from(self.max_partition_fetch_bytes) > self.queued_max_bytes {
             return conflict(

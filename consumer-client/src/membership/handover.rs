@@ -4,33 +4,16 @@
 //! A release has three steps, each waited for: the application finishes what it holds, the last
 //! position is written, the owner node goes. Only then may the next owner begin.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Instant;
-
 use coordinator::registry::owners::Claimed;
-use proto::{LeaderEpoch, TopicPartition};
-use tokio::sync::oneshot;
+use proto::TopicPartition;
 
 use super::commits::{Wish, Written};
+use super::delivery::{self, Releasing};
 use super::member::{Input, Share};
 use super::requests;
 use super::zookeeper_group::{Group, Report};
-use crate::config::OffsetReset;
 use crate::error::CommitError;
 use crate::event::Event;
-use crate::shared::StartAt;
-
-/// How far a release has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Releasing {
-    /// The application still works on records.
-    Draining,
-    /// The last position is being written.
-    Committing,
-    /// The owner node is being deleted.
-    Deleting,
-}
 
 impl Group {
     /// The partition is this member's: delivery begins where the group was, or goes on.
@@ -66,40 +49,16 @@ impl Group {
             self.shared.emit(Event::PartitionsLost(vec![partition.clone()]));
         }
         let queue = self.streams.borrow().queue(&partition.topic, share.stream);
-        let start = match (stored, self.shared.config.auto_offset_reset) {
-            (Some((offset, _)), _) => Some(StartAt::Offset(offset)),
-            (None, OffsetReset::Earliest) => Some(StartAt::Beginning),
-            (None, OffsetReset::Latest) => Some(StartAt::End),
-            (None, OffsetReset::None) => None,
-        };
-        let epoch = stored.map_or(LeaderEpoch::UNKNOWN, |(_, epoch)| epoch);
-        self.shared.start_after(partition.clone(), Some(share.topic_id), start, epoch, queue);
-        match start {
-            Some(_) => self.assigned.push(partition.clone()),
-            None => self.shared.emit(Event::NoPosition { partition: partition.clone() }),
+        if delivery::begin(&self.shared, partition, share.topic_id, stored, queue) {
+            self.assigned.push(partition.clone());
         }
     }
 
     /// Begins a release: delivery stops, the application finishes what it holds.
     pub(super) fn drain(&mut self, partition: TopicPartition) {
         self.releasing.insert(partition.clone(), Releasing::Draining);
-        let stopped = self.shared.stop(std::slice::from_ref(&partition));
-        let shared = Arc::clone(&self.shared);
-        let limit = self.shared.config.rebalance_drain;
-        self.spawn(async move {
-            if !shared.drain(&stopped, limit).await {
-                tracing::warn!(
-                    %partition,
-                    "the application still works on records of a partition that moves away: they \
-                     may be delivered again to its new owner"
-                );
-            }
-            let done = stopped.first().and_then(|positions| {
-                let done = positions.done()?;
-                Some(Wish::after(positions.epoch_before(done), done))
-            });
-            Report::Drained(partition, done)
-        });
+        let drained = delivery::drain(&self.shared, partition.clone());
+        self.spawn(async move { Report::Drained(partition, drained.await) });
     }
 
     pub(super) fn release_if_settled(&mut self, partition: &TopicPartition) {
@@ -139,20 +98,6 @@ impl Group {
             }
         }
         self.release_if_settled(partition);
-    }
-
-    pub(super) fn commit(
-        &mut self,
-        offsets: BTreeMap<TopicPartition, Wish>,
-        reply: oneshot::Sender<Result<(), CommitError>>,
-    ) {
-        for (partition, wish) in &offsets {
-            let leader_epoch = self.shared.epoch_before(partition, wish.offset);
-            self.book.want(partition, Wish { leader_epoch, ..wish.clone() });
-        }
-        let offsets = offsets.into_iter().map(|(partition, wish)| (partition, wish.offset));
-        let deadline = Instant::now() + self.shared.config.default_api_timeout;
-        self.book.wait_for(offsets.collect(), deadline, reply);
     }
 
     pub(super) fn write_offsets(&mut self) {

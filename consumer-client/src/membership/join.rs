@@ -8,8 +8,12 @@ use proto::client::Cluster;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use super::broker_group::BrokerGroup;
+use super::delivery::GroupCommand;
+use super::other_kind;
 use super::streams::Streams;
-use super::zookeeper_group::{Group, GroupCommand, Identity};
+use super::zookeeper_group::{Group, Identity};
+use crate::config::Membership;
 use crate::error::CommitError;
 use crate::event::Event;
 use crate::shared::Shared;
@@ -25,12 +29,26 @@ pub(crate) async fn join(
     streams: watch::Receiver<Streams>,
     mut commands: mpsc::UnboundedReceiver<GroupCommand>,
 ) -> Result<(), CommitError> {
+    let warning = other_kind::warn(Arc::clone(&shared), cluster.clone(), group.clone());
+    let _warning = AbortOnDrop(tokio::spawn(warning).abort_handle());
+    if shared.config.membership == Membership::Broker {
+        return BrokerGroup::run(shared, group, streams, commands).await;
+    }
     let identity = identity(&shared, group);
     let session = tokio::select! {
         session = session(&shared, &cluster) => session,
         () = told_to_close(&mut commands) => return Ok(()),
     };
     Group::run(shared, identity, session, streams, commands).await
+}
+
+/// A task that is of use only while the group is joined.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Until there is a session there is nothing to commit or release.

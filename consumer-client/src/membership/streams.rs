@@ -53,6 +53,11 @@ impl Streams {
         Some(Self { wanted: Wanted::Topics(wanted), queues, others: Vec::new() })
     }
 
+    /// How many streams share a topic.
+    pub(crate) fn count(&self, topic: &str) -> u32 {
+        self.queues.get(topic).unwrap_or(&self.others).len() as u32
+    }
+
     /// What to register.
     pub(crate) fn wanted(&self) -> &Wanted {
         &self.wanted

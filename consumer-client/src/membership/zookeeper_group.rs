@@ -15,11 +15,11 @@ use coordinator::registry::owners::{Claim, Claimed as ClaimedOffset};
 use coordinator::zk::payload::{self, Owner};
 use coordinator::zk::{Live, Session, SessionState};
 use proto::TopicPartition;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::commits::{CommitBook, Wish, Written};
-use super::handover::Releasing;
+use super::delivery::{self, GroupCommand, LEAVE_WITHIN, LOOK_EVERY, Releasing, Told};
 use super::member::{Claimed, Effect, Input, Member, Seen, Share};
 use super::streams::{Streams, Wanted};
 use super::{requests, watches};
@@ -30,22 +30,6 @@ use crate::shared::Shared;
 
 /// A cut shorter than this (a fail-over inside the ensemble) is not worth an event.
 const CUT_IS_TOLD_AFTER: Duration = Duration::from_secs(1);
-/// Between looks at what nothing wakes for: long cuts, callers whose time is over.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// The longest a clean leave may take before the session is closed as it is.
-const LEAVE_WITHIN: Duration = Duration::from_secs(10);
-
-/// What is asked of the group.
-#[derive(Debug)]
-pub(crate) enum GroupCommand {
-    /// Commit these; answered when they are written.
-    Commit {
-        offsets: BTreeMap<TopicPartition, Wish>,
-        reply: oneshot::Sender<Result<(), CommitError>>,
-    },
-    /// Leave: commit, release, take the registration back.
-    Close,
-}
 
 /// What a task or a watch brings.
 #[derive(Debug)]
@@ -202,7 +186,9 @@ impl Group {
             },
             Some(report) = received.recv() => self.take(report, &mut inputs),
             command = commands.recv(), if self.leaving.is_none() => match command {
-                Some(GroupCommand::Commit { offsets, reply }) => self.commit(offsets, reply),
+                Some(GroupCommand::Commit { offsets, reply }) => {
+                    delivery::commit(&self.shared, &mut self.book, offsets, reply);
+                }
                 Some(GroupCommand::Close) | None => {
                     self.leaving = Some(Instant::now() + LEAVE_WITHIN);
                     inputs.push(Input::Close);
@@ -238,12 +224,7 @@ impl Group {
         if now >= self.commit_at {
             self.commit_at = now + self.shared.config.auto_commit_interval;
             if self.shared.config.enable_auto_commit {
-                for (positions, _) in self.shared.all_positions() {
-                    if let Some(done) = positions.done() {
-                        let wish = Wish::after(positions.epoch_before(done), done);
-                        self.book.want(&positions.partition, wish);
-                    }
-                }
+                delivery::want_done(&self.shared, &mut self.book);
             }
         }
         if !self.cut_told && self.cut_since.is_some_and(|since| now - since >= CUT_IS_TOLD_AFTER) {
@@ -468,39 +449,9 @@ impl Group {
     /// A topic that went, or gave way to another of its name, is told.
     fn note_deletions(&mut self, seen: &Seen) {
         // What no member wants is not looked at, and this one is not registered.
-        if !seen.members.contains_key(&self.identity.consumer) {
-            return;
-        }
-        for (name, before) in &self.seen.topics {
-            let now = seen.topics.get(name).map(|topic| topic.topic_id);
-            let concerned = self.shared.assignment().iter().any(|p| *p.topic == **name);
-            if now != Some(before.topic_id) && concerned {
-                let topic_id = Some(before.topic_id);
-                self.shared.emit(Event::TopicDeleted { topic: name.clone(), topic_id });
-            }
-        }
-        self.seen = seen.clone();
-    }
-}
-
-/// Events of many partitions, told as one.
-#[derive(Default)]
-struct Told {
-    assigned: Vec<TopicPartition>,
-    revoked: Vec<TopicPartition>,
-    lost: Vec<TopicPartition>,
-}
-
-impl Told {
-    fn emit(self, shared: &Shared) {
-        if !self.assigned.is_empty() {
-            shared.emit(Event::PartitionsAssigned(self.assigned));
-        }
-        if !self.revoked.is_empty() {
-            shared.emit(Event::PartitionsRevoked(self.revoked));
-        }
-        if !self.lost.is_empty() {
-            shared.emit(Event::PartitionsLost(self.lost));
+        if seen.members.contains_key(&self.identity.consumer) {
+            delivery::tell_deletions(&self.shared, &self.seen.topics, &seen.topics);
+            self.seen = seen.clone();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Assignment, seek, pause, positions: what the application and the group membership do.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use proto::{LeaderEpoch, Offset, TopicId, TopicPartition};
@@ -197,6 +198,18 @@ impl Shared {
     pub(crate) fn all_positions(&self) -> Vec<(Arc<Positions>, Option<TopicId>)> {
         let state = self.state.lock();
         state.partitions.values().map(|a| (Arc::clone(&a.positions), a.topic_id)).collect()
+    }
+
+    /// A number that changes whenever the application asks for something or is through with it; `None`
+    /// while it waits, which is asking, too.
+    pub(crate) fn activity(&self) -> Option<u64> {
+        let state = self.state.lock();
+        if state.waiting > 0 || state.queues.iter().any(|queue| queue.waker.is_some()) {
+            return None;
+        }
+        let done = state.partitions.values().filter_map(|a| a.positions.done());
+        let done = done.fold(0u64, |sum, offset| sum.wrapping_add(offset.0.unsigned_abs()));
+        Some(self.taken.load(Ordering::Relaxed).wrapping_add(done))
     }
 
     /// The high watermark as last fetched.

@@ -16,7 +16,7 @@ mod state;
 mod truncation;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     readable: Condvar,
     /// The partitions are given by a group's plan, which also follows the deletion of topics.
     pub(crate) grouped: AtomicBool,
+    /// How often the application has asked for something.
+    taken: AtomicU64,
     /// Partitions to look after (leader, start, problem): the fetcher's driver looks again.
     pub(crate) work: Notify,
     /// What may be fetched has changed: the broker sessions look again.
@@ -66,6 +68,7 @@ impl Shared {
             state: Mutex::new(State::default()),
             readable: Condvar::new(),
             grouped: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
             work: Notify::new(),
             wants: tokio::sync::watch::Sender::new(0),
             drained: Notify::new(),

@@ -2,6 +2,7 @@
 //! thread, decoding as it goes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -146,6 +147,7 @@ impl Reader {
 
     /// The next batch or event, waiting for it on this thread.
     pub(crate) fn take(&mut self, wait: Wait) -> Taken {
+        self.shared.taken.fetch_add(1, Ordering::Relaxed);
         loop {
             if let Some(taken) = self.take_opened() {
                 return taken;
@@ -158,16 +160,21 @@ impl Reader {
                     Look::Taken(taken) => return taken,
                     Look::Empty => {}
                 }
-                match wait {
-                    Wait::No => return Taken::Nothing,
-                    Wait::Forever => shared.readable.wait(&mut state),
-                    Wait::Until(deadline) => {
-                        if shared.readable.wait_until(&mut state, deadline).timed_out()
-                            && Instant::now() >= deadline
-                        {
-                            return Taken::Nothing;
-                        }
+                state.waiting += 1;
+                let over = match wait {
+                    Wait::No => true,
+                    Wait::Forever => {
+                        shared.readable.wait(&mut state);
+                        false
                     }
+                    Wait::Until(deadline) => {
+                        shared.readable.wait_until(&mut state, deadline).timed_out()
+                            && Instant::now() >= deadline
+                    }
+                };
+                state.waiting -= 1;
+                if over {
+                    return Taken::Nothing;
                 }
             }
         }
@@ -175,6 +182,7 @@ impl Reader {
 
     /// The same for a task.
     pub(crate) fn poll_take(&mut self, cx: &Context<'_>) -> Poll<Taken> {
+        self.shared.taken.fetch_add(1, Ordering::Relaxed);
         loop {
             if let Some(taken) = self.take_opened() {
                 return Poll::Ready(taken);

@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(super) events: VecDeque<Event>,
     events_dropped: u64,
     pub(super) closed: bool,
+    /// Threads of the application that wait for records.
+    pub(super) waiting: usize,
 }
 
 /// The broker that leads a partition, as the metadata say.

@@ -44,6 +44,11 @@ impl Admin {
         Self { target: target.clone(), began, deadline, failed: 0, client: None }
     }
 
+    /// How long a call may be tried.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(self.target.timeout_ms)
+    }
+
     /// Gives the calls that follow as much time as the first one had.
     pub(crate) fn again(&mut self) {
         self.began = Instant::now();

@@ -360,6 +360,18 @@ pub(crate) struct GroupNames {
     /// Groups, separated by commas
     #[arg(long = "group", value_name = "GROUP", value_delimiter = ',')]
     option: Vec<String>,
+    /// Which kind, where both have a group of the name
+    #[arg(long, value_enum)]
+    pub(crate) kind: Option<Kind>,
+}
+
+/// Who keeps a group together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Its members, in the registry
+    Zookeeper,
+    /// A broker: groups of Kafka's consumers, and of ours with membership=broker
+    Broker,
 }
 
 impl GroupNames {
@@ -370,7 +382,7 @@ impl GroupNames {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupsAction {
-    /// List all groups
+    /// List all groups, of both kinds
     List,
     /// Offsets, lag and owners of a group's partitions
     Describe(DescribeGroups),

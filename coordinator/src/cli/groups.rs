@@ -1,10 +1,11 @@
-//! `coordinator groups`
+//! `coordinator groups`: of the registry, asked of the controller, and of the brokers, asked of them.
 
 use proto::v1;
 use serde_json::{Value, json};
 
 use super::admin::{Admin, request_id};
-use super::args::{DescribeGroups, Format, GroupsAction, GroupsArgs};
+use super::args::{DescribeGroups, Format, GroupsAction, GroupsArgs, Kind};
+use super::broker_groups::{BROKER, Coordinators};
 use super::failure::Failure;
 use super::{output, reset};
 
@@ -13,11 +14,123 @@ pub(crate) async fn run(args: GroupsArgs) -> Result<(), Failure> {
     let mut admin = Admin::new(&args.target);
     let format = args.target.format;
     match args.action {
-        GroupsAction::List => print_list(&list(&mut admin).await?, format),
+        GroupsAction::List => {
+            let mut groups = Groups::find(&mut admin, None).await?;
+            print_list(&groups.list(&mut admin).await?, format)
+        }
         GroupsAction::Describe(describe) => describe_groups(&mut admin, format, &describe).await,
         GroupsAction::ResetOffsets(args) => reset::run(&mut admin, format, &args).await,
-        GroupsAction::Delete { names } => delete(&mut admin, format, &named(names.all())?).await,
+        GroupsAction::Delete { names } => {
+            let mut groups = Groups::find(&mut admin, names.kind).await?;
+            delete(&mut admin, &mut groups, format, &named(names.all())?).await
+        }
     }
+}
+
+/// Groups of both kinds, or of the one that is meant.
+pub(crate) struct Groups {
+    meant: Option<Kind>,
+    coordinators: Coordinators,
+}
+
+impl Groups {
+    /// Learns who could be asked.
+    pub(crate) async fn find(admin: &mut Admin, meant: Option<Kind>) -> Result<Self, Failure> {
+        Ok(Self { meant, coordinators: Coordinators::find(admin).await? })
+    }
+
+    async fn list(&mut self, admin: &mut Admin) -> Result<Vec<v1::GroupListing>, Failure> {
+        let request = v1::ListGroupsRequest {};
+        let response = admin
+            .call(request, |mut client, request| async move { client.list_groups(request).await })
+            .await?;
+        let mut groups = response.groups;
+        groups.extend(self.coordinators.list().await?);
+        groups.sort_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
+        Ok(groups)
+    }
+
+    /// A group of a kind; `None` where there is none.
+    pub(crate) async fn look(
+        &mut self,
+        admin: &mut Admin,
+        name: &str,
+        kind: Kind,
+    ) -> Result<Option<v1::DescribeGroupResponse>, Failure> {
+        match kind {
+            Kind::Broker => self.coordinators.describe(admin, name).await,
+            Kind::Zookeeper => {
+                let response = ask_registry(admin, name).await?;
+                Ok(response.error.is_none().then_some(response))
+            }
+        }
+    }
+
+    /// Which kind of group has the name; one that neither has is the registry's, to refuse or to make.
+    pub(crate) async fn kind_of(&mut self, admin: &mut Admin, name: &str) -> Result<Kind, Failure> {
+        if let Some(kind) = self.meant {
+            return Ok(kind);
+        }
+        let in_registry = self.look(admin, name, Kind::Zookeeper).await?.is_some();
+        let at_brokers = self.coordinators.is_there(name).await?;
+        one_kind(name, in_registry, at_brokers)
+    }
+
+    async fn describe(
+        &mut self,
+        admin: &mut Admin,
+        name: &str,
+        kind: Option<Kind>,
+    ) -> Result<(Kind, v1::DescribeGroupResponse), Failure> {
+        let kind = match kind {
+            Some(kind) => kind,
+            None => self.kind_of(admin, name).await?,
+        };
+        if kind == Kind::Zookeeper {
+            let response = ask_registry(admin, name).await?;
+            return match &response.error {
+                Some(error) => Err(Failure::of(error)),
+                None => Ok((kind, response)),
+            };
+        }
+        let found = self.coordinators.describe(admin, name).await?;
+        let missing = || Failure::refused(format!("there is no group `{name}` at the brokers"));
+        Ok((kind, found.ok_or_else(missing)?))
+    }
+
+    /// Commits for a group of the brokers.
+    pub(crate) async fn commit(
+        &mut self,
+        name: &str,
+        planned: &[reset::Planned],
+    ) -> Result<(), Failure> {
+        let offsets = planned.iter().map(|planned| v1::OffsetToCommit {
+            topic: planned.topic.clone(),
+            partition: planned.partition,
+            offset: planned.offset,
+            leader_epoch: -1,
+            ..Default::default()
+        });
+        self.coordinators.commit(name, offsets.collect()).await
+    }
+}
+
+fn one_kind(name: &str, in_registry: bool, at_brokers: bool) -> Result<Kind, Failure> {
+    match (in_registry, at_brokers) {
+        (true, true) => Err(Failure::usage(format!(
+            "there are two groups `{name}`, which have nothing in common: say which with --kind \
+             zookeeper or --kind broker"
+        ))),
+        (false, true) => Ok(Kind::Broker),
+        (_, false) => Ok(Kind::Zookeeper),
+    }
+}
+
+async fn ask_registry(admin: &mut Admin, name: &str) -> Result<v1::DescribeGroupResponse, Failure> {
+    let request = v1::DescribeGroupRequest { name: name.to_owned() };
+    admin
+        .call(request, |mut client, request| async move { client.describe_group(request).await })
+        .await
 }
 
 /// At least one group.
@@ -26,14 +139,6 @@ pub(crate) fn named(names: Vec<String>) -> Result<Vec<String>, Failure> {
         true => Err(Failure::usage("name a group, for example with --group NAME")),
         false => Ok(names),
     }
-}
-
-async fn list(admin: &mut Admin) -> Result<Vec<v1::GroupListing>, Failure> {
-    let request = v1::ListGroupsRequest {};
-    let response = admin
-        .call(request, |mut client, request| async move { client.list_groups(request).await })
-        .await?;
-    Ok(response.groups)
 }
 
 fn print_list(groups: &[v1::GroupListing], format: Format) -> Result<(), Failure> {
@@ -66,35 +171,27 @@ fn print_list(groups: &[v1::GroupListing], format: Format) -> Result<(), Failure
     }
 }
 
-/// Asks for one group; an error in the answer is a failure.
-pub(crate) async fn describe(
-    admin: &mut Admin,
-    name: &str,
-) -> Result<v1::DescribeGroupResponse, Failure> {
-    let request = v1::DescribeGroupRequest { name: name.to_owned() };
-    let response = admin
-        .call(request, |mut client, request| async move { client.describe_group(request).await })
-        .await?;
-    match &response.error {
-        Some(error) => Err(Failure::of(error)),
-        None => Ok(response),
-    }
-}
-
 async fn describe_groups(
     admin: &mut Admin,
     format: Format,
     args: &DescribeGroups,
 ) -> Result<(), Failure> {
-    let names = match args.all_groups {
-        true => list(admin).await?.into_iter().map(|group| group.name).collect(),
-        false => named(args.names.all())?,
+    let mut groups = Groups::find(admin, args.names.kind).await?;
+    let names: Vec<(String, Option<Kind>)> = match args.all_groups {
+        true => {
+            let all = groups.list(admin).await?.into_iter();
+            let all = all.map(|group| (group.name, kind_named(&group.kind)));
+            all.filter(|(_, kind)| args.names.kind.is_none_or(|meant| meant == *kind))
+                .map(|(name, kind)| (name, Some(kind)))
+                .collect()
+        }
+        false => named(args.names.all())?.into_iter().map(|name| (name, None)).collect(),
     };
     let (mut failures, mut documents, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-    for name in &names {
-        match describe(admin, name).await {
-            Ok(group) => {
-                documents.push(group_json(name, &group));
+    for (name, kind) in &names {
+        match groups.describe(admin, name, *kind).await {
+            Ok((kind, group)) => {
+                documents.push(group_json(name, kind, &group));
                 texts.push(if args.members {
                     members_table(name, &group)
                 } else {
@@ -109,6 +206,17 @@ async fn describe_groups(
         Format::Text => output::write(texts.join("\n").as_bytes())?,
     }
     Failure::all(failures)
+}
+
+fn kind_named(name: &str) -> Kind {
+    if name == BROKER { Kind::Broker } else { Kind::Zookeeper }
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Broker => BROKER,
+        Kind::Zookeeper => "zookeeper",
+    }
 }
 
 /// What is not read yet; `None` where it is not known.
@@ -149,7 +257,8 @@ fn members_table(name: &str, group: &v1::DescribeGroupResponse) -> String {
         .iter()
         .map(|member| {
             let mine = format!("{}-", member.id);
-            let owned = group.partitions.iter().filter(|p| p.owner.starts_with(&mine)).count();
+            let is_mine = |owner: &str| owner == member.id || owner.starts_with(&mine);
+            let owned = group.partitions.iter().filter(|p| is_mine(&p.owner)).count();
             vec![
                 name.to_owned(),
                 member.id.clone(),
@@ -167,7 +276,7 @@ fn members_table(name: &str, group: &v1::DescribeGroupResponse) -> String {
     output::table(&header, &rows)
 }
 
-fn group_json(name: &str, group: &v1::DescribeGroupResponse) -> Value {
+fn group_json(name: &str, kind: Kind, group: &v1::DescribeGroupResponse) -> Value {
     let known = |number: i64| (number >= 0).then_some(number);
     let partitions: Vec<Value> = group
         .partitions
@@ -197,23 +306,25 @@ fn group_json(name: &str, group: &v1::DescribeGroupResponse) -> Value {
         .collect();
     json!({
         "group": name,
+        "kind": kind_name(kind),
         "state": group.state,
-        "generation": group.generation,
+        "generation": known(group.generation.into()),
         "members": members,
         "partitions": partitions,
     })
 }
 
-async fn delete(admin: &mut Admin, format: Format, names: &[String]) -> Result<(), Failure> {
+async fn delete(
+    admin: &mut Admin,
+    groups: &mut Groups,
+    format: Format,
+    names: &[String],
+) -> Result<(), Failure> {
     let (mut failures, mut deleted) = (Vec::new(), Vec::new());
     for name in names {
-        let request = v1::DeleteGroupRequest { request_id: request_id(), name: name.clone() };
-        let response = admin
-            .call(request, |mut client, request| async move { client.delete_group(request).await })
-            .await?;
-        match &response.error {
-            Some(error) => failures.push(Failure::of(error)),
-            None => deleted.push(name),
+        match delete_one(admin, groups, name).await {
+            Err(failure) => failures.push(failure),
+            Ok(()) => deleted.push(name),
         }
     }
     match format {
@@ -227,9 +338,29 @@ async fn delete(admin: &mut Admin, format: Format, names: &[String]) -> Result<(
     Failure::all(failures)
 }
 
+async fn delete_one(admin: &mut Admin, groups: &mut Groups, name: &str) -> Result<(), Failure> {
+    if groups.kind_of(admin, name).await? == Kind::Broker {
+        return groups.coordinators.delete(name).await;
+    }
+    let request = v1::DeleteGroupRequest { request_id: request_id(), name: name.to_owned() };
+    let response = admin
+        .call(request, |mut client, request| async move { client.delete_group(request).await })
+        .await?;
+    response.error.map_or(Ok(()), |error| Err(Failure::of(&error)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_both_kinds_have_is_ambiguous() {
+        assert_eq!(one_kind("g", true, false).unwrap(), Kind::Zookeeper);
+        assert_eq!(one_kind("g", false, true).unwrap(), Kind::Broker);
+        assert_eq!(one_kind("g", false, false).unwrap(), Kind::Zookeeper);
+        let failure = one_kind("g", true, true).unwrap_err();
+        assert!(failure.code == 2 && failure.text.contains("--kind"), "{failure:?}");
+    }
 
     #[test]
     fn lag_is_what_is_left_to_read_where_both_ends_are_known() {

@@ -8,6 +8,7 @@
 
 mod admin;
 mod args;
+mod broker_groups;
 mod brokers;
 mod configs;
 mod delete_records;

@@ -1,7 +1,7 @@
 //! `coordinator groups reset-offsets`: works out the new offsets, shows them, writes them on demand.
 //!
-//! The log's ends come from the partition leaders; the group's offsets are written by the controller,
-//! which refuses while the group has live members.
+//! The log's ends come from the partition leaders; the group's offsets are written by the controller, or
+//! the group's coordinator, which refuse while the group has live members.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,18 +10,19 @@ use proto::v1::log_client::LogClient;
 use serde_json::{Value, json};
 
 use super::admin::{self, Admin, request_id};
-use super::args::{Format, ResetOffsets, ResetTo};
+use super::args::{Format, Kind, ResetOffsets, ResetTo};
 use super::failure::Failure;
+use super::groups::Groups;
 use super::{brokers, groups, output};
 
 const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
+pub(crate) const LATEST: i64 = -1;
 
 /// A partition and where its group goes on.
-struct Planned {
-    topic: String,
-    partition: i32,
-    offset: i64,
+pub(crate) struct Planned {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
 }
 
 /// Carries out the subcommand.
@@ -34,25 +35,15 @@ pub(crate) async fn run(
     let [group] = &names[..] else {
         return Err(Failure::usage("name one group: offsets are reset one group at a time"));
     };
-    let committed = committed(admin, group).await?;
+    let mut groups = Groups::find(admin, args.names.kind).await?;
+    let kind = groups.kind_of(admin, group).await?;
+    let committed = committed(&mut groups, admin, group, kind).await?;
     let wanted = wanted(admin, args, &committed).await?;
     let planned = plan(admin, &args.to, &wanted, &committed).await?;
     if args.execute {
-        let offsets = planned.iter().map(|planned| v1::OffsetReset {
-            topic: planned.topic.clone(),
-            partition: planned.partition,
-            offset: planned.offset,
-        });
-        let request = v1::ResetOffsetsRequest {
-            request_id: request_id(),
-            group: group.clone(),
-            offsets: offsets.collect(),
-        };
-        let response = admin
-            .call(request, |mut client, request| async move { client.reset_offsets(request).await })
-            .await?;
-        if let Some(error) = &response.error {
-            return Err(Failure::of(error));
+        match kind {
+            Kind::Zookeeper => write_to_registry(admin, group, &planned).await?,
+            Kind::Broker => groups.commit(group, &planned).await?,
         }
     } else {
         eprintln!("This was a dry run: add --execute to write the offsets.");
@@ -83,15 +74,38 @@ fn print(format: Format, group: &str, planned: &[Planned]) -> Result<(), Failure
     }
 }
 
-type Partitions = BTreeSet<(String, i32)>;
+pub(crate) type Partitions = BTreeSet<(String, i32)>;
+
+async fn write_to_registry(
+    admin: &mut Admin,
+    group: &str,
+    planned: &[Planned],
+) -> Result<(), Failure> {
+    let offsets = planned.iter().map(|planned| v1::OffsetReset {
+        topic: planned.topic.clone(),
+        partition: planned.partition,
+        offset: planned.offset,
+    });
+    let request = v1::ResetOffsetsRequest {
+        request_id: request_id(),
+        group: group.to_owned(),
+        offsets: offsets.collect(),
+    };
+    let response = admin
+        .call(request, |mut client, request| async move { client.reset_offsets(request).await })
+        .await?;
+    response.error.map_or(Ok(()), |error| Err(Failure::of(&error)))
+}
 
 /// The group's offsets; a group that is not there has none, and is made by the reset.
-async fn committed(admin: &mut Admin, group: &str) -> Result<HashMap<(String, i32), i64>, Failure> {
-    let request = v1::DescribeGroupRequest { name: group.to_owned() };
-    let response = admin
-        .call(request, |mut client, request| async move { client.describe_group(request).await })
-        .await?;
-    let partitions = response.partitions.into_iter().filter(|p| p.committed >= 0);
+async fn committed(
+    groups: &mut Groups,
+    admin: &mut Admin,
+    group: &str,
+    kind: Kind,
+) -> Result<HashMap<(String, i32), i64>, Failure> {
+    let described = groups.look(admin, group, kind).await?.unwrap_or_default();
+    let partitions = described.partitions.into_iter().filter(|p| p.committed >= 0);
     Ok(partitions.map(|p| ((p.topic, p.partition), p.committed)).collect())
 }
 
@@ -208,14 +222,14 @@ fn new_offset(to: &ResetTo, ends: Ends, committed: Option<i64>) -> Option<i64> {
 }
 
 /// Who leads the partitions asked about, and where they are.
-struct Leaders {
+pub(crate) struct Leaders {
     addresses: HashMap<i32, String>,
     leaders: HashMap<(String, i32), i32>,
     clients: BTreeMap<i32, LogClient<proto::client::Connection>>,
 }
 
 impl Leaders {
-    async fn find(admin: &mut Admin, wanted: &Partitions) -> Result<Self, Failure> {
+    pub(crate) async fn find(admin: &mut Admin, wanted: &Partitions) -> Result<Self, Failure> {
         let names: BTreeSet<&String> = wanted.iter().map(|(topic, _)| topic).collect();
         let names: Vec<String> = names.into_iter().cloned().collect();
         let mut leaders = HashMap::new();
@@ -232,7 +246,7 @@ impl Leaders {
         Ok(Self { addresses: addresses.collect(), leaders, clients: BTreeMap::new() })
     }
 
-    async fn offsets(
+    pub(crate) async fn offsets(
         &mut self,
         wanted: &Partitions,
         timestamp_ms: i64,

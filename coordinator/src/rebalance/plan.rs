@@ -115,6 +115,41 @@ impl Plan {
         topics: &Topics,
         previous: Option<&Self>,
     ) -> Self {
+        Self::compute_with(strategy, members, topics, |slots, eligible, name, topic| {
+            before(previous, slots, eligible, name, topic)
+        })
+    }
+
+    /// Moves as little as balance allows from what members have: partitions of each topic, with the
+    /// member that has them.
+    pub fn keeping(
+        members: &Members,
+        topics: &Topics,
+        held: &BTreeMap<String, BTreeMap<Partition, String>>,
+    ) -> Self {
+        Self::compute_with(Strategy::Sticky, members, topics, |slots, eligible, name, topic| {
+            let mut owners = vec![None; topic.partitions as usize];
+            let mut given: BTreeMap<&str, usize> = BTreeMap::new();
+            for (partition, member) in held.get(name).into_iter().flatten() {
+                let at = usize::try_from(*partition).ok().and_then(|at| owners.get_mut(at));
+                let Some(owner) = at else { continue };
+                let of_member = |slot: &&u32| slots[**slot as usize].member == *member;
+                let mine: Vec<u32> = eligible.iter().filter(of_member).copied().collect();
+                // Its streams take turns: what it has of each is its own affair.
+                let turn = given.entry(member).or_default();
+                *owner = mine.get(*turn % mine.len().max(1)).copied();
+                *turn += 1;
+            }
+            owners
+        })
+    }
+
+    fn compute_with(
+        strategy: Strategy,
+        members: &Members,
+        topics: &Topics,
+        before: impl Fn(&[Slot], &[u32], &str, &TopicInput) -> Vec<Option<u32>>,
+    ) -> Self {
         let subscribed = Subscribed::new(members);
         let topics = subscribed.topics(topics);
         let mut slots = Vec::new();
@@ -139,7 +174,7 @@ impl Plan {
             Strategy::Sticky => {
                 let job = |&(name, topic): &(&String, &TopicInput)| {
                     let eligible = eligible(name, topic);
-                    let before = before(previous, &slots, &eligible, name, topic);
+                    let before = before(&slots, &eligible, name, topic);
                     sticky::Job { slots: eligible, before }
                 };
                 sticky::assign(&topics.iter().map(job).collect::<Vec<_>>(), slots.len())

@@ -3,6 +3,7 @@
 //! Tests marked `ignore` take minutes; `integration-tests/run --long` has them.
 
 mod admin;
+mod broker_groups;
 mod compaction;
 mod compression;
 mod confluent_kafka;

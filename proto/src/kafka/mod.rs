@@ -15,6 +15,7 @@
 //! records are slices of it: who keeps them longer than the request copies them.
 
 pub mod api_key;
+pub mod consumer_protocol;
 pub mod group_records;
 pub mod header;
 mod message;

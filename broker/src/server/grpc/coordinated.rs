@@ -20,10 +20,11 @@ pub(super) async fn list(services: &Services, body: Requests) -> Answer {
             groups: Vec::new(),
         },
         Ok(listed) => {
-            let group = |Listing { group, protocol_type, state }| v1::CoordinatedGroup {
+            let group = |Listing { group, protocol_type, state, members }| v1::CoordinatedGroup {
                 name: group.to_string(),
                 protocol_type: protocol_type.to_string(),
                 state: state.to_owned(),
+                members: u32::try_from(members).unwrap_or(u32::MAX),
             };
             v1::ListCoordinatedResponse {
                 error: None,
