@@ -4,6 +4,7 @@ pub(in crate::server) mod rig;
 
 mod fetch;
 mod following;
+mod groups;
 mod hostile;
 mod produce;
 mod replica;
