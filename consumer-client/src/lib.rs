@@ -44,7 +44,9 @@ mod subscription;
 mod testing;
 mod worker;
 
-pub use config::{AssignmentStrategy, ConsumerConfig, KEYS, Key, OffsetReset, OnDamage};
+pub use config::{
+    AssignmentStrategy, ConsumerConfig, KEYS, Key, Membership, OffsetReset, OnDamage,
+};
 pub use consumer::{Consumer, Polled};
 pub use control::{ConsumerStats, Control};
 pub use error::{CommitError, ConfigError, ConsumerError};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use coordinator::rebalance::{TopicInput, TopicPattern, Topics};
+use coordinator::rebalance::Topics;
 use proto::client::{Cluster, Connection, Metadata};
 use proto::{TopicPartition, v1};
 use tokio::sync::{mpsc, watch};
@@ -33,12 +33,6 @@ use crate::worker;
 
 /// A fail-over shorter than this is not worth an event.
 const AWAY_IS_TOLD_AFTER: Duration = Duration::from_secs(1);
-/// A topic that is not told of any more counts as gone after so long: brokers learn of topics at
-/// different moments.
-const MISSING_IS_GONE: Duration = Duration::from_secs(1);
-/// How often the names of all topics are asked for, where a pattern is to match them.
-const NAMES_EVERY: Duration = Duration::from_secs(5);
-
 /// What a task brings. The number is of the attempt to join that it belongs to.
 #[derive(Debug)]
 pub(super) enum Report {
@@ -61,7 +55,7 @@ pub(super) struct BrokerGroup {
     pub(super) group: String,
     pub(super) machine: ClassicMember,
     pub(super) book: CommitBook,
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     pub(super) coordinator: Option<Coordinator>,
     /// The coordinator does not answer.
     away: Option<(Instant, String)>,
@@ -70,14 +64,16 @@ pub(super) struct BrokerGroup {
     reports: mpsc::UnboundedSender<Report>,
     pub(super) streams: watch::Receiver<Streams>,
     /// What the application wants, by name.
-    subscribed: BTreeMap<String, u32>,
+    pub(super) subscribed: BTreeMap<String, u32>,
     let_in: Option<LetIn>,
+    /// Why it was not let in when it tried last.
+    refusal: Option<String>,
     /// What the group reads, where this member leads it.
-    led: BTreeSet<String>,
+    pub(super) led: BTreeSet<String>,
     /// What is known of the topics that are followed.
-    topics: Topics,
-    missing_since: BTreeMap<String, Instant>,
-    names_at: Instant,
+    pub(super) topics: Topics,
+    pub(super) missing_since: BTreeMap<String, Instant>,
+    pub(super) names_at: Instant,
     /// Counts beginnings and releases.
     pub(super) numbers: u64,
     /// Begun, and where is not known yet.
@@ -151,6 +147,7 @@ impl BrokerGroup {
             streams,
             subscribed: BTreeMap::new(),
             let_in: None,
+            refusal: None,
             led: BTreeSet::new(),
             topics: Topics::new(),
             missing_since: BTreeMap::new(),
@@ -273,74 +270,6 @@ impl BrokerGroup {
         }
     }
 
-    fn look_for_names(&mut self, now: Instant) {
-        let by_pattern = matches!(self.streams.borrow().wanted(), Wanted::Pattern { .. });
-        if by_pattern && now >= self.names_at {
-            self.names_at = now + NAMES_EVERY.min(self.shared.config.metadata_max_age);
-            let cluster = self.cluster.clone();
-            // Where it fails it is asked for again.
-            self.tasks.spawn(async move { drop(cluster.refresh_all().await) });
-        }
-    }
-
-    /// Takes up what the application wants, as far as it is known by name.
-    fn subscribe(&mut self) -> bool {
-        let wanted = self.streams.borrow_and_update().wanted().clone();
-        let subscribed = match wanted {
-            Wanted::Topics(topics) => topics,
-            Wanted::Pattern { regex, streams } => {
-                let pattern = TopicPattern::new(&regex).ok();
-                let known = self.cluster.metadata();
-                let names = known.topics().map(|topic| topic.name.to_string());
-                let matches = |name: &String| pattern.as_ref().is_some_and(|p| p.matches(name));
-                names.filter(matches).map(|name| (name, streams)).collect()
-            }
-        };
-        let changed = subscribed != self.subscribed;
-        self.subscribed = subscribed;
-        self.cluster.watch(self.followed().cloned().collect());
-        changed
-    }
-
-    fn followed(&self) -> impl Iterator<Item = &String> {
-        self.subscribed.keys().chain(&self.led)
-    }
-
-    /// Compares what is known of the topics with what was.
-    fn follow_topics(&mut self, inputs: &mut Vec<Input>) {
-        if self.subscribe() {
-            inputs.push(Input::Resubscribed);
-        }
-        let topics = self.view();
-        if topics != self.topics {
-            delivery::tell_deletions(&self.shared, &self.topics, &topics);
-            self.topics = topics.clone();
-            inputs.push(Input::Topics(topics));
-        }
-    }
-
-    /// The topics that are followed and exist.
-    fn view(&mut self) -> Topics {
-        let (known, now) = (self.cluster.metadata(), Instant::now());
-        let followed: BTreeSet<String> = self.followed().cloned().collect();
-        let mut topics = Topics::new();
-        let mut missing = BTreeMap::new();
-        for name in followed {
-            if let Some(topic) = known.topic(&name) {
-                let partitions = topic.partitions.len() as u32;
-                topics.insert(name, TopicInput { topic_id: topic.id, partitions });
-            } else if let Some(before) = self.topics.get(&name) {
-                let since = self.missing_since.get(&name).copied().unwrap_or(now);
-                if now.duration_since(since) < MISSING_IS_GONE {
-                    topics.insert(name.clone(), *before);
-                    missing.insert(name, since);
-                }
-            }
-        }
-        self.missing_since = missing;
-        topics
-    }
-
     pub(super) fn spawn(&mut self, request: impl Future<Output = Report> + Send + 'static) {
         let reports = self.reports.clone();
         self.tasks.spawn(async move {
@@ -407,7 +336,10 @@ impl BrokerGroup {
                 self.shared.emit(Event::MembershipLost { why: why.to_owned() });
             }
             Effect::TellRefused(why, retried) => {
-                self.shared.emit(Event::JoinRefused { why, retried });
+                // The same again is no news.
+                if self.refusal.replace(why.clone()).as_ref() != Some(&why) {
+                    self.shared.emit(Event::JoinRefused { why, retried });
+                }
             }
             Effect::WakeAt(at) => {
                 self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at)));
@@ -453,7 +385,7 @@ impl BrokerGroup {
         let attempt = self.machine.attempt();
         self.led.clear();
         match &self.let_in {
-            Some(let_in) if leads && !let_in.skip => {
+            Some(let_in) if leads => {
                 self.led = assignor::topics_of(&let_in.members);
                 self.subscribe();
                 let (cluster, led) = (self.cluster.clone(), self.led.clone());
@@ -474,7 +406,11 @@ impl BrokerGroup {
     fn assign(&mut self, inputs: &mut Vec<Input>) {
         self.follow_topics(inputs);
         let Some(let_in) = &self.let_in else { return };
-        let given = assignor::assign(&let_in.assignor, &let_in.members, &self.topics);
+        // A static leader that came back finds what it gave out before.
+        let given = match let_in.skip {
+            true => Vec::new(),
+            false => assignor::assign(&let_in.assignor, &let_in.members, &self.topics),
+        };
         tracing::info!(
             group = self.group,
             generation = let_in.joined.generation,
@@ -520,7 +456,7 @@ impl BrokerGroup {
                 self.note(answer.as_ref().err());
                 inputs.push(Input::Joined(answer.map(|let_in| {
                     let joined = let_in.joined.clone();
-                    self.let_in = Some(let_in);
+                    (self.let_in, self.refusal) = (Some(let_in), None);
                     joined
                 })));
             }
@@ -554,10 +490,5 @@ impl BrokerGroup {
 
     pub(super) fn answer(&self, input: Input) {
         let _ = self.reports.send(Report::Input(input));
-    }
-
-    /// What is known of a topic that is followed.
-    pub(super) fn topic(&self, name: &str) -> Option<&TopicInput> {
-        self.topics.get(name)
     }
 }

@@ -11,7 +11,8 @@
 //! By a coordinator among the brokers (`membership=broker`), as Kafka's consumers do:
 //!
 //! - `classic_member` decides, pure, too; `assignor` is what it does as the group's leader.
-//! - `broker_group` acts, by `broker_requests`; `broker_handover` is its way with a partition.
+//! - `broker_group` acts, by `broker_requests`; `broker_handover` is its way with a partition,
+//!   `broker_topics` is what it follows.
 //!
 //! For both, `commits` decides which positions are written and when, `delivery` begins and ends a
 //! partition, `streams` says where it flows, `other_kind` warns where both kinds share a name.
@@ -20,6 +21,7 @@ mod assignor;
 mod broker_group;
 mod broker_handover;
 mod broker_requests;
+mod broker_topics;
 mod classic_member;
 pub(crate) mod commits;
 mod delivery;

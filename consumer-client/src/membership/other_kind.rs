@@ -51,7 +51,11 @@ async fn in_registry(cluster: &Cluster, group: &str) -> usize {
 /// Members that a broker coordinates. Every broker is asked, not the coordinator: looking for that would
 /// have the topic of groups created.
 async fn at_brokers(cluster: &Cluster, group: &str) -> usize {
-    let Ok(metadata) = cluster.refresh(&[]).await else { return 0 };
+    let mut known = cluster.subscribe();
+    let known = tokio::time::timeout(WITHIN, known.wait_for(|known| !known.brokers.is_empty()));
+    let Ok(Ok(metadata)) = known.await.map(|known| known.map(|known| Arc::clone(&known))) else {
+        return 0;
+    };
     let mut members = 0;
     for id in metadata.brokers.keys() {
         let Ok(connection) = cluster.connection(*id).await else { continue };
