@@ -323,8 +323,11 @@ impl ClassicMember {
                 self.beating = false;
                 match answer {
                     Ok(()) => self.pause = PAUSE,
-                    // What is said meanwhile is of the generation before.
-                    Err(refused) if self.is_asking() && refused != Refused::Moved => {}
+                    // What is said meanwhile is of the generation before; and who is not a member any
+                    // more was told.
+                    Err(refused)
+                        if (self.is_asking() || self.generation < 0)
+                            && refused != Refused::Moved => {}
                     Err(refused) => self.refused(refused, now, out),
                 }
             }

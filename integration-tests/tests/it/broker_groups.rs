@@ -30,14 +30,14 @@ const BROKER: [&str; 3] = [
     "group.initial.rebalance.delay.ms=200",
     "offsets.topic.num.partitions=4",
 ];
-/// A member that has no registry, with a session of 2 s.
+/// A member that has no registry, with a session of 4 s.
 const MEMBER: [&str; 12] = [
     "--membership",
     "broker",
     "--set",
     "zookeeper.connect=127.0.0.1:1/none",
     "--set",
-    "session.timeout.ms=2000",
+    "session.timeout.ms=4000",
     "--set",
     "heartbeat.interval.ms=300",
     "--set",
@@ -168,8 +168,10 @@ fn members_come_and_go(name: &str, strategy: &str) -> Result<()> {
         let begun = Instant::now();
         members[1].process.kill()?;
         let four = settled(&cluster, 4).await?;
-        println!("{strategy}: taken over {:?} after kill -9, session 2 s", begun.elapsed());
-        if strategy == "sticky" {
+        println!("{strategy}: taken over {:?} after kill -9, session 4 s", begun.elapsed());
+        // On a machine that is busy with other tests a member may stand still for its whole session.
+        let undisturbed = |member: &Member| !member.process.log_text().contains("went on without");
+        if strategy == "sticky" && members.iter().all(undisturbed) {
             let kept = |(member, share): (&String, &BTreeSet<i32>)| {
                 five.get(member).is_some_and(|before| before.is_subset(share))
             };
@@ -287,7 +289,7 @@ struct Kcat(Child);
 impl Kcat {
     fn start(broker: &Dev, assignor: &str) -> Result<Option<Self>> {
         let assignor = format!("partition.assignment.strategy={assignor}");
-        let settings = [&assignor, "session.timeout.ms=2000", "heartbeat.interval.ms=300"];
+        let settings = [&assignor, "session.timeout.ms=4000", "heartbeat.interval.ms=300"];
         let settings = settings.iter().flat_map(|setting| ["-X", setting]);
         let spawned = Command::new("kcat")
             .args(["-b", &broker.kafka, "-q", "-u", "-f", "%p %o\\n"])
