@@ -7,9 +7,9 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
-import java.util.concurrent.ConcurrentHashMap;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.ListOffsetsResult.ListOffsetsResultInfo;
@@ -70,7 +70,7 @@ final class KafkaClients {
         return new KafkaConsumer<>(settings, new StringDeserializer(), new StringDeserializer());
     }
 
-    /** One consumer of a group, on a thread of its own until it is stopped: NAME BOOTSTRAP GROUP TOPIC KEY=VALUE... */
+    /** A consumer of a group on a thread of its own until stopped: NAME BOOTSTRAP GROUP TOPIC KEY=VALUE... */
     private static final class Member implements ConsumerRebalanceListener {
         private final KafkaConsumer<String, String> consumer;
         private final Thread thread;
@@ -139,8 +139,9 @@ final class KafkaClients {
         }
     }
 
-    /** Sends numbered records by key; prints {@code partition:offset:value} of each as it was acknowledged. */
-    private static void produce(String bootstrap, String topic, int count, Properties settings) throws Exception {
+    /** Sends numbered records by key; prints {@code partition:offset:value} of each as acknowledged. */
+    private static void produce(String bootstrap, String topic, int count, Properties settings)
+            throws Exception {
         settings.put("bootstrap.servers", bootstrap);
         List<Future<RecordMetadata>> sent = new ArrayList<>();
         try (var producer = new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer())) {
@@ -168,7 +169,8 @@ final class KafkaClients {
             System.out.println("beginning " + consumer.beginningOffsets(one).get(partition));
             System.out.println("end " + consumer.endOffsets(one).get(partition));
             for (long stamp : new long[] {0, 1_000_005, 1_000_050, 9_000_000}) {
-                System.out.println("at " + stamp + " " + consumer.offsetsForTimes(Map.of(partition, stamp)).get(partition));
+                var found = consumer.offsetsForTimes(Map.of(partition, stamp)).get(partition);
+                System.out.println("at " + stamp + " " + found);
             }
             consumer.seek(partition, 7);
             System.out.println("from 7 " + values(consumer));
@@ -180,7 +182,8 @@ final class KafkaClients {
             consumer.pause(one);
             System.out.println("paused " + consumer.poll(Duration.ofMillis(300)).count());
             consumer.resume(one);
-            System.out.println("lag " + consumer.currentLag(partition).isPresent() + " from 3 " + values(consumer));
+            boolean lag = consumer.currentLag(partition).isPresent();
+            System.out.println("lag " + lag + " from 3 " + values(consumer));
             // Out of range: goes where auto.offset.reset says.
             consumer.seek(partition, 1_000_000);
             System.out.println("reset " + values(consumer));
@@ -196,14 +199,15 @@ final class KafkaClients {
         return values;
     }
 
-    /** The admin client's calls that no tool makes in this form; GROUP has offsets of TOPIC and no members. */
+    /** Calls that no tool makes in this form; GROUP has offsets of TOPIC and no members. */
     private static void admin(String bootstrap, String topic, String group) throws Exception {
         TopicPartition first = new TopicPartition(topic, 0);
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             var cluster = admin.describeCluster();
             System.out.println("nodes " + cluster.nodes().get().size()
                 + " controller " + (cluster.controller().get() != null) + " id " + cluster.clusterId().get());
-            TopicDescription described = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic);
+            TopicDescription described =
+                admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic);
             String byId = admin.describeTopics(
                     org.apache.kafka.common.TopicCollection.ofTopicIds(List.of(described.topicId())))
                 .allTopicIds().get().get(described.topicId()).name();
@@ -211,9 +215,11 @@ final class KafkaClients {
             for (OffsetSpec spec : List.of(OffsetSpec.earliest(), OffsetSpec.latest(),
                     OffsetSpec.maxTimestamp(), OffsetSpec.forTimestamp(1_000_007))) {
                 ListOffsetsResultInfo info = admin.listOffsets(Map.of(first, spec)).all().get().get(first);
-                System.out.println(spec.getClass().getSimpleName() + " " + info.offset() + " " + info.timestamp());
+                String kind = spec.getClass().getSimpleName();
+                System.out.println(kind + " " + info.offset() + " " + info.timestamp());
             }
-            admin.alterConsumerGroupOffsets(group, Map.of(first, new OffsetAndMetadata(4, "by hand"))).all().get();
+            var four = new OffsetAndMetadata(4, "by hand");
+            admin.alterConsumerGroupOffsets(group, Map.of(first, four)).all().get();
             OffsetAndMetadata offset =
                 admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get().get(first);
             System.out.println("offset " + offset.offset() + " metadata " + offset.metadata());
