@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::workload::nap;
 
 /// How long a group may take to agree anew, a session timeout of [`SESSION`] included.
-pub const AGREES_WITHIN: Duration = Duration::from_secs(20);
+pub const AGREES_WITHIN: Duration = Duration::from_secs(60);
 /// Session timeout of members, where a test says nothing else.
 pub const SESSION: Duration = Duration::from_secs(2);
 
