@@ -181,6 +181,14 @@ pub(crate) fn damaged_span(offset: Offset, resume_at: Option<Offset>) -> String 
     }
 }
 
+/// What follows a damaged range.
+fn goes_on(resume_at: Option<Offset>) -> String {
+    match resume_at {
+        Some(offset) => format!("delivery goes on at {offset} (on.damage=skip)"),
+        None => "the partition waits for a seek (on.damage=stop)".to_owned(),
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -227,13 +235,8 @@ impl fmt::Display for Event {
             Self::Resumed { partition } => write!(f, "{partition}: fetched again"),
             Self::Damaged { partition, offset, resume_at, why, skipped } => {
                 let span = damaged_span(*offset, *resume_at);
-                write!(f, "{partition}: {span} cannot be read: {why}; ")?;
-                match resume_at {
-                    Some(offset) if *skipped => {
-                        write!(f, "delivery goes on at {offset} (on.damage=skip)")
-                    }
-                    _ => write!(f, "the partition waits for a seek (on.damage=stop)"),
-                }
+                let goes_on = goes_on(resume_at.filter(|_| *skipped));
+                write!(f, "{partition}: {span} cannot be read: {why}; {goes_on}")
             }
             Self::RegistryUnreachable => f.write_str(
                 "the registry (ZooKeeper) cannot be reached; delivery goes on, commits and rebalancing wait",

@@ -40,10 +40,9 @@ impl Entry {
     }
 
     pub(super) fn insert_offset(&mut self, name: TopicPartition, committed: CommittedOffset) {
+        self.remove_offset(&name);
         self.offset_bytes += committed.bytes(&name);
-        if let Some(before) = self.offsets.insert(name.clone(), committed) {
-            self.offset_bytes -= before.bytes(&name);
-        }
+        self.offsets.insert(name, committed);
     }
 
     pub(super) fn remove_offset(&mut self, name: &TopicPartition) {

@@ -132,7 +132,7 @@ pub(super) fn assign(
     let cooperative = assignor == name(AssignmentStrategy::Sticky);
     let claims = if cooperative { claims(members) } else { Claims::new() };
     let plan = match cooperative {
-        true => Plan::keeping(&wishes, topics, &held(&claims, members, &key)),
+        true => Plan::keeping(&wishes, topics, &held(&claims, members, key)),
         false => Plan::compute(Strategy::Range, &wishes, topics, None),
     };
     let given = members.iter().map(|member| {

@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, at: usize, effect: Effect, said: Said) {
+    fn perform(&mut self, at: usize, effect: Effect, said: &Said) {
         let attempt = said.attempt;
         let known = self.hub.members.contains_key(&said.id);
         match effect {
@@ -347,7 +347,7 @@ impl World {
             return;
         };
         match self.actors[at].pending.remove(i).1 {
-            Pending::Do(effect, said) => self.perform(at, effect, said),
+            Pending::Do(effect, said) => self.perform(at, effect, &said),
             Pending::Give(Input::Released(partition)) => {
                 self.actors[at].delivering.remove(&partition);
                 self.handle(at, Input::Released(partition));

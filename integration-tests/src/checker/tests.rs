@@ -115,6 +115,24 @@ fn forget_readers(history: &mut History) {
     history.stored.clear();
 }
 
+/// Takes a record from the group, or from who reads everything.
+fn skip(history: &mut History, place: Position, all_reader: bool) {
+    for (index, delivered) in history.delivered.iter_mut().enumerate() {
+        let mut without = Delivered::new(&delivered.reader, delivered.group.as_deref());
+        // A group's record reaches another member as well as not, so both miss it.
+        let misses = all_reader == (index == 2);
+        for (run, values) in delivered.runs() {
+            for (offset, value) in (run.first..).zip(values) {
+                let at = Position { partition: run.partition, offset };
+                if at != place || !misses {
+                    without.push(run.at, at, *value);
+                }
+            }
+        }
+        *delivered = without;
+    }
+}
+
 /// Breaks one promise of this kind.
 fn inject(history: &mut History, kind: Kind, random: &mut fastrand::Rng) {
     let (place, value) = acknowledged(history, random);
@@ -145,21 +163,8 @@ fn inject(history: &mut History, kind: Kind, random: &mut fastrand::Rng) {
             history.delivered[random.usize(..2)].push(7, beyond, Value::new(0, 0));
         }
         Kind::Skipped => {
-            let reader = random.usize(..3);
-            for (index, delivered) in history.delivered.iter_mut().enumerate() {
-                let mut without = Delivered::new(&delivered.reader, delivered.group.as_deref());
-                // A group's record reaches another member as well as not, so both miss it.
-                let misses = (reader == 2) == (index == 2);
-                for (run, values) in delivered.runs() {
-                    for (offset, value) in (run.first..).zip(values) {
-                        let at = Position { partition: run.partition, offset };
-                        if at != place || !misses {
-                            without.push(run.at, at, *value);
-                        }
-                    }
-                }
-                *delivered = without;
-            }
+            let all_reader = random.usize(..3) == 2;
+            skip(history, place, all_reader);
         }
         Kind::TwoOwners => {
             let other = Claim { member: "c".to_owned(), ..history.claims[0].clone() };

@@ -323,6 +323,20 @@ impl Drop for Kcat {
     }
 }
 
+/// What Kafka's clients see as committed, over all partitions.
+fn committed(broker: &Dev) -> Result<i64> {
+    let topic =
+        OffsetFetchRequestTopic { name: TOPIC.into(), partition_indexes: (0..10).collect() };
+    let request = OffsetFetchRequest {
+        group_id: "g".into(),
+        topics: Some(vec![topic]),
+        ..Default::default()
+    };
+    let answer = KafkaClient::connect(&broker.kafka)?.call(5, &request)?;
+    let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+    Ok(partitions.map(|partition| partition.committed_offset.max(0)).sum())
+}
+
 /// One group of a member of ours and one of librdkafka's: each has its share, offsets are one's and the
 /// other's, and who stays has everything.
 #[test]
@@ -366,24 +380,11 @@ fn our_member_and_librdkafkas_share_a_group() -> Result<()> {
         ensure!(shares.values().all(|share| share.len() == 5), "{shares:?}");
         ensure!(shares.keys().any(|id| id.starts_with("rdkafka")), "{shares:?}");
         broker.run("producer", &["--topic", TOPIC], &lines)?;
-        let committed = || -> Result<i64> {
-            let topic = OffsetFetchRequestTopic {
-                name: TOPIC.into(),
-                partition_indexes: (0..10).collect(),
-            };
-            let request = OffsetFetchRequest {
-                group_id: "g".into(),
-                topics: Some(vec![topic]),
-                ..Default::default()
-            };
-            let answer = KafkaClient::connect(&broker.kafka)?.call(5, &request)?;
-            let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-            Ok(partitions.map(|partition| partition.committed_offset.max(0)).sum())
-        };
         let wait_for = |total: i64| {
             let what = format!("{ours}: {total} committed, as Kafka's clients see it");
             runtime.block_on(async {
-                eventually(&what, LIMIT, async || Ok((committed()? == total).then_some(()))).await
+                eventually(&what, LIMIT, async || Ok((committed(&broker)? == total).then_some(())))
+                    .await
             })
         };
         wait_for(4_000)?;

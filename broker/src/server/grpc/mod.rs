@@ -4,7 +4,8 @@
 //! `ProduceStream` and `Fetch` frame gRPC themselves and never copy a payload ([`produce`],
 //! [`produce_stream`], [`fetch`] with its rounds in [`fetch_session`]), `Admin` is forwarded as it
 //! lies ([`admin_proxy`]), groups are asked of their coordinator ([`membership`], [`group_offsets`],
-//! [`coordinated`]), the rest is small ([`log_service`], [`broker_control`], [`describe_logs`]). On the wire all of it is plain gRPC.
+//! [`coordinated`]), the rest is small ([`log_service`], [`broker_control`], [`describe_logs`]). On the
+//! wire all of it is plain gRPC.
 //!
 //! Bounds: the budget on produce bytes, [`watch`] on peers that stall; message sizes, streams and
 //! connections by the settings.
