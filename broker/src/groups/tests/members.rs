@@ -32,9 +32,12 @@ fn a_silent_member_is_out_by_itself() {
     run(async {
         let rig = Rig::new();
         rig.ready().await;
-        let short = Duration::from_millis(150);
+        let short = Duration::from_millis(700);
         let request = Join { session_timeout: short, ..rig.join_request("") };
         let joined = rig.groups.join("g".into(), request).await.unwrap();
+        let described = rig.groups.describe("g".into()).await.unwrap().unwrap();
+        assert_eq!((described.state, &*described.protocol), ("CompletingRebalance", ""));
+        assert!(described.members[0].metadata.is_empty(), "not told before it is agreed on");
         rig.sync("g", &joined, &[&joined]).await;
         let described = rig.groups.describe("g".into()).await.unwrap().unwrap();
         assert_eq!(described.state, "Stable");
@@ -51,7 +54,7 @@ fn an_id_that_nobody_uses_leaves_no_group_behind() {
     run(async {
         let rig = Rig::new();
         rig.ready().await;
-        let short = Duration::from_millis(150);
+        let short = Duration::from_millis(700);
         let request = Join { session_timeout: short, ..rig.join_request("") };
         let request = Join { requires_member_id: true, ..request };
         let refusal = rig.groups.join("g".into(), request).await.unwrap_err();
@@ -101,5 +104,36 @@ fn e10_members_that_leave_go_at_once() {
         assert_eq!(described.state, "Empty");
         let outcomes = rig.groups.leave("other".into(), leaving.to_vec()).await;
         assert_eq!(outcomes, Ok(vec![Err(GroupError::UnknownMemberId); 2]));
+    });
+}
+
+#[test]
+fn a_deadline_that_comes_before_the_others_is_kept() {
+    run(async {
+        let rig = Rig::new();
+        rig.two("g").await;
+        let short = Duration::from_millis(200);
+        let request =
+            Join { session_timeout: short, requires_member_id: true, ..rig.join_request("") };
+        let refusal = rig.groups.join("g".into(), request).await.unwrap_err();
+        tokio::time::sleep(short * 3).await;
+        let late = rig.groups.join("g".into(), rig.join_request(&refusal.member_id)).await;
+        assert_eq!(late.unwrap_err().error, GroupError::UnknownMemberId);
+    });
+}
+
+#[test]
+fn an_assignment_has_a_bound() {
+    run(async {
+        let rig = Rig::new();
+        let (one, _) = rig.two("g").await;
+        let request = classic::Sync {
+            token: classic::Token(0),
+            caller: caller(&one),
+            protocol_type: None,
+            protocol: None,
+            assignments: vec![(one.member_id.clone(), vec![0; 2 << 20].into())],
+        };
+        assert_eq!(rig.groups.sync("g".into(), request).await, Err(GroupError::TooLarge));
     });
 }

@@ -94,7 +94,11 @@ fn a_commit_is_answered_when_the_followers_have_it_and_not_before() {
         rig.ready().await;
         let commit = rig.commit("g", &[("t", 0, 5)]);
         let mut commit = std::pin::pin!(commit);
-        let early = tokio::time::timeout(Duration::from_millis(200), &mut commit).await;
+        tokio::select! {
+            told = &mut commit => panic!("nobody else has it: {told:?}"),
+            () = rig.appended(1) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut commit).await;
         assert!(early.is_err(), "nobody else has it");
         assert!(rig.fetch_all("g").await.is_empty(), "it may be lost");
         follower_has(&rig.offsets, rig.offsets.log().log_end());
@@ -205,7 +209,7 @@ fn what_was_appended_with_too_few_replicas_counts_once_it_is_committed() {
         rig.ready().await;
         let ids = |ids: &[i32]| ids.iter().copied().map(proto::BrokerId).collect::<Vec<_>>();
         let shrink = async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            rig.appended(1).await;
             rig.offsets.isr_settled(LeaderEpoch(0), 1, &ids(&[1]), &ids(&[2]));
         };
         let (told, ()) = tokio::join!(rig.commit("g", &[("t", 0, 5)]), shrink);

@@ -92,10 +92,18 @@ impl Rig {
         leadership: &Leadership,
         min_insync_replicas: usize,
     ) -> Self {
+        Self::with_log(
+            config,
+            leadership,
+            LogConfig { min_insync_replicas, ..LogConfig::default() },
+        )
+    }
+
+    /// The offsets partition has settings of its own.
+    pub(super) fn with_log(config: GroupConfig, leadership: &Leadership, log: LogConfig) -> Self {
         let partitions = Partitions::new();
         let compacted = CleanupPolicy { delete: false, compact: true };
-        let log =
-            LogConfig { cleanup_policy: compacted, min_insync_replicas, ..LogConfig::default() };
+        let log = LogConfig { cleanup_policy: compacted, ..log };
         let name = TopicPartition::new(OFFSETS_TOPIC, 0);
         let offsets = partitions.partitions.open(&name, topic_id(OFFSETS_TOPIC), log).unwrap();
         offsets.lead(ME, leadership).unwrap();
@@ -140,6 +148,13 @@ impl Rig {
     pub(super) fn resign(&self, epoch: i32) {
         self.offsets.follow(LeaderEpoch(epoch));
         self.metadata.update(|_| ());
+    }
+
+    /// So many records are in the offsets partition.
+    pub(super) async fn appended(&self, records: i64) {
+        while self.offsets.log().log_end() < Offset(records) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// A topic with so many partitions.

@@ -76,13 +76,13 @@ async fn e3_the_leader_alone_is_told_the_members_and_its_return_rebalances() {
     assert_eq!((leader.members.len(), other.members.len()), (2, 0));
     assert_eq!(other.leader, leader.member_id);
     let again = second.call(JOIN, &join(&other.member_id)).await;
-    assert_eq!((again.error_code, again.generation_id), (0, 1), "nothing has changed");
+    assert_eq!((again.error_code, again.generation_id), (0, 2), "nothing has changed");
     assert_eq!(second.beat(&other).await, 0);
     let id = first.send(JOIN, &join(&leader.member_id)).await;
     until(&mut second, &other, Code::RebalanceInProgress).await;
     let again = second.call(JOIN, &join(&other.member_id)).await;
     let led = first.receive::<JoinGroupRequest>(JOIN, id).await;
-    assert_eq!((again.generation_id, led.generation_id, led.members.len()), (2, 2, 2));
+    assert_eq!((again.generation_id, led.generation_id, led.members.len()), (3, 3, 2));
     assert_eq!(led.member_id, leader.member_id, "the leader stays the leader");
 }
 
@@ -95,6 +95,24 @@ async fn until(client: &mut Client, member: &JoinGroupResponse, code: Code) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("no {code:?}");
+}
+
+#[tokio::test]
+async fn who_knows_no_rebalance_timeout_has_its_session_to_join_again() {
+    let (server, mut client) = serving(&[]).await;
+    let old = client.call(0, &join("")).await;
+    assert_eq!(client.sync(&sync(&old)).await, 0);
+    let mut other = Client::connect(&server).await;
+    other.send(3, &join("")).await;
+    until(&mut client, &old, Code::RebalanceInProgress).await;
+    assert_eq!(client.call(0, &join(&old.member_id)).await.error_code, 0, "it is still a member");
+}
+
+#[tokio::test]
+async fn ids_have_a_bound_whatever_they_are_made_of() {
+    let (_server, mut client) = serving(&[]).await;
+    let joined = client.call(JOIN, &fixed("", &"x".repeat(300))).await;
+    assert_eq!((joined.error_code, joined.member_id.len()), (0, 200 + 37));
 }
 
 #[tokio::test]

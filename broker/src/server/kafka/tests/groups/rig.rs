@@ -200,16 +200,19 @@ impl Client {
     }
 }
 
-/// A stable group of two; the first one leads.
+/// A stable group of two, whatever the machine is busy with; the first one leads.
 pub(super) async fn two(server: &Server) -> [(Client, JoinGroupResponse); 2] {
     let mut one = Client::connect(server).await;
     let mut two = Client::connect(server).await;
-    let request = join("");
-    let (first, second) = tokio::join!(one.enter(&request), two.enter(&request));
+    let alone = one.enter(&join("")).await;
+    assert_eq!((alone.error_code, one.sync(&sync(&alone)).await), (0, 0));
+    let entering = two.send(3, &join("")).await;
+    while one.beat(&alone).await == 0 {}
+    let first = one.call(JOIN, &join(&alone.member_id)).await;
+    let second = two.receive::<JoinGroupRequest>(3, entering).await;
     let mut both = [(one, first), (two, second)];
-    both.sort_by_key(|(_, joined)| joined.member_id != joined.leader);
     for (client, joined) in &mut both {
-        assert_eq!((joined.error_code, joined.generation_id), (0, 1), "{joined:?}");
+        assert_eq!((joined.error_code, joined.generation_id), (0, 2), "{joined:?}");
         assert_eq!(client.sync(&sync(joined)).await, 0);
     }
     both
