@@ -56,9 +56,9 @@ fn batch(codec: Compression, count: i32, stamp: ProducerStamp) -> Bytes {
             Header::new("", Some(b"")),
         ];
         let headers = &headers[..(number % 5).min(4) as usize];
-        // Not in order, one before 1970, one far ahead.
+        // Not in order, one of the year 1970.
         let time =
-            [1_700_000_000_000, 1_699_999_999_000, 5, 4_000_000_000_000][number as usize % 4];
+            [1_700_000_000_000, 1_699_999_999_000, 5, 1_700_000_000_001][number as usize % 4];
         builder.append(time, Some(key), value, headers).unwrap();
     }
     if codec == Compression::None {
