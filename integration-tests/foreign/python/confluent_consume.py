@@ -137,7 +137,7 @@ def commit(setting: Setting) -> None:
 
     def before_any() -> Optional[list[int]]:
         try:
-            return [of.offset for of in of.committed(partitions, 5)]
+            return [of.offset for of in of.committed(partitions, 20)]
         except KafkaException as error:
             # The first group of all: who is named its coordinator may have yet to hear of it.
             equal(error.args[0].code(), KafkaError.NOT_COORDINATOR, error)
@@ -157,7 +157,7 @@ def commit(setting: Setting) -> None:
     eventually("the outcome of the commit that was not waited for", is_told)
     equal([(error, [of.offset for of in places]) for error, places in told], [(None, [7])], "outcome")
     other = consumer(setting, group_id="committer")
-    seen = other.committed(partitions, 5)
+    seen = other.committed(partitions, 20)
     equal([(of.offset, of.metadata) for of in seen], [(10, None), (7, "a word")], "read by another")
     check(seen[0].leader_epoch is not None, "the leader epoch is kept")
     other.assign(partitions)
@@ -169,7 +169,7 @@ def commit(setting: Setting) -> None:
         check(False, "words without end were taken")
     except KafkaException as error:
         equal(error.args[0].code(), KafkaError.OFFSET_METADATA_TOO_LARGE, "5,000 letters")
-    equal(of.committed(partitions[:1], 5)[0].offset, 10, "a refused commit changes nothing")
+    equal(of.committed(partitions[:1], 20)[0].offset, 10, "a refused commit changes nothing")
     of.close()
 
 
