@@ -131,7 +131,6 @@ impl<'a> Round<'a> {
         // The first partition with records gives a batch whole, however large: a client would
         // otherwise never get past it.
         if limit == 0 && others > 0 {
-            self.hurry |= room == 0;
             return;
         }
         let state = std::mem::replace(&mut self.states[at], State::Refused(broke_off()));

@@ -183,6 +183,40 @@ async fn the_first_batch_comes_whole_and_limits_hold_for_the_rest() {
 }
 
 #[tokio::test]
+async fn limits_that_contradict_each_other_keep_nobody_waiting() {
+    let server = Server::start(&["fetch.max.wait.ms=400"]).await;
+    server.topic("t", 1, &LogConfig::default());
+    server.append("t", 0, 1, 10);
+    let mut client = Client::connect(&server).await;
+    let begun = Instant::now();
+    // Too little: until the broker's longest wait is over.
+    let waiting = FetchRequest { min_bytes: 300, max_wait_ms: 30_000, ..fetch("t", 0) };
+    let read = client.fetch(11, &waiting).await;
+    assert!(!bytes_of(&read).is_empty() && begun.elapsed() >= Duration::from_millis(400));
+    // Not even a byte of a partition, or less than a batch over all: one batch comes, and at once.
+    let mut none = fetch("t", 0);
+    none.topics[0].partitions[0].partition_max_bytes = 0;
+    assert!(!bytes_of(&client.fetch(11, &none).await).is_empty());
+    let server = Server::start(&[]).await;
+    server.topic("t", 1, &LogConfig::default());
+    server.append("t", 0, 10, 1000);
+    let mut client = Client::connect(&server).await;
+    let greedy = FetchRequest { max_bytes: 100, min_bytes: 1 << 30, ..fetch("t", 0) };
+    let read = client.fetch(11, &FetchRequest { max_wait_ms: 20_000, ..greedy }).await;
+    assert!(bytes_of(&read).len() > 10_000);
+    // What comes in small pieces is waited for piece by piece.
+    let pieces = FetchRequest { min_bytes: 900, max_wait_ms: 20_000, ..fetch("t", 10) };
+    let id = client.send(11, &pieces).await;
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        server.append("t", 0, 1, 300);
+    }
+    let answer = client.receive::<FetchRequest>(11, id).await;
+    assert!(bytes_of(&answer.responses[0].partitions[0]).len() >= 900);
+    assert!(begun.elapsed() < Duration::from_secs(15));
+}
+
+#[tokio::test]
 async fn read_committed_gets_a_list_and_epochs_have_ends() {
     let server = Server::start(&[]).await;
     server.topic("t", 1, &LogConfig::default());

@@ -207,3 +207,39 @@ fn memory_is_bounded_whoever_grows() {
     drop(lease);
     assert_eq!(rig.counts(), (0, 0));
 }
+
+#[test]
+fn who_is_unused_goes_before_who_is_small() {
+    let mut rig = Rig::new(2, 1 << 20);
+    let (large, small) = (rig.open(5), rig.open(1));
+    rig.pass(121);
+    drop(rig.begin(small, 1).ok().unwrap());
+    assert!(rig.open(3) > 0);
+    assert!(!rig.is_open(large) && rig.is_open(small));
+}
+
+#[test]
+fn nobody_goes_for_one_that_has_no_room_anyway() {
+    let mut rig = Rig::new(2, 2 * session(10).bytes());
+    let old = rig.open(1);
+    rig.pass(500);
+    assert_eq!(rig.open(1000), NO_SESSION);
+    assert!(rig.is_open(old));
+    assert_eq!(rig.metrics.fetch_session_evictions.get(), 0);
+}
+
+#[test]
+fn what_was_lent_does_not_come_back_to_another_session_of_its_id() {
+    let rig = Rig::new(10, 1 << 20);
+    let id = rig.open(3);
+    let lease = rig.begin(id, 1).ok().unwrap();
+    assert!(matches!(rig.begin(id, 0), Err(None)));
+    let other = rig.open(7);
+    {
+        let mut cache = rig.sessions.cache.lock();
+        let entry = cache.sessions.remove(&other).unwrap();
+        cache.sessions.insert(id, entry);
+    }
+    drop(lease);
+    assert_eq!(rig.begin(id, 1).ok().unwrap().session().len(), 7);
+}
