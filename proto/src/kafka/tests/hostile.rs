@@ -14,7 +14,7 @@ use crate::kafka::{Malformed, Reader, Str, Wire, Writer, decode};
 
 /// Mutated frames; more by the environment.
 fn rounds() -> u64 {
-    std::env::var("OTTLA_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6_000)
+    std::env::var("OTTLA_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
 }
 
 /// Most memory that reading a frame may take at any moment: 24 bytes for each of its own and 64 KiB,
