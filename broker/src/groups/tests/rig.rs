@@ -95,15 +95,15 @@ impl Rig {
         Self::with_log(
             config,
             leadership,
-            LogConfig { min_insync_replicas, ..LogConfig::default() },
+            &LogConfig { min_insync_replicas, ..LogConfig::default() },
         )
     }
 
     /// The offsets partition has settings of its own.
-    pub(super) fn with_log(config: GroupConfig, leadership: &Leadership, log: LogConfig) -> Self {
+    pub(super) fn with_log(config: GroupConfig, leadership: &Leadership, log: &LogConfig) -> Self {
         let partitions = Partitions::new();
         let compacted = CleanupPolicy { delete: false, compact: true };
-        let log = LogConfig { cleanup_policy: compacted, ..log };
+        let log = LogConfig { cleanup_policy: compacted, ..log.clone() };
         let name = TopicPartition::new(OFFSETS_TOPIC, 0);
         let offsets = partitions.partitions.open(&name, topic_id(OFFSETS_TOPIC), log).unwrap();
         offsets.lead(ME, leadership).unwrap();
