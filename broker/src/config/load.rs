@@ -115,7 +115,12 @@ impl Values {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            ConfigError::Syntax { path: path.to_owned(), message: error.to_string() }
+            let message = error.to_string();
+            let hint = match message.contains("cannot extend value") {
+                true => "; write the longer of two keys in quotes, as in \"max.connections.per.ip\" = 100",
+                false => "",
+            };
+            ConfigError::Syntax { path: path.to_owned(), message: format!("{}{hint}", message.trim_end()) }
         })?;
         self.read_table("", &table, path)
     }

@@ -19,20 +19,27 @@ pub fn show(values: &Values) -> String {
         if let Some(bounds) = bounds(key) {
             out.push_str(&format!("# {bounds}\n"));
         }
-        let origin = values.origin(key.name);
+        let (origin, name) = (values.origin(key.name), written(key.name));
         let value = literal(key, values.text(key.name));
         match origin {
-            Origin::Default => out.push_str(&format!("#{} = {value}\n", key.name)),
+            Origin::Default => out.push_str(&format!("#{name} = {value}\n")),
             _ => {
                 out.push_str(&format!(
                     "# set by {origin}; default {}\n",
                     literal(key, key.default)
                 ));
-                out.push_str(&format!("{} = {value}\n", key.name));
+                out.push_str(&format!("{name} = {value}\n"));
             }
         }
     }
     out
+}
+
+/// The name as it stands in a file: where another key is its beginning, TOML takes it for a part of that
+/// one, unless it is quoted.
+fn written(name: &str) -> String {
+    let extends = |key: &Key| name.strip_prefix(key.name).is_some_and(|rest| rest.starts_with('.'));
+    if KEYS.iter().any(extends) { format!("\"{name}\"") } else { name.to_owned() }
 }
 
 fn literal(key: &Key, value: &str) -> String {

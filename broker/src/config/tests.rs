@@ -94,6 +94,14 @@ fn what_is_shown_can_be_read_back() {
 }
 
 #[test]
+fn a_key_that_begins_with_another_is_quoted() {
+    let quoted = from_toml("max.connections = 5\n\"max.connections.per.ip\" = 3\n").unwrap();
+    assert_eq!((quoted.int("max.connections"), quoted.int("max.connections.per.ip")), (5, 3));
+    let error = from_toml("max.connections = 5\nmax.connections.per.ip = 3\n").unwrap_err();
+    assert!(error.to_string().contains("in quotes"), "{error}");
+}
+
+#[test]
 fn limits_follow_from_memory_when_not_set() {
     let config = BrokerConfig::new(&Values::default(), 8 << 30, 4);
     assert_eq!(config.sockets.max_connections, 512);

@@ -32,8 +32,7 @@ pub(in super::super) async fn fetch(
     let by_id = context.version >= TOPIC_IDS_FROM;
     let asked = Asked { id: request.session_id, epoch: request.session_epoch, by_id };
     let (response, files) = match sessions.begin(asked, Instant::now()) {
-        Begun::Full { opens: false } => full(&context, &request).await,
-        Begun::Full { opens: true } => opening(&context, &request, by_id).await,
+        Begun::Full { opens } => full(&context, &request, by_id, opens).await,
         Begun::Incremental(lease) => incremental(&context, &request, by_id, lease).await,
         Begun::Refused(code) => refused(code),
     };
@@ -49,26 +48,15 @@ fn refused(code: ErrorCode) -> Answered {
     (FetchResponse { error_code: code as i16, ..FetchResponse::default() }, Vec::new())
 }
 
-/// Everything that is named, in its order.
-async fn full(context: &Context, request: &FetchRequest) -> Answered {
-    let by_id = context.version >= TOPIC_IDS_FROM;
-    let slots: Vec<Slot> = slots(&request.topics, by_id).collect();
-    let order: Vec<usize> = (0..slots.len()).collect();
-    let round = Round::open(context, &slots, Limits::of(context, request));
-    let states = round.fill(&order).await;
-    let mut answer = FetchAnswer::new(context, request.isolation_level == 1);
-    for (slot, state) in slots.iter().zip(states) {
-        let shown = shown(&state);
-        answer.push(&slot.key, shown, rested(context, &slot.key, state));
-    }
-    answer.finish(NO_SESSION)
-}
-
-/// The same, and from here on the client need name changes only, if there is room for its session.
-async fn opening(context: &Context, request: &FetchRequest, by_id: bool) -> Answered {
+/// Everything that is named, in its order; each partition once, as it is named last. Where it `opens` a
+/// session and there is room for it, the client need name changes only from here on.
+async fn full(context: &Context, request: &FetchRequest, by_id: bool, opens: bool) -> Answered {
     let mut session = Session::of(slots(&request.topics, by_id));
     let answer = round(context, request, &mut session, |_| true).await;
-    let id = context.services.fetch_sessions.open(session, by_id, Instant::now());
+    let id = match opens {
+        true => context.services.fetch_sessions.open(session, by_id, Instant::now()),
+        false => NO_SESSION,
+    };
     answer.finish(id)
 }
 
