@@ -214,6 +214,7 @@ fn what_was_appended_with_too_few_replicas_counts_once_it_is_committed() {
         };
         let (told, ()) = tokio::join!(rig.commit("g", &[("t", 0, 5)]), shrink);
         assert_eq!(told, Err(GroupError::CoordinatorNotAvailable), "nobody knows");
+        tokio::time::sleep(Duration::from_millis(150)).await;
         assert!(rig.fetch_all("g").await.is_empty());
         let refused = rig.commit("g", &[("t", 1, 6)]).await;
         assert_eq!(refused, Ok(vec![Err(GroupError::CoordinatorNotAvailable)]), "not appended");
@@ -256,6 +257,25 @@ fn a_full_coordinator_goes_on_with_what_it_has() {
         assert_eq!(rig.commit("h", &[("t", 0, 1)]).await, Err(full), "no new group");
         let entering = rig.groups.join("g".into(), rig.join_request("")).await;
         assert_eq!(entering.unwrap_err().error, full, "no new member");
+        let known = |metadata: &str| {
+            let mut request = commit_request(caller(&second), &[("t", 0, 2)]);
+            request.commits[0].metadata = metadata.into();
+            rig.groups.commit("g".into(), request)
+        };
+        assert_eq!(known("01234").await, Err(full), "no longer note");
+        let rebalance = Err(GroupError::RebalanceInProgress);
+        assert_eq!(known("0123").await, rebalance, "what is known is not refused for its size");
+        let mut new = commit_request(caller(&second), &[("t", 1, 2)]);
+        new.commits[0].metadata = "".into();
+        assert_eq!(rig.groups.commit("g".into(), new).await, Err(full), "no new offset");
+        let request = classic::Sync {
+            token: classic::Token(0),
+            caller: caller(&first),
+            protocol_type: None,
+            protocol: None,
+            assignments: vec![(first.member_id.clone(), bytes::Bytes::from_static(b"all"))],
+        };
+        assert_eq!(rig.groups.sync("g".into(), request).await, Err(full), "no assignment");
         let mut larger = rig.join_request(&second.member_id);
         larger.protocols[0].metadata = vec![0; 400].into();
         let larger = rig.groups.join("g".into(), larger).await;
@@ -295,5 +315,52 @@ fn the_report_counts_groups_offsets_and_what_has_happened() {
         let report = rig.groups.report().await.unwrap();
         assert_eq!((report.counters.deletions, report.counters.loads), (1, 2));
         assert_eq!((report.states, report.left_out, report.loading), ([0, 0, 0, 1, 0], 0, 0));
+    });
+}
+
+#[test]
+fn a_request_larger_than_a_batch_is_committed_in_parts() {
+    run(async {
+        let config = GroupConfig { offset_metadata_max: 4096, ..config() };
+        let rig = Rig::with(config, &crate::replication::tests::rig::alone(0));
+        rig.topic("wide", 400);
+        rig.ready().await;
+        let commits: Vec<_> = (0..400).map(|number| ("wide", number, 1)).collect();
+        let mut request = commit_request(nobody(), &commits);
+        request.commits.iter_mut().for_each(|one| one.metadata = "x".repeat(4000).into());
+        let outcomes = rig.groups.commit("g".into(), request).await.unwrap();
+        assert_eq!(outcomes, vec![Ok(()); 400]);
+        assert_eq!(rig.fetch_all("g").await.len(), 400);
+    });
+}
+
+#[test]
+fn a_commit_that_fits_no_batch_is_told_apart() {
+    run(async {
+        let log = crate::storage::LogConfig { max_message_bytes: 600, ..Default::default() };
+        let config = GroupConfig { offset_metadata_max: 4096, ..config() };
+        let rig = Rig::with_log(config, &crate::replication::tests::rig::alone(0), &log);
+        rig.ready().await;
+        let mut request = commit_request(nobody(), &[("t", 0, 1)]);
+        request.commits[0].metadata = "x".repeat(1000).into();
+        let outcome = rig.groups.commit("g".into(), request).await;
+        assert_eq!(outcome, Ok(vec![Err(GroupError::CommitTooLarge)]));
+        assert_eq!(GroupError::CommitTooLarge.code() as i16, 28);
+        assert_eq!(rig.commit("g", &[("t", 0, 1)]).await, Ok(vec![Ok(())]));
+    });
+}
+
+#[test]
+fn a_report_has_a_bound_and_says_what_it_leaves_out() {
+    run(async {
+        let rig = Rig::new();
+        rig.topic("wide", 1000);
+        rig.ready().await;
+        let commits: Vec<_> = (0..1000).map(|number| ("wide", number, 1)).collect();
+        for group in 0..22 {
+            rig.commit(&format!("g{group}"), &commits).await.unwrap();
+        }
+        let report = rig.groups.report().await.unwrap();
+        assert_eq!((report.groups.len(), report.left_out, report.offsets), (19, 3, 22_000));
     });
 }

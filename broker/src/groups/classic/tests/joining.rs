@@ -234,3 +234,26 @@ fn a_level_vote_goes_to_what_the_leader_prefers() {
         assert_eq!(rig.joined(last.unwrap()).protocol.as_deref(), Some(first));
     }
 }
+
+#[test]
+fn who_joins_again_is_alive_and_may_ask_for_another_session() {
+    let mut rig = Rig::new();
+    let ids = rig.stable(2);
+    for _ in 0..4 {
+        rig.pass(SESSION * 2 / 3);
+        rig.heartbeat(&ids[0]).unwrap();
+        // Unchanged: the generation is told again.
+        let again = rig.rejoin(&ids[1]);
+        assert_eq!(rig.joined(again).generation, 1);
+    }
+    let longer = Join { session_timeout: SESSION * 5, ..rig.request(&ids[0]) };
+    rig.send_join(longer);
+    let other = rig.rejoin(&ids[1]);
+    assert_eq!(rig.joined(other).generation, 2);
+    rig.sync(&ids[0], &[]);
+    rig.sync(&ids[1], &[]);
+    rig.store_all(Ok(()));
+    rig.pass(SESSION * 2);
+    let caller = Caller { generation: 2, ..rig.caller(&ids[0]) };
+    assert_ne!(rig.group.heartbeat(&caller, rig.now), Err(GroupError::UnknownMemberId));
+}

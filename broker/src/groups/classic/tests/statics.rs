@@ -1,7 +1,7 @@
 //! Static members.
 
 use super::super::*;
-use super::rig::{DELAY, Rig, SESSION, limits, named, subscription};
+use super::rig::{DELAY, REBALANCE, Rig, SESSION, limits, named, subscription};
 use crate::groups::GroupError;
 
 fn fixed(rig: &mut Rig, instance: &str, protocol: Protocol) -> Join {
@@ -199,4 +199,86 @@ fn static_members_that_are_all_away_make_no_generation() {
     assert_eq!(rig.group.state(), State::PreparingRebalance);
     rig.pass(SESSION);
     assert_eq!((rig.group.state(), rig.group.size()), (State::Empty, 0));
+}
+
+#[test]
+fn an_instance_that_no_longer_can_what_was_agreed_on_rebalances_the_group() {
+    let mut rig = Rig::new();
+    let both = |first: &str, second: &str| vec![named(first), named(second)];
+    let join = |rig: &mut Rig, instance: &str, protocols: Vec<Protocol>| {
+        let request = fixed(rig, instance, named("x"));
+        rig.send_join(Join { protocols, ..request })
+    };
+    let a = join(&mut rig, "a", both("x", "y"));
+    join(&mut rig, "b", both("x", "y"));
+    rig.pass(DELAY * 2);
+    let a = rig.joined(a).member_id.clone();
+    rig.sync(&a, &[]);
+    rig.store_all(Ok(()));
+    assert_eq!(rig.group.protocol().map(|name| &**name), Some("x"));
+    // It says the same for what was agreed on, and prefers the other: so does its leader's vote.
+    let leader = rig.group.leader().cloned().unwrap();
+    assert_eq!(leader, a);
+    join(&mut rig, "a", both("y", "x"));
+    assert_eq!(rig.group.state(), State::PreparingRebalance);
+}
+
+#[test]
+fn what_other_kinds_of_groups_say_is_compared_whole() {
+    let mut rig = Rig::new();
+    let join = |rig: &mut Rig, behind: &[u8]| {
+        let request = fixed(rig, "a", subscription(&["t"], behind));
+        rig.send_join(Join { protocol_type: "connect".into(), ..request })
+    };
+    let a = join(&mut rig, b"1");
+    rig.pass(DELAY * 2);
+    let a = rig.joined(a).member_id.clone();
+    let caller = rig.caller(&a);
+    let mut out = Effects::new();
+    let token = rig.token();
+    let (protocol_type, protocol) = (None, None);
+    let request = Sync { token, caller, protocol_type, protocol, assignments: Vec::new() };
+    rig.group.sync(request, rig.now, &mut out);
+    rig.took(out);
+    rig.store_all(Ok(()));
+    assert_eq!(rig.group.state(), State::Stable);
+    let again = join(&mut rig, b"2");
+    assert_eq!(rig.joined(again).generation, 2);
+}
+
+#[test]
+fn a_static_leader_that_is_away_stays_a_member_and_leads_no_more() {
+    let mut rig = Rig::new();
+    let session = REBALANCE * 3;
+    let join = |rig: &mut Rig, id: &str, instance: &str, topic: &str| {
+        let request = fixed(rig, instance, subscription(&[topic], b""));
+        rig.send_join(Join { member_id: id.into(), session_timeout: session, ..request })
+    };
+    let a = join(&mut rig, "", "a", "t");
+    let b = join(&mut rig, "", "b", "t");
+    rig.pass(DELAY * 2);
+    let (a, b) = (rig.joined(a).member_id.clone(), rig.joined(b).member_id.clone());
+    rig.sync(&a, &[]);
+    rig.sync(&b, &[]);
+    rig.store_all(Ok(()));
+    let again = join(&mut rig, &b, "b", "u");
+    rig.pass(REBALANCE + SESSION);
+    let joined = rig.joined(again).clone();
+    assert_eq!((joined.generation, &joined.leader), (2, &b));
+    assert_eq!((joined.members.len(), rig.group.size()), (2, 2), "{a} is away, and in it");
+}
+
+#[test]
+fn a_return_that_is_being_stored_waits_for_the_rebalance_that_overtakes_it() {
+    let mut rig = Rig::new();
+    let (a, _) = two(&mut rig);
+    let request = fixed(&mut rig, "b", subscription(&["t"], b""));
+    let back = rig.send_join(request);
+    let request = fixed(&mut rig, "c", subscription(&["t"], b""));
+    let third = rig.send_join(request);
+    rig.store_all(Ok(()));
+    assert!(rig.waits(back) && rig.waits(third), "generation 1 is over");
+    let request = fixed(&mut rig, "a", subscription(&["t"], b""));
+    rig.send_join(Join { member_id: a, ..request });
+    assert_eq!((rig.joined(back).generation, rig.joined(third).generation), (2, 2));
 }

@@ -123,3 +123,62 @@ fn a_write_of_an_earlier_generation_changes_nothing() {
     rig.store_all(Ok(()));
     assert_eq!(&rig.sync_answer(token).unwrap().assignment[..], b"");
 }
+
+#[test]
+fn a_late_write_is_not_taken_for_the_one_that_is_waited_for() {
+    let mut rig = Rig::new();
+    let (one, _) = rig.enter();
+    rig.pass(DELAY * 2);
+    rig.sync(&one, &[(&one, "old")]);
+    let late = std::mem::take(&mut rig.stores);
+    let (two, _) = rig.enter();
+    rig.rejoin(&one);
+    let first = rig.sync(&one, &[(&one, "new"), (&two, "new")]);
+    let newer = std::mem::replace(&mut rig.stores, late);
+    rig.store_all(Ok(()));
+    assert!(rig.waits(first), "its own write is under way");
+    rig.stores = newer;
+    rig.store_all(Ok(()));
+    assert_eq!(&rig.sync_answer(first).unwrap().assignment[..], b"new");
+}
+
+#[test]
+fn a_leader_that_syncs_twice_assigns_once() {
+    let mut rig = Rig::new();
+    let (one, _) = rig.enter();
+    rig.pass(DELAY * 2);
+    rig.sync(&one, &[(&one, "first")]);
+    let again = rig.sync(&one, &[(&one, "second")]);
+    assert_eq!(rig.stores.len(), 1);
+    rig.store_all(Ok(()));
+    assert_eq!(&rig.sync_answer(again).unwrap().assignment[..], b"first");
+}
+
+#[test]
+fn who_had_not_synced_is_not_removed_from_the_next_rebalance() {
+    let mut rig = Rig::new();
+    let (one, _) = rig.enter();
+    rig.pass(DELAY * 2);
+    // The end of the wait for its sync comes while the next members are collected.
+    rig.pass(SESSION / 2);
+    for _ in 0..9 {
+        rig.heartbeat(&one).unwrap();
+        rig.pass(SESSION / 2);
+    }
+    rig.enter();
+    for _ in 0..5 {
+        assert_eq!(rig.heartbeat(&one), Err(GroupError::RebalanceInProgress));
+        rig.pass(SESSION / 2);
+    }
+}
+
+#[test]
+fn a_sync_is_a_sign_of_life() {
+    let mut rig = Rig::new();
+    let ids = rig.stable(1);
+    for _ in 0..4 {
+        rig.pass(SESSION * 2 / 3);
+        let token = rig.sync(&ids[0], &[]);
+        assert!(rig.sync_answer(token).is_ok());
+    }
+}

@@ -50,7 +50,7 @@ async fn state(client: &mut Client, group: &str) -> String {
 
 #[tokio::test]
 async fn e11_groups_are_described_and_listed_by_state() {
-    let (server, mut client) = serving(&["group.initial.rebalance.delay.ms=700"]).await;
+    let (server, mut client) = serving(&[]).await;
     assert_eq!(state(&mut client, "missing").await, "Dead", "and no error");
     assert_eq!(commit_codes(&client.call(COMMIT, &commit(-1, "", &[("t", 0, 5)])).await), [0]);
     assert_eq!(state(&mut client, "g").await, "Empty");
@@ -60,8 +60,13 @@ async fn e11_groups_are_described_and_listed_by_state() {
     let request =
         proto::kafka::messages::SyncGroupRequest { group_id: "h".into(), ..sync(&joined) };
     assert_eq!(client.sync(&request).await, 0);
-    let mut other = Client::connect(&server).await;
+    // One that has its assignment is awaited, since another one has come.
     let preparing = proto::kafka::messages::JoinGroupRequest { group_id: "p".into(), ..join("") };
+    let joined = client.enter(&preparing).await;
+    let request =
+        proto::kafka::messages::SyncGroupRequest { group_id: "p".into(), ..sync(&joined) };
+    assert_eq!(client.sync(&request).await, 0);
+    let mut other = Client::connect(&server).await;
     other.send(3, &preparing).await;
     while state(&mut client, "p").await != "PreparingRebalance" {}
     for (filter, expected) in [

@@ -95,3 +95,19 @@ async fn e8_what_was_never_committed_is_minus_one_and_no_error() {
         .collect();
     assert_eq!(told, [("g", 0, 1), ("other", 0, 0)]);
 }
+
+#[tokio::test]
+async fn offsets_are_kept_as_long_as_the_client_says_where_it_may() {
+    let (_server, mut client) = serving(&["offsets.retention.check.interval.ms=50"]).await;
+    let of = |retention_time_ms, topic| proto::kafka::messages::OffsetCommitRequest {
+        retention_time_ms,
+        ..commit(-1, "", &[(topic, 0, 5)])
+    };
+    // From version 5 on there is no place for it.
+    for (version, retention, topic) in [(4, 1, "t"), (5, 1, "u")] {
+        let codes = commit_codes(&client.call(version, &of(retention, topic)).await);
+        assert_eq!(codes, [0]);
+    }
+    while client.committed("g").await.len() > 1 {}
+    assert_eq!(client.committed("g").await, [("u".to_owned(), 0, 5)]);
+}
