@@ -344,12 +344,14 @@ fn replicas_move_and_leaders_are_elected() -> Result<()> {
     let told = tools.refused(&format!("{elect} --topic none --partition 0"))?;
     ensure!(told.contains("UnknownTopicOrPartition"), "{told}");
 
+    // The topic of groups is made with three replicas, so while there are three brokers.
+    let all = format!("{CONSUME} --topic t --from-beginning --max-messages 3");
+    ensure!(tools.done(&all)?.lines().count() == 3, "all that was produced");
     cluster.stop_broker(3)?;
     let troubled = format!("{TOPICS} --describe --under-replicated-partitions");
     let told = shows(tools, &troubled, "Partition: 0\tLeader: 1\tReplicas: 3,1\tIsr: 1\t")?;
     ensure!(told.contains("Partition: 1\tLeader: 2\tReplicas: 2,3\tIsr: 2\t"), "{told}");
-    let line = format!("{CONSUME} --topic t --from-beginning --max-messages 3");
-    let mut told: Vec<_> = tools.done(&line)?.lines().map(str::to_owned).collect();
+    let mut told: Vec<_> = tools.done(&all)?.lines().map(str::to_owned).collect();
     told.sort();
     ensure!(told == ["one", "three", "two"], "{told:?}");
     cluster.check_alive()
