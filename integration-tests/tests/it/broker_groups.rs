@@ -346,8 +346,11 @@ fn our_member_and_librdkafkas_share_a_group() -> Result<()> {
         let broker = Dev::start(scratch.path(), &BROKER)?;
         let create = ["topics", "--create", "--topic", TOPIC, "--partitions", "10"];
         broker.run("coordinator", &create, "")?;
-        let lines: String = (0..2_000).map(|number| format!("line {number}\n")).collect();
-        broker.run("producer", &["--topic", TOPIC], &lines)?;
+        // A key each: without, a batch of all of them may go to one member's partition.
+        let lines: String =
+            (0..2_000).map(|number| format!("k{number}\tline {number}\n")).collect();
+        let produce = || broker.run("producer", &["--topic", TOPIC, "-K", "\t"], &lines);
+        produce()?;
         let Some(kcat) = Kcat::start(&broker, theirs)? else { return Ok(()) };
         let mut command = Command::new(integration_tests::executable("consumer")?);
         let strategy = format!("partition.assignment.strategy={ours}");
@@ -379,7 +382,7 @@ fn our_member_and_librdkafkas_share_a_group() -> Result<()> {
         let shares = runtime.block_on(described(2))?;
         ensure!(shares.values().all(|share| share.len() == 5), "{shares:?}");
         ensure!(shares.keys().any(|id| id.starts_with("rdkafka")), "{shares:?}");
-        broker.run("producer", &["--topic", TOPIC], &lines)?;
+        produce()?;
         let wait_for = |total: i64| {
             let what = format!("{ours}: {total} committed, as Kafka's clients see it");
             runtime.block_on(async {
@@ -390,7 +393,7 @@ fn our_member_and_librdkafkas_share_a_group() -> Result<()> {
         wait_for(4_000)?;
         let theirs_read = kcat.stop()?;
         runtime.block_on(described(1))?;
-        broker.run("producer", &["--topic", TOPIC], &lines)?;
+        produce()?;
         wait_for(6_000)?;
         drop(process);
         let ours_read = std::fs::read_to_string(&output)?.lines().count();
