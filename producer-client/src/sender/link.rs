@@ -16,12 +16,14 @@ use super::Event;
 use crate::accumulator::QueueIndex;
 use crate::idempotence::Ticket;
 
-/// Requests handed to a link that the HTTP/2 stream has not taken; above it, partitions wait.
-const QUEUED_MAX: usize = 32;
+/// Bytes handed to a link that the HTTP/2 stream has not taken; above it, partitions wait.
+const QUEUED_MAX: usize = 2 << 20;
 /// Room is reported when so many are left.
-const QUEUED_LOW: usize = 16;
-/// Messages the stream itself takes ahead.
-const STREAM_MESSAGES: usize = 8;
+const QUEUED_LOW: usize = 1 << 20;
+/// A request counts as at least so many bytes.
+const REQUEST_MIN: usize = 2 << 10;
+/// Messages the stream itself takes ahead: small ones go out together, in one frame.
+const STREAM_MESSAGES: usize = 64;
 /// The longest acknowledgement message taken.
 const ACKS_LEN_MAX: usize = 4 << 20;
 
@@ -110,11 +112,16 @@ impl Link {
 
     /// Hands over a request. If the task is gone its end was reported and the request counts as lost.
     pub(super) fn send(&self, head: Bytes, records: Bytes) {
-        self.queued.fetch_add(1, Ordering::AcqRel);
+        self.queued.fetch_add(weight(&records), Ordering::AcqRel);
         if let Some(requests) = &self.requests {
             let _ = requests.send((head, records));
         }
     }
+}
+
+/// What a request counts for in `QUEUED_MAX`.
+fn weight(records: &Bytes) -> usize {
+    records.len().max(REQUEST_MIN)
 }
 
 struct LinkTask {
@@ -157,8 +164,10 @@ impl LinkTask {
         let (queue, queued) = (&mut self.queue, &self.queued);
         let write = async move {
             while let Some((head, records)) = queue.recv().await {
+                let weight = weight(&records);
                 stream.send(head, records).await?;
-                if queued.fetch_sub(1, Ordering::AcqRel) == QUEUED_LOW {
+                let before = queued.fetch_sub(weight, Ordering::AcqRel);
+                if before > QUEUED_LOW && before - weight <= QUEUED_LOW {
                     let _ = report.send(Event::LinkRoom(broker, generation));
                 }
             }

@@ -18,8 +18,9 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::error::{ClientError, with_sources};
+use super::outgoing;
 use super::socket::SocketOptions;
-use super::stream::{self, StreamReceiver, StreamSender};
+use super::stream::{StreamReceiver, StreamSender};
 
 /// What one fetch stream may have under way.
 const STREAM_WINDOW: u32 = 64 << 20;
@@ -138,7 +139,7 @@ impl Connection {
         message_len_max: usize,
     ) -> (StreamSender, StreamReceiver) {
         let peer = Arc::clone(&self.peer);
-        let (sender, body, end_of_call) = stream::channel(messages_max, Arc::clone(&peer));
+        let (sender, body, end_of_call) = outgoing::channel(messages_max, Arc::clone(&peer));
         let mut request = Request::new(Body::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from_static(path);

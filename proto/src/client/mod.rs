@@ -14,6 +14,7 @@ mod cluster;
 mod connection;
 mod error;
 mod metadata;
+mod outgoing;
 mod pool;
 mod socket;
 mod stream;

@@ -6,30 +6,25 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tonic::{Code, Status};
 
 use super::connection::Peer;
 use super::error::ClientError;
+use super::outgoing::{EndOfCall, Outgoing};
 use crate::grpc::{Assembler, FrameError, Message, encode_message};
-
-/// One message on its way out: both pieces, or it is not sent.
-struct Outgoing {
-    head: Bytes,
-    payload: Bytes,
-}
 
 /// The sending half. Clones send on the same stream, message by message. When all are dropped the
 /// stream is half-closed: the peer sees the end, its answers still come.
 #[derive(Clone)]
 pub struct StreamSender {
-    messages: mpsc::Sender<Outgoing>,
+    pub(super) messages: mpsc::Sender<Outgoing>,
     /// Its sender goes when the call ends or is cancelled. The request body would notice that too, but
     /// it is not asked while the peer gives no window.
-    over: watch::Receiver<()>,
-    peer: Arc<Peer>,
+    pub(super) over: watch::Receiver<()>,
+    pub(super) peer: Arc<Peer>,
 }
 
 impl StreamSender {
@@ -89,54 +84,6 @@ impl StreamSender {
 impl std::fmt::Debug for StreamSender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("StreamSender").field(&self.peer.address).finish()
-    }
-}
-
-/// The request body of a stream.
-pub(super) struct OutgoingBody {
-    messages: mpsc::Receiver<Outgoing>,
-    payload: Bytes,
-    /// Resolves when the receiver is dropped.
-    cancelled: oneshot::Receiver<()>,
-}
-
-/// Held by the receiver: dropped, it ends the sending side.
-pub(super) struct EndOfCall {
-    _over: watch::Sender<()>,
-    _cancel: oneshot::Sender<()>,
-}
-
-pub(super) fn channel(
-    messages_max: usize,
-    peer: Arc<Peer>,
-) -> (StreamSender, OutgoingBody, EndOfCall) {
-    let (sender, messages) = mpsc::channel(messages_max.max(1));
-    let (over_sender, over) = watch::channel(());
-    let (cancel, cancelled) = oneshot::channel();
-    let body = OutgoingBody { messages, payload: Bytes::new(), cancelled };
-    let end = EndOfCall { _over: over_sender, _cancel: cancel };
-    (StreamSender { messages: sender, over, peer }, body, end)
-}
-
-impl http_body::Body for OutgoingBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if Pin::new(&mut self.cancelled).poll(cx).is_ready() {
-            // Resets the stream.
-            return Poll::Ready(Some(Err(Status::cancelled("the call was cancelled"))));
-        }
-        if !self.payload.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.payload)))));
-        }
-        Poll::Ready(ready!(self.messages.poll_recv(cx)).map(|message| {
-            self.payload = message.payload;
-            Ok(Frame::data(message.head))
-        }))
     }
 }
 
