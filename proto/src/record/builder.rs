@@ -271,7 +271,7 @@ impl Front {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn record_size(
     timestamp_delta: i64,
     offset_delta: i32,
@@ -283,7 +283,12 @@ fn record_size(
     for bytes in [key, value] {
         body += varint_len(nullable_len(bytes)) + bytes.map_or(0, <[u8]>::len);
     }
-    body += varint_len(headers.len() as i64);
-    body += headers.iter().map(Header::encoded_len).sum::<usize>();
+    body += match headers {
+        [] => 1,
+        headers => {
+            let each = headers.iter().map(Header::encoded_len);
+            varint_len(headers.len() as i64) + each.sum::<usize>()
+        }
+    };
     RecordSize { body, whole: varint_len(body as i64) + body }
 }

@@ -22,7 +22,8 @@ pub fn unzigzag(value: u64) -> i64 {
 #[inline]
 pub fn varint_len(value: i64) -> usize {
     let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
+    // A seventh, rounded up: the same for 1 to 64 bits, without a division.
+    (bits * 9 + 64) / 64
 }
 
 /// Writes `value` into `out` from `at` on and returns the position after it.
@@ -112,6 +113,14 @@ pub fn read_varint(input: &mut &[u8]) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_are_sevenths_of_the_bits() {
+        for bits in 1..=64u32 {
+            let largest = u64::MAX >> (64 - bits);
+            assert_eq!(varint_len(unzigzag(largest)), bits.div_ceil(7) as usize, "{bits}");
+        }
+    }
 
     #[test]
     fn known_encodings() {
