@@ -4,15 +4,14 @@
 //! lock alone, and touches nothing else but a few atomics. Full batches queue behind it. The sender
 //! task is told (once, until it looks) which partitions have something for it.
 //!
-//! Locks, in the order they are taken: topics, a topic's routes, a partition's pending batches. Only
-//! the sender task writes the first two. The [line](crate::line) comes before all of them.
+//! The [line](crate::line)'s lock is taken before a partition's, where both are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use proto::record::{AppendError, BatchBuilder};
 use proto::{Partition, TopicPartition};
 use tokio::sync::Notify;
@@ -20,9 +19,10 @@ use tokio::sync::Notify;
 use crate::batch::{Completion, OpenBatch, Receipt};
 use crate::config::ProducerConfig;
 use crate::error::SendError;
-use crate::memory::Memory;
-use crate::partitioner::{Choice, PartitionerKind, Sticky};
-use crate::record::{Record, now_ms};
+use crate::memory::{Buffers, Memory};
+use crate::partitioner::{Choice, PartitionerKind};
+use crate::record::{Record, now_ms, tick_ms};
+use crate::topics::{Routes, Topic, Topics};
 
 /// A partition's number in the sender's own table.
 pub(crate) type QueueIndex = usize;
@@ -71,7 +71,10 @@ impl PartitionQueue {
     }
 
     /// When there is a batch to take: any time if it is full, `linger` after it was opened if not.
-    pub(crate) fn due(&self, linger: Duration) -> Option<Instant> {
+    pub(crate) fn due(&self, now: Instant, linger: Duration) -> Option<Instant> {
+        if self.backlog() > 0 {
+            return Some(now);
+        }
         let pending = self.pending.lock();
         match (pending.full.front(), &pending.open) {
             (Some(full), _) => Some(full.opened),
@@ -133,27 +136,15 @@ impl PartitionQueue {
         self.batch_limit.fetch_min(bytes, Ordering::Relaxed);
     }
 
+    /// Full batches waiting.
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
     /// The sender looks now: from here on it wants to be told again.
     pub(crate) fn looked(&self) {
         self.told.store(false, Ordering::Release);
     }
-}
-
-/// A topic as sending threads see it.
-#[derive(Debug)]
-pub(crate) struct Topic {
-    pub(crate) name: Arc<str>,
-    sticky: Sticky,
-    routes: RwLock<Routes>,
-}
-
-/// Written by the sender when metadata changes.
-#[derive(Debug, Default)]
-pub(crate) struct Routes {
-    /// By partition number.
-    pub(crate) queues: Vec<Arc<PartitionQueue>>,
-    /// Partitions that have a leader.
-    pub(crate) available: Vec<Partition>,
 }
 
 /// What became of a record.
@@ -169,11 +160,26 @@ pub(crate) enum Appended {
     Failed(SendError),
 }
 
+/// Where a record was put, for who keeps it.
+struct Placed<'b> {
+    completion: &'b Arc<Completion>,
+    index: i32,
+    timestamp: i64,
+}
+
+impl Placed<'_> {
+    fn receipt(self) -> Receipt {
+        let Self { completion, index, timestamp } = self;
+        Receipt { completion: Arc::clone(completion), index, timestamp, slot: None }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Accumulator {
-    topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    topics: Topics,
     pub(crate) memory: Memory,
+    pub(crate) buffers: Buffers,
     partitioner: PartitionerKind,
     batch_size: usize,
     max_request_size: usize,
@@ -185,8 +191,9 @@ pub(crate) struct Accumulator {
 impl Accumulator {
     pub(crate) fn new(config: &ProducerConfig) -> Self {
         Self {
-            topics: RwLock::default(),
+            topics: Topics::new(config.batch_size as u64),
             memory: Memory::new(config.buffer_memory),
+            buffers: Buffers::new(config.batch_size),
             partitioner: config.partitioner.clone(),
             batch_size: config.batch_size,
             max_request_size: config.max_request_size.min(config.buffer_memory),
@@ -197,24 +204,53 @@ impl Accumulator {
 
     /// Encodes `record` into its partition's open batch.
     pub(crate) fn append(&self, record: &Record<'_>) -> Appended {
-        let topics = self.topics.read();
-        let Some(topic) = topics.get(record.topic) else { return Appended::UnknownTopic };
-        let routes = topic.routes.read();
-        if routes.queues.is_empty() {
-            return Appended::UnknownTopic;
-        }
-        let (partition, sticky) = self.choose(topic, &routes, record);
+        self.append_with(record, |placed| Appended::Done(placed.receipt()))
+            .unwrap_or_else(|why| why)
+    }
+
+    /// The same for a record whose fate nobody asks for: an error is never [`Appended::Done`].
+    #[inline]
+    pub(crate) fn append_detached(&self, record: &Record<'_>) -> Result<(), Appended> {
+        self.append_with(record, |_| ())
+    }
+
+    #[inline]
+    fn append_with<R>(
+        &self,
+        record: &Record<'_>,
+        kept: impl FnOnce(Placed<'_>) -> R,
+    ) -> Result<R, Appended> {
+        let appended = self.topics.with(record.topic, |topic, routes| {
+            let (queue, sticky) = self.queue_of(topic, routes, record)?;
+            let mut pending = queue.pending.lock();
+            let (appended, size, tell) = self.append_locked(queue, &mut pending, record, kept);
+            drop(pending);
+            if tell {
+                self.tell(queue);
+            }
+            if sticky {
+                topic.sticky.wrote(size);
+            }
+            appended
+        });
+        appended.unwrap_or(Err(Appended::UnknownTopic))
+    }
+
+    /// The queue of the partition that `record` goes to, and whether that is the sticky one.
+    #[inline]
+    fn queue_of<'q>(
+        &self,
+        topic: &Topic,
+        routes: &'q Routes,
+        record: &Record<'_>,
+    ) -> Result<(&'q Arc<PartitionQueue>, bool), Appended> {
+        let (partition, sticky) = self.choose(topic, routes, record);
         let queue = usize::try_from(partition).ok().and_then(|p| routes.queues.get(p));
-        let Some(queue) = queue else {
+        let queue = queue.ok_or_else(|| {
             let (topic, count) = (Arc::clone(&topic.name), routes.queues.len() as i32);
-            return Appended::Failed(SendError::UnknownPartition { topic, partition, count });
-        };
-        let timestamp = record.timestamp.unwrap_or_else(now_ms);
-        let (appended, size) = self.append_to(queue, record, timestamp);
-        if sticky {
-            topic.sticky.wrote(size);
-        }
-        appended
+            Appended::Failed(SendError::UnknownPartition { topic, partition, count })
+        })?;
+        Ok((queue, sticky))
     }
 
     /// Encodes records of one topic, all into the partition that the first one's key or the sticky
@@ -223,107 +259,92 @@ impl Accumulator {
         &self,
         partition_of: &Record<'_>,
         records: impl Iterator<Item = Record<'r>>,
+        taken: impl FnMut(Receipt),
+    ) -> (usize, Option<Appended>) {
+        let run = self.topics.with(partition_of.topic, |topic, routes| {
+            match self.queue_of(topic, routes, partition_of) {
+                Ok((queue, sticky)) => self.append_all(topic, queue, sticky, records, taken),
+                Err(error) => (0, Some(error)),
+            }
+        });
+        run.unwrap_or((0, Some(Appended::UnknownTopic)))
+    }
+
+    fn append_all<'r>(
+        &self,
+        topic: &Topic,
+        queue: &PartitionQueue,
+        sticky: bool,
+        records: impl Iterator<Item = Record<'r>>,
         mut taken: impl FnMut(Receipt),
     ) -> (usize, Option<Appended>) {
-        let chosen = {
-            let topics = self.topics.read();
-            let Some(topic) = topics.get(partition_of.topic) else {
-                return (0, Some(Appended::UnknownTopic));
-            };
-            let routes = topic.routes.read();
-            if routes.queues.is_empty() {
-                return (0, Some(Appended::UnknownTopic));
-            }
-            let (partition, sticky) = self.choose(topic, &routes, partition_of);
-            let queue = usize::try_from(partition).ok().and_then(|p| routes.queues.get(p)).cloned();
-            let Some(queue) = queue else {
-                let (topic, count) = (Arc::clone(&topic.name), routes.queues.len() as i32);
-                let error = SendError::UnknownPartition { topic, partition, count };
-                return (0, Some(Appended::Failed(error)));
-            };
-            (Arc::clone(topic), queue, sticky)
-        };
-        let (topic, queue, sticky) = chosen;
-        let now = now_ms();
         let mut count = 0;
         let mut pending = queue.pending.lock();
         for record in records {
-            let timestamp = record.timestamp.unwrap_or(now);
             let (appended, size, tell) =
-                self.append_locked(&queue, &mut pending, &record, timestamp);
+                self.append_locked(queue, &mut pending, &record, |placed| placed.receipt());
             if tell {
-                self.tell(&queue);
+                self.tell(queue);
             }
             if sticky {
                 topic.sticky.wrote(size);
             }
             match appended {
-                Appended::Done(receipt) => taken(receipt),
-                other => return (count, Some(other)),
+                Ok(receipt) => taken(receipt),
+                Err(why) => return (count, Some(why)),
             }
             count += 1;
         }
         (count, None)
     }
 
-    fn append_to(
-        &self,
-        queue: &PartitionQueue,
-        record: &Record<'_>,
-        timestamp: i64,
-    ) -> (Appended, usize) {
-        let mut pending = queue.pending.lock();
-        let (appended, size, tell) = self.append_locked(queue, &mut pending, record, timestamp);
-        drop(pending);
-        if tell {
-            self.tell(queue);
-        }
-        (appended, size)
-    }
-
     /// Appends with the queue's lock held. Also returns the bytes taken and whether the sender has to
     /// be told: a batch became full, or one was opened.
-    fn append_locked(
+    #[inline]
+    fn append_locked<R>(
         &self,
         queue: &PartitionQueue,
         pending: &mut Pending,
         record: &Record<'_>,
-        timestamp: i64,
-    ) -> (Appended, usize, bool) {
+        kept: impl FnOnce(Placed<'_>) -> R,
+    ) -> (Result<R, Appended>, usize, bool) {
         if let Some(open) = &mut pending.open {
+            let timestamp = record.timestamp.unwrap_or_else(|| tick_ms().max(open.opened_ms));
             let before = open.builder.size_in_bytes();
             match open.builder.append(timestamp, record.key, record.value, record.headers) {
                 Ok(index) => {
                     let size = open.builder.size_in_bytes() - before;
-                    let completion = Arc::clone(&open.completion);
-                    let receipt = Receipt { completion, index, timestamp, slot: None };
-                    return (Appended::Done(receipt), size, false);
+                    let completion = &open.completion;
+                    return (Ok(kept(Placed { completion, index, timestamp })), size, false);
                 }
                 Err(AppendError::Full) => {
                     pending.full.extend(pending.open.take());
                     queue.backlog.store(pending.full.len(), Ordering::Relaxed);
                 }
                 Err(AppendError::RecordTooLarge(size)) => {
-                    return (Appended::Failed(self.too_large(size)), 0, false);
+                    return (Err(Appended::Failed(self.too_large(size))), 0, false);
                 }
             }
         }
         let told_full = !pending.full.is_empty();
-        match self.open(queue, pending, record, timestamp) {
-            Ok((receipt, size)) => (Appended::Done(receipt), size, true),
-            Err(appended) => (appended, 0, told_full),
+        match self.open(queue, pending, record) {
+            Ok((completion, timestamp, size)) => {
+                let completion = &completion;
+                (Ok(kept(Placed { completion, index: 0, timestamp })), size, true)
+            }
+            Err(appended) => (Err(appended), 0, told_full),
         }
     }
 
-    /// Opens a batch with `record` as its first.
+    /// Opens a batch with `record` as its first. Returns its fate, the record's timestamp and the bytes
+    /// taken.
     #[cold]
     fn open(
         &self,
         queue: &PartitionQueue,
         pending: &mut Pending,
         record: &Record<'_>,
-        timestamp: i64,
-    ) -> Result<(Receipt, usize), Appended> {
+    ) -> Result<(Arc<Completion>, i64, usize), Appended> {
         if let Some(error) = &pending.closed {
             return Err(Appended::Failed(error.clone()));
         }
@@ -336,7 +357,9 @@ impl Accumulator {
         if !self.memory.try_take(charged) {
             return Err(Appended::NoRoom);
         }
-        let mut builder = BatchBuilder::new(charged);
+        let mut builder = BatchBuilder::with_buffer(self.buffers.take(charged), charged);
+        let opened_ms = now_ms();
+        let timestamp = record.timestamp.unwrap_or(opened_ms);
         let appended = builder.append(timestamp, record.key, record.value, record.headers);
         if appended.is_err() {
             self.memory.give(charged);
@@ -345,9 +368,10 @@ impl Accumulator {
         let completion = Completion::new(queue.name.partition);
         let size = builder.size_in_bytes();
         let opened = Instant::now();
+        let batch_completion = Arc::clone(&completion);
         pending.open =
-            Some(OpenBatch { builder, completion: Arc::clone(&completion), opened, charged });
-        Ok((Receipt { completion, index: 0, timestamp, slot: None }, size))
+            Some(OpenBatch { builder, completion: batch_completion, opened, opened_ms, charged });
+        Ok((completion, timestamp, size))
     }
 
     fn too_large(&self, size: usize) -> SendError {
@@ -362,8 +386,8 @@ impl Accumulator {
         let count = routes.queues.len() as i32;
         match self.partitioner.partition(record.topic, record.key, record.value, count) {
             Choice::Partition(partition) => (partition, false),
-            Choice::Random => (draw(routes), false),
-            Choice::Sticky => (topic.sticky.current(|last| draw_shorter(routes, last)), true),
+            Choice::Random => (routes.draw(), false),
+            Choice::Sticky => (topic.sticky.current(|last| routes.draw_shorter(last)), true),
         }
     }
 
@@ -382,52 +406,8 @@ impl Accumulator {
 
     /// The topic, made empty if it is new.
     pub(crate) fn topic(&self, name: &str) -> Arc<Topic> {
-        if let Some(topic) = self.topics.read().get(name) {
-            return Arc::clone(topic);
-        }
-        let name: Arc<str> = name.into();
-        let topic = Arc::new(Topic {
-            name: Arc::clone(&name),
-            sticky: Sticky::new(self.batch_size as u64),
-            routes: RwLock::default(),
-        });
-        self.topics.write().insert(name, Arc::clone(&topic));
-        topic
+        self.topics.topic(name)
     }
-}
-
-impl Topic {
-    /// Changes what sending threads see.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Routes)) {
-        let mut routes = self.routes.write();
-        let before = std::mem::take(&mut routes.available);
-        change(&mut routes);
-        for &partition in before.iter().filter(|p| !routes.available.contains(p)) {
-            self.sticky.leave(partition);
-        }
-    }
-}
-
-/// A random partition that has a leader; any where none has.
-fn draw(routes: &Routes) -> Partition {
-    match routes.available.as_slice() {
-        [] => fastrand::i32(..routes.queues.len().max(1) as i32),
-        available => available[fastrand::usize(..available.len())],
-    }
-}
-
-/// Of two random partitions the one with fewer full batches waiting, `last` only if there is no
-/// other: a slow broker gets less.
-fn draw_shorter(routes: &Routes, last: Partition) -> Partition {
-    let backlog = |partition: Partition| {
-        usize::try_from(partition)
-            .ok()
-            .and_then(|p| routes.queues.get(p))
-            .map_or(usize::MAX, |queue| queue.backlog.load(Ordering::Relaxed))
-    };
-    let drawn = [draw(routes), draw(routes), draw(routes)];
-    let others = drawn.into_iter().filter(|&partition| partition != last);
-    others.min_by_key(|&partition| backlog(partition)).unwrap_or(drawn[0])
 }
 
 #[cfg(test)]

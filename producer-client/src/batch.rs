@@ -89,6 +89,8 @@ pub(crate) struct OpenBatch {
     pub(crate) builder: BatchBuilder,
     pub(crate) completion: Arc<Completion>,
     pub(crate) opened: Instant,
+    /// The same in milliseconds since the epoch: records behind the first are not stamped earlier.
+    pub(crate) opened_ms: i64,
     /// What it took from `buffer.memory`.
     pub(crate) charged: usize,
 }

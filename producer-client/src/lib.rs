@@ -32,6 +32,7 @@ mod partitioner;
 mod producer;
 mod record;
 mod sender;
+mod topics;
 
 pub use batch::SendFuture;
 pub use config::{Acks, ConfigError, ProducerConfig};

@@ -10,7 +10,7 @@ use proto::client::{Cluster, ClusterCounts};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accumulator::{Accumulator, Appended};
-use crate::batch::{Admission, Completion, Outcome, Receipt, SendFuture};
+use crate::batch::{Admission, Completion, Outcome, SendFuture};
 use crate::blocking::block_on;
 use crate::config::ProducerConfig;
 use crate::error::{FlushError, SendError, StartError};
@@ -253,10 +253,11 @@ impl Producer {
     /// the future fails instead. Code that does not await every future gets its back-pressure from
     /// [`SendFuture::accepted`].
     pub fn send(&self, record: Record<'_>) -> SendFuture {
-        match self.try_append(&record) {
-            Ok(receipt) => SendFuture::in_batch(receipt),
-            Err(Appended::Failed(error)) => self.fail(error),
-            Err(_) => match self.stand_in_line(&record) {
+        let accumulator = &self.shared.accumulator;
+        match self.check_open().map_or_else(|why| why, |()| accumulator.append(&record)) {
+            Appended::Done(receipt) => SendFuture::in_batch(receipt),
+            Appended::Failed(error) => self.fail(error),
+            Appended::NoRoom | Appended::UnknownTopic => match self.stand_in_line(&record) {
                 Ok(admission) => SendFuture::in_line(admission),
                 Err(error) => self.fail(error),
             },
@@ -268,8 +269,9 @@ impl Producer {
     ///
     /// For plain threads; in async code use [`enqueue`](Self::enqueue).
     pub fn send_detached(&self, record: Record<'_>) -> Result<(), SendError> {
-        match self.try_append(&record) {
-            Ok(_) => Ok(()),
+        let accumulator = &self.shared.accumulator;
+        match self.check_open().and_then(|()| accumulator.append_detached(&record)) {
+            Ok(()) => Ok(()),
             Err(Appended::Failed(error)) => Err(self.count(error)),
             Err(_) => self.send(record).wait_accepted(),
         }
@@ -395,17 +397,15 @@ impl Producer {
         self.shared.closing.load(Ordering::Acquire)
     }
 
+    /// Whether a record may be appended: not once closed, and not past those who wait.
     #[inline]
-    fn try_append(&self, record: &Record<'_>) -> Result<Receipt, Appended> {
+    fn check_open(&self) -> Result<(), Appended> {
         if self.is_closed() {
             return Err(Appended::Failed(SendError::Closed { in_doubt: false }));
         }
-        if !self.shared.line.is_empty() {
-            return Err(Appended::NoRoom);
-        }
-        match self.shared.accumulator.append(record) {
-            Appended::Done(receipt) => Ok(receipt),
-            other => Err(other),
+        match self.shared.line.is_empty() {
+            true => Ok(()),
+            false => Err(Appended::NoRoom),
         }
     }
 

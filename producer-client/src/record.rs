@@ -145,6 +145,24 @@ impl OwnedRecord {
     }
 }
 
+/// Milliseconds since the epoch at the kernel's last tick, at most a few milliseconds ago: a quarter of
+/// the price of [`now_ms`].
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[inline]
+pub(crate) fn tick_ms() -> i64 {
+    use nix::time::{ClockId, clock_gettime};
+    match clock_gettime(ClockId::CLOCK_REALTIME_COARSE) {
+        Ok(time) => time.tv_sec() * 1000 + time.tv_nsec() / 1_000_000,
+        Err(_) => now_ms(),
+    }
+}
+
+/// There is no cheaper clock.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn tick_ms() -> i64 {
+    now_ms()
+}
+
 /// Milliseconds since the epoch.
 pub(crate) fn now_ms() -> i64 {
     std::time::SystemTime::now()

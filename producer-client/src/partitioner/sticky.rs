@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-/// One topic's current partition and how much went to it. Racing threads may overshoot a little:
-/// the partition then changes a record later, nothing else.
+/// One topic's current partition and how much went to it. Racing threads may lose a count or carry
+/// one over: the partition then changes some records later or sooner, nothing else.
 #[derive(Debug)]
 pub(crate) struct Sticky {
     partition: AtomicI32,
@@ -31,14 +31,16 @@ impl Sticky {
 
     /// Counts what was written to the current partition.
     pub(crate) fn wrote(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        // Not `fetch_add`, which would cost more than the sum.
+        let sum = self.bytes.load(Ordering::Relaxed).saturating_add(bytes as u64);
+        self.bytes.store(sum, Ordering::Relaxed);
     }
 
     /// Ends the turn: the partition lost its leader.
     pub(crate) fn leave(&self, partition: i32) {
-        if self.partition.load(Ordering::Relaxed) == partition {
-            self.bytes.store(u64::MAX, Ordering::Relaxed);
-        }
+        // Not by way of `bytes`, where a racing count could undo it.
+        let (left, relaxed) = (-1, Ordering::Relaxed);
+        let _ = self.partition.compare_exchange(partition, left, relaxed, relaxed);
     }
 }
 

@@ -75,7 +75,7 @@ impl Sender {
         let Verdict::Done { base_offset, append_time_ms } = judge(ack) else { return };
         let partition = self.partitions.get_mut(at);
         if let Some(batch) = partition.and_then(|p| p.window.appended_before(ticket)) {
-            self.end(&batch, Outcome::Done { base_offset, append_time_ms });
+            self.end(batch, Outcome::Done { base_offset, append_time_ms });
             self.settle(at);
         }
     }
@@ -86,7 +86,7 @@ impl Sender {
             Verdict::Done { base_offset, append_time_ms } => {
                 partition.taken_well(&self.shared.config);
                 if let Some(batch) = partition.window.answered(ticket, Answer::Appended) {
-                    self.end(&batch, Outcome::Done { base_offset, append_time_ms });
+                    self.end(batch, Outcome::Done { base_offset, append_time_ms });
                 }
             }
             Verdict::Again(answer, code, error) => self.on_retry(at, ticket, answer, code, &error),
@@ -101,7 +101,7 @@ impl Sender {
                     remedy: error.remedy.into(),
                 };
                 if let Some(batch) = partition.window.answered(ticket, Answer::Refused) {
-                    self.end(&batch, Outcome::Failed(failed));
+                    self.end(batch, Outcome::Failed(failed));
                 }
             }
             Verdict::Fenced(error) => {
@@ -150,7 +150,7 @@ impl Sender {
     pub(super) fn no_answer_expected(&mut self, at: QueueIndex, ticket: Ticket) {
         let partition = self.partitions.get_mut(at);
         if let Some(batch) = partition.and_then(|p| p.window.answered(ticket, Answer::Appended)) {
-            self.end(&batch, Outcome::Done { base_offset: -1, append_time_ms: -1 });
+            self.end(batch, Outcome::Done { base_offset: -1, append_time_ms: -1 });
         }
     }
 
@@ -275,7 +275,7 @@ impl Sender {
         let Some(partition) = self.partitions.get_mut(at) else { return };
         let queue: Arc<PartitionQueue> = Arc::clone(&partition.queue);
         for (batch, in_doubt) in partition.window.fence() {
-            self.end(&batch, Outcome::Failed(why(in_doubt)));
+            self.end(batch, Outcome::Failed(why(in_doubt)));
         }
         for batch in queue.close(why(false)) {
             self.end_unsent(&batch, why(false));
@@ -283,9 +283,11 @@ impl Sender {
     }
 
     /// Tells the futures and gives the memory back.
-    fn end(&self, batch: &SentBatch, outcome: Outcome) {
+    fn end(&self, batch: SentBatch, outcome: Outcome) {
         self.shared.tell(&batch.completion, batch.records, batch.bytes.len(), outcome);
-        self.shared.accumulator.memory.give(batch.charged);
+        let accumulator = &self.shared.accumulator;
+        accumulator.memory.give(batch.charged);
+        accumulator.buffers.give(batch.bytes, accumulator.memory.free());
     }
 
     fn end_unsent(&self, batch: &OpenBatch, error: SendError) {

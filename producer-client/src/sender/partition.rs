@@ -18,8 +18,9 @@ use crate::batch::{Completion, OpenBatch, Outcome};
 use crate::config::{Acks, ProducerConfig};
 use crate::idempotence::{Mode, Ticket, Window};
 
-/// Batches of one partition sent before the others have their turn.
-const TURN: usize = 16;
+/// Batches of one partition sent before the others have their turn: so many bytes, or so many.
+const TURN_BYTES: usize = 1 << 20;
+const TURN: usize = 256;
 
 /// A broker may hear a little later than its clients that it leads: until it has taken something it is asked
 /// again after so long, doubling.
@@ -116,8 +117,8 @@ pub(super) struct PartitionState {
 
 /// What a look at a partition ended with.
 enum Next {
-    /// Something was sent: look again.
-    Sent,
+    /// So many bytes were sent: look again.
+    Sent(usize),
     /// Nothing to do until an event or a timer.
     Nothing,
     /// Look again then.
@@ -136,9 +137,11 @@ impl Sender {
         let Some(partition) = self.partitions.get_mut(at) else { return };
         partition.is_ready = false;
         partition.queue.looked();
+        let mut bytes = 0;
         for _ in 0..TURN {
             match self.send_next(at, now) {
-                Next::Sent => {}
+                Next::Sent(more) if bytes + more >= TURN_BYTES => break,
+                Next::Sent(more) => bytes += more,
                 Next::Nothing => return,
                 Next::At(when) => return self.make_ready_at(at, when),
                 Next::NoLeader => {
@@ -169,7 +172,7 @@ impl Sender {
             Mode::Flowing | Mode::NoId => false,
         };
         if !resending {
-            match partition.queue.due(linger) {
+            match partition.queue.due(now, linger) {
                 None => return Next::Nothing,
                 Some(when) if when > now => return Next::At(when),
                 Some(_) => {}
@@ -211,7 +214,8 @@ impl Sender {
         self.next_request += 1;
         let config = &self.shared.config;
         let head = partition.request(request_id, config.acks, config.max_in_flight);
-        match produce_request_head(&head, bytes.len()) {
+        let len = bytes.len();
+        match produce_request_head(&head, len) {
             Ok(head) => link.send(head, bytes),
             Err(error) => tracing::error!(%error, "a batch cannot be framed"),
         }
@@ -221,7 +225,7 @@ impl Sender {
             let route = partition.route;
             link.in_flight.insert(request_id, InFlight { at, ticket, route, since: now });
         }
-        Next::Sent
+        Next::Sent(len)
     }
 
     /// The link to a broker, opened if there is none.
@@ -270,7 +274,7 @@ impl PartitionState {
         batch: OpenBatch,
         compressor: Option<&mut Compressor>,
     ) -> (Ticket, Bytes, BatchMade) {
-        let OpenBatch { builder, completion, opened, charged } = batch;
+        let OpenBatch { builder, completion, opened, charged, .. } = batch;
         let records = builder.record_count();
         let plain_len = builder.size_in_bytes();
         let stamp = self.window.next_stamp();

@@ -28,6 +28,9 @@ impl Sender {
             }
             let shared = Arc::clone(&self.shared);
             let deadline = if worked { now } else { self.next_deadline(now) };
+            if !worked && !self.has_work() {
+                shared.accumulator.buffers.rest();
+            }
             tokio::select! {
                 biased;
                 // First: it is rare, and a stream of acknowledgements must not hold it up.
