@@ -20,6 +20,7 @@ use crate::batch::{Completion, OpenBatch, Receipt};
 use crate::config::ProducerConfig;
 use crate::error::SendError;
 use crate::memory::{Buffers, Memory};
+use crate::pace::Pace;
 use crate::partitioner::{Choice, PartitionerKind};
 use crate::record::{Record, now_ms, tick_ms};
 use crate::topics::{Routes, Topic, Topics};
@@ -39,6 +40,8 @@ pub(crate) struct PartitionQueue {
     backlog: AtomicUsize,
     /// New batches are no larger: the topic refused a larger one.
     batch_limit: AtomicUsize,
+    /// It had full batches for a while and none was taken: see [`Pace`].
+    stalled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +70,7 @@ impl PartitionQueue {
             told: AtomicBool::new(false),
             backlog: AtomicUsize::new(0),
             batch_limit: AtomicUsize::new(usize::MAX),
+            stalled: AtomicBool::new(false),
         })
     }
 
@@ -87,7 +91,8 @@ impl PartitionQueue {
     pub(crate) fn take(&self, now: Instant, linger: Duration) -> Taken {
         let mut pending = self.pending.lock();
         if let Some(batch) = pending.full.pop_front() {
-            self.backlog.store(pending.full.len(), Ordering::Relaxed);
+            self.backlog.store(pending.full.len(), Ordering::SeqCst);
+            self.stalled.store(false, Ordering::Relaxed);
             return Taken::Batch(batch);
         }
         match &pending.open {
@@ -138,7 +143,17 @@ impl PartitionQueue {
 
     /// Full batches waiting.
     pub(crate) fn backlog(&self) -> usize {
-        self.backlog.load(Ordering::Relaxed)
+        self.backlog.load(Ordering::SeqCst)
+    }
+
+    /// Nothing was taken from it for a while.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Until the next batch is taken.
+    pub(crate) fn set_stalled(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
     }
 
     /// The sender looks now: from here on it wants to be told again.
@@ -180,6 +195,7 @@ pub(crate) struct Accumulator {
     topics: Topics,
     pub(crate) memory: Memory,
     pub(crate) buffers: Buffers,
+    pub(crate) pace: Pace,
     partitioner: PartitionerKind,
     batch_size: usize,
     max_request_size: usize,
@@ -194,6 +210,7 @@ impl Accumulator {
             topics: Topics::new(config.batch_size as u64),
             memory: Memory::new(config.buffer_memory),
             buffers: Buffers::new(config.batch_size),
+            pace: Pace::default(),
             partitioner: config.partitioner.clone(),
             batch_size: config.batch_size,
             max_request_size: config.max_request_size.min(config.buffer_memory),
@@ -204,20 +221,26 @@ impl Accumulator {
 
     /// Encodes `record` into its partition's open batch.
     pub(crate) fn append(&self, record: &Record<'_>) -> Appended {
-        self.append_with(record, |placed| Appended::Done(placed.receipt()))
+        self.append_with(record, false, |placed| Appended::Done(placed.receipt()))
             .unwrap_or_else(|why| why)
     }
 
-    /// The same for a record whose fate nobody asks for: an error is never [`Appended::Done`].
+    /// The same for a record whose fate nobody asks for: an error is never [`Appended::Done`]. The
+    /// thread is kept at the network's pace if it may be blocked.
     #[inline]
-    pub(crate) fn append_detached(&self, record: &Record<'_>) -> Result<(), Appended> {
-        self.append_with(record, |_| ())
+    pub(crate) fn append_detached(
+        &self,
+        record: &Record<'_>,
+        may_block: bool,
+    ) -> Result<(), Appended> {
+        self.append_with(record, may_block, |_| ())
     }
 
     #[inline]
     fn append_with<R>(
         &self,
         record: &Record<'_>,
+        may_block: bool,
         kept: impl FnOnce(Placed<'_>) -> R,
     ) -> Result<R, Appended> {
         let appended = self.topics.with(record.topic, |topic, routes| {
@@ -225,11 +248,14 @@ impl Accumulator {
             let mut pending = queue.pending.lock();
             let (appended, size, tell) = self.append_locked(queue, &mut pending, record, kept);
             drop(pending);
-            if tell {
-                self.tell(queue);
-            }
             if sticky {
                 topic.sticky.wrote(size);
+            }
+            if tell {
+                self.tell(queue);
+                if may_block {
+                    self.pace.keep(queue);
+                }
             }
             appended
         });
@@ -318,6 +344,8 @@ impl Accumulator {
                     return (Ok(kept(Placed { completion, index, timestamp })), size, false);
                 }
                 Err(AppendError::Full) => {
+                    open.ahead = open.charged;
+                    self.pace.filled(open.ahead);
                     pending.full.extend(pending.open.take());
                     queue.backlog.store(pending.full.len(), Ordering::Relaxed);
                 }
@@ -369,8 +397,14 @@ impl Accumulator {
         let size = builder.size_in_bytes();
         let opened = Instant::now();
         let batch_completion = Arc::clone(&completion);
-        pending.open =
-            Some(OpenBatch { builder, completion: batch_completion, opened, opened_ms, charged });
+        pending.open = Some(OpenBatch {
+            builder,
+            completion: batch_completion,
+            opened,
+            opened_ms,
+            ahead: 0,
+            charged,
+        });
         Ok((completion, timestamp, size))
     }
 

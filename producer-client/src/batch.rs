@@ -91,6 +91,8 @@ pub(crate) struct OpenBatch {
     pub(crate) opened: Instant,
     /// The same in milliseconds since the epoch: records behind the first are not stamped earlier.
     pub(crate) opened_ms: i64,
+    /// What it counts for among the full ones: 0 while it is open.
+    pub(crate) ahead: usize,
     /// What it took from `buffer.memory`.
     pub(crate) charged: usize,
 }

@@ -28,6 +28,7 @@ mod idempotence;
 mod line;
 mod memory;
 mod message_set;
+mod pace;
 mod partitioner;
 mod producer;
 mod record;

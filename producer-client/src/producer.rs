@@ -269,8 +269,9 @@ impl Producer {
     ///
     /// For plain threads; in async code use [`enqueue`](Self::enqueue).
     pub fn send_detached(&self, record: Record<'_>) -> Result<(), SendError> {
-        let accumulator = &self.shared.accumulator;
-        match self.check_open().and_then(|()| accumulator.append_detached(&record)) {
+        let Shared { accumulator, has_own_thread, .. } = &*self.shared;
+        let appended = || accumulator.append_detached(&record, *has_own_thread);
+        match self.check_open().and_then(|()| appended()) {
             Ok(()) => Ok(()),
             Err(Appended::Failed(error)) => Err(self.count(error)),
             Err(_) => self.send(record).wait_accepted(),

@@ -265,7 +265,7 @@ impl Sender {
         let unsent = now.checked_sub(timeout).map(|before| queue.take_expired(before));
         for batch in unsent.into_iter().flatten() {
             let failed = error(batch.opened, 0, false);
-            self.end_unsent(&batch, failed);
+            self.end_unsent(&queue, &batch, failed);
         }
         self.settle(at);
     }
@@ -278,7 +278,7 @@ impl Sender {
             self.end(batch, Outcome::Failed(why(in_doubt)));
         }
         for batch in queue.close(why(false)) {
-            self.end_unsent(&batch, why(false));
+            self.end_unsent(&queue, &batch, why(false));
         }
     }
 
@@ -290,7 +290,8 @@ impl Sender {
         accumulator.buffers.give(batch.bytes, accumulator.memory.free());
     }
 
-    fn end_unsent(&self, batch: &OpenBatch, error: SendError) {
+    fn end_unsent(&self, queue: &PartitionQueue, batch: &OpenBatch, error: SendError) {
+        self.shared.accumulator.pace.took(queue, batch.ahead);
         let records = batch.builder.record_count();
         self.shared.tell(&batch.completion, records, 0, Outcome::Failed(error));
         self.shared.accumulator.memory.give(batch.charged);

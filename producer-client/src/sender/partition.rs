@@ -200,6 +200,7 @@ impl Sender {
             true => partition.resend(),
             false => match partition.queue.take(now, linger) {
                 Taken::Batch(batch) => {
+                    self.shared.accumulator.pace.took(&partition.queue, batch.ahead);
                     let (ticket, bytes, made) = partition.send_new(batch, self.compressor.as_mut());
                     self.shared.batch_made(made);
                     Some((ticket, bytes))
