@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::BrokerId;
-use proto::client::{ClientError, Cluster, Connection};
+use proto::client::{ClientError, Cluster, Connection, StreamSender};
 use proto::v1;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -41,9 +41,10 @@ pub(super) struct InFlight {
 pub(super) struct Link {
     /// Tells this link from an earlier one to the same broker.
     pub(super) generation: u64,
-    pub(super) is_open: bool,
     /// `None` once the producer closes: the task writes what it has and half-closes.
-    pub(super) requests: Option<mpsc::UnboundedSender<(Bytes, Bytes)>>,
+    requests: Option<mpsc::UnboundedSender<(Bytes, Bytes)>>,
+    /// Once it is open, for what has not to wait behind others.
+    stream: Option<StreamSender>,
     queued: Arc<AtomicUsize>,
     /// Set once it is open.
     pub(super) connection: Arc<OnceLock<Connection>>,
@@ -84,8 +85,8 @@ impl Link {
         };
         Self {
             generation,
-            is_open: false,
             requests: Some(requests),
+            stream: None,
             queued,
             connection,
             heard: None,
@@ -96,7 +97,7 @@ impl Link {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.is_open && self.queued.load(Ordering::Acquire) < QUEUED_MAX
+        self.stream.is_some() && self.queued.load(Ordering::Acquire) < QUEUED_MAX
     }
 
     /// Whether the broker has been silent for `timeout` although an answer is due, or has answered
@@ -110,8 +111,28 @@ impl Link {
         })
     }
 
-    /// Hands over a request. If the task is gone its end was reported and the request counts as lost.
-    pub(super) fn send(&self, head: Bytes, records: Bytes) {
+    /// Requests can be handed over from now on.
+    pub(super) fn opened(&mut self, stream: StreamSender) {
+        self.stream = Some(stream);
+    }
+
+    /// No more requests come: the task writes what it has and half-closes.
+    pub(super) fn finish(&mut self) {
+        (self.requests, self.stream) = (None, None);
+    }
+
+    /// Hands over a request: to the stream at once where none waits before it, which spares a turn of the
+    /// task. If the task is gone its end was reported and the request counts as lost.
+    pub(super) fn send(&self, mut head: Bytes, mut records: Bytes) {
+        // Only this side adds to the queue, so it stays empty meanwhile.
+        if let Some(stream) = &self.stream
+            && self.queued.load(Ordering::Acquire) == 0
+        {
+            match stream.try_send(head, records) {
+                Ok(()) => return,
+                Err(back) => (head, records) = back,
+            }
+        }
         self.queued.fetch_add(weight(&records), Ordering::AcqRel);
         if let Some(requests) = &self.requests {
             let _ = requests.send((head, records));
@@ -154,7 +175,7 @@ impl LinkTask {
         let path = "/ottla.v1.Log/ProduceStream";
         let _ = self.connection.set(connection.clone());
         let (stream, mut answers) = connection.open_stream(path, STREAM_MESSAGES, ACKS_LEN_MAX);
-        self.tell(Event::LinkOpen(broker, generation));
+        self.tell(Event::LinkOpen(broker, generation, stream.clone()));
         let address = connection.address().to_owned();
         let over = |cause: &str| ClientError::ConnectionLost {
             address: address.clone(),

@@ -22,7 +22,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::client::{ClientError, Cluster, Metadata};
+use proto::client::{ClientError, Cluster, Metadata, StreamSender};
 use proto::record::{Compression, Compressor};
 use proto::{BrokerId, ProducerEpoch, ProducerId, TopicId, v1};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -56,7 +56,7 @@ pub(crate) enum Command {
 /// What tasks report.
 enum Event {
     /// The stream to a broker can be written to.
-    LinkOpen(BrokerId, u64),
+    LinkOpen(BrokerId, u64, StreamSender),
     /// Acknowledgements.
     Acks(BrokerId, u64, Vec<v1::ProduceAck>),
     /// A full link has room again.

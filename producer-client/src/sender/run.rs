@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::link::Link;
 use super::{Closing, Command, Event, Sender};
 use crate::accumulator::Appended;
 use crate::batch::ended;
@@ -19,16 +20,24 @@ impl Sender {
         if self.config().is_idempotent() {
             self.want_producer_id();
         }
+        // Armed for the earliest deadline so far and left so: to arm it anew for each request would have
+        // the runtime wake itself each time. Where it fires early, nothing is due.
+        let mut timer = std::pin::pin!(tokio::time::sleep(self.config().metadata_max_age));
         loop {
             let now = Instant::now();
-            let worked = self.work(now);
-            if worked {
+            let before = self.next_request;
+            self.work(now);
+            if self.next_request != before {
                 // The links have something to write: let them, before the next look.
                 tokio::task::yield_now().await;
             }
             let shared = Arc::clone(&self.shared);
-            let deadline = if worked { now } else { self.next_deadline(now) };
-            if !worked && !self.has_work() {
+            let again = !self.ready.is_empty();
+            let deadline = self.next_deadline(now).into();
+            if deadline < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(deadline);
+            }
+            if !again && !self.has_work() {
                 shared.accumulator.buffers.rest();
             }
             tokio::select! {
@@ -47,7 +56,8 @@ impl Sender {
                 }
                 () = shared.accumulator.wake.notified() => {}
                 command = self.commands.recv(), if self.closing.is_none() => self.on_command(command),
-                () = tokio::time::sleep_until(deadline.into()) => {}
+                () = std::future::ready(()), if again => {}
+                () = timer.as_mut() => {}
             }
             if self.closing.as_ref().is_some_and(|closing| closing.deadline <= Instant::now()) {
                 return self.say_farewell().await;
@@ -55,8 +65,8 @@ impl Sender {
         }
     }
 
-    /// Does all that can be done now; true if something was sent or may be.
-    fn work(&mut self, now: Instant) -> bool {
+    /// Does all that can be done now.
+    fn work(&mut self, now: Instant) {
         self.sweep(now);
         let mut told = Vec::new();
         self.shared.accumulator.take_ready(&mut told);
@@ -84,7 +94,6 @@ impl Sender {
             }
         }
         self.ask(now);
-        looks > 0
     }
 
     fn next_deadline(&self, now: Instant) -> Instant {
@@ -187,11 +196,11 @@ impl Sender {
     /// True when the producer has to end.
     fn on_event(&mut self, event: Event) -> bool {
         match event {
-            Event::LinkOpen(broker, generation) => {
+            Event::LinkOpen(broker, generation, stream) => {
                 if let Some(link) = self.links.get_mut(&broker)
                     && link.generation == generation
                 {
-                    link.is_open = true;
+                    link.opened(stream);
                     let waiting = std::mem::take(&mut link.waiting);
                     waiting.into_iter().for_each(|at| self.make_ready(at));
                 }
@@ -258,7 +267,7 @@ impl Sender {
             Some(closing) => closing.deadline.saturating_duration_since(Instant::now()),
             None => FAREWELL,
         };
-        self.links.values_mut().for_each(|link| link.requests = None);
+        self.links.values_mut().for_each(Link::finish);
         let _ = tokio::time::timeout(wait.min(FAREWELL), async {
             while !self.links.is_empty() {
                 match self.events.recv().await {
