@@ -11,8 +11,7 @@
 
 use bytes::Bytes;
 use proto::record::{
-    Batch, BatchDecoder, BatchError, BatchHeader, ChunkedBatches, DecompressError, HEADER_LEN,
-    RecordError,
+    BatchDecoder, BatchHeader, ChunkedBatches, Compression, DecompressError, RecordError,
 };
 use proto::{Offset, TopicPartition};
 
@@ -63,26 +62,28 @@ impl Decoder {
         open: &mut BatchDecoder,
     ) -> Result<Option<RecordBatch>, Damage> {
         loop {
-            let chunked = match self.batches.next() {
+            let (header, whole) = match self.batches.next_whole() {
                 None if self.wanted < self.until => return Err(self.ends_early()),
                 None => return Ok(None),
                 Some(Err(error)) => return Err(self.doubt(None, &error)),
-                Some(Ok(chunked)) => chunked,
+                Some(Ok(batch)) => batch,
             };
-            self.check_place(&chunked.header)?;
-            let next = chunked.header.next_offset();
-            let bytes = chunked.into_bytes();
-            let header = self.check(&bytes).map_err(|error| self.doubt(Some(next), &error))?;
+            self.check_place(&header)?;
+            let next = header.next_offset();
+            if self.check_crcs {
+                header.check_crc(&whole).map_err(|error| self.doubt(Some(next), &error))?;
+            }
             self.next = Some(next);
             let is_empty = header.record_count == 0 || header.attributes.is_control();
             if next <= self.wanted || is_empty {
                 self.wanted = self.wanted.max(next);
                 continue;
             }
-            let decoded = open
-                .decode(&header, bytes.slice(HEADER_LEN..))
-                .map_err(|error| self.unreadable(next, &error))?;
-            let batch = RecordBatch::new(self.partition.clone(), bytes, decoded, self.wanted);
+            let is_plain = header.attributes.compression() == Ok(Compression::None);
+            let compressed = (!is_plain).then(|| whole.clone());
+            let decoded =
+                open.decode_whole(header, whole).map_err(|error| self.unreadable(next, &error))?;
+            let batch = RecordBatch::new(self.partition.clone(), compressed, decoded, self.wanted);
             self.wanted = next;
             return Ok(Some(batch));
         }
@@ -91,12 +92,6 @@ impl Decoder {
     /// The next offset wanted: all before it were given out or skipped.
     pub(crate) fn wanted(&self) -> Offset {
         self.wanted
-    }
-
-    fn check(&self, bytes: &[u8]) -> Result<BatchHeader, BatchError> {
-        let batch =
-            if self.check_crcs { Batch::parse(bytes) } else { Batch::parse_without_crc(bytes) }?;
-        Ok(batch.header().clone())
     }
 
     /// What holds and cannot be opened all the same.

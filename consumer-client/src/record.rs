@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::record::{BatchHeader, Compression, DecodedBatch, RecordError, RecordRef};
+use proto::record::{BatchHeader, DecodedBatch, RecordError, RecordRef};
 use proto::{Offset, Partition, TopicPartition};
 
 /// One record, owned.
@@ -78,7 +78,8 @@ impl Record {
 #[derive(Debug, Clone)]
 pub struct RecordBatch {
     partition: TopicPartition,
-    bytes: Bytes,
+    /// As it came, where that is not what its records lie in.
+    compressed: Option<Bytes>,
     decoded: DecodedBatch,
     /// Records below it are not delivered: a fetch may begin inside a batch.
     from: Offset,
@@ -88,11 +89,11 @@ impl RecordBatch {
     /// A batch that was checked. `from` is the first offset wanted.
     pub(crate) fn new(
         partition: TopicPartition,
-        bytes: Bytes,
+        compressed: Option<Bytes>,
         decoded: DecodedBatch,
         from: Offset,
     ) -> Self {
-        Self { partition, bytes, decoded, from }
+        Self { partition, compressed, decoded, from }
     }
 
     /// The topic and partition.
@@ -107,13 +108,13 @@ impl RecordBatch {
 
     /// The whole batch as it was produced and stored, header included, compressed if it was.
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        self.compressed.as_ref().unwrap_or_else(|| self.decoded.block())
     }
 
-    /// Bytes of memory it holds on to.
+    /// Bytes of memory it holds on to, its own included.
     pub(crate) fn memory(&self) -> usize {
-        let is_plain = self.header().attributes.compression() == Ok(Compression::None);
-        self.bytes.len() + if is_plain { 0 } else { self.decoded.block().len() }
+        let compressed = self.compressed.as_ref().map_or(0, Bytes::len);
+        size_of::<Self>() + compressed + self.decoded.block().len()
     }
 
     /// The lowest offset that is delivered of this batch.

@@ -212,24 +212,20 @@ impl Reader {
             let ready = self.set_aside.iter().position(|open| !open.positions.is_paused());
             self.open = ready.map(|at| self.set_aside.remove(at));
         }
-        let mut open = self.open.take()?;
+        let open = self.open.as_mut()?;
         if open.positions.is_void() {
+            self.open = None;
             return None;
         }
         if open.positions.is_paused() {
-            self.set_aside.push(open);
+            self.set_aside.extend(self.open.take());
             return None;
         }
         if let Some(rest) = open.rest.take() {
-            self.open = Some(open);
             return Some(Taken::Rest(rest));
         }
         match open.decoder.next_batch(&mut self.unpack) {
-            Ok(Some(batch)) => {
-                let positions = Arc::clone(&open.positions);
-                self.open = Some(open);
-                Some(Taken::Batch(positions, batch))
-            }
+            Ok(Some(batch)) => Some(Taken::Batch(Arc::clone(&open.positions), batch)),
             Ok(None) => {
                 // What follows the last record (control batches, gaps) is passed over.
                 let end = open.next_offset.max(open.decoder.wanted());
@@ -238,9 +234,11 @@ impl Reader {
                     open.positions.hand_out(end);
                     open.positions.abandon();
                 }
+                self.open = None;
                 None
             }
             Err(damage) => {
+                let open = self.open.take()?;
                 let event = self.shared.damaged(&open.positions, damage)?;
                 Some(Taken::Event(InOrder { event, positions: open.positions }))
             }

@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 
-use super::batch_header::{ATTRIBUTES_AT, BatchError, BatchHeader, HEADER_LEN};
+use super::batch_header::{BatchError, BatchHeader, HEADER_LEN};
 use super::builder::ProducerStamp;
-use super::crc::crc32c;
 use super::reader::Records;
 
 /// One whole batch, its header decoded and its CRC checked.
@@ -18,11 +17,7 @@ impl<'a> Batch<'a> {
     /// The batch at the front of `bytes`, checked.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BatchError> {
         let batch = Self::parse_without_crc(bytes)?;
-        let computed = crc32c(&batch.bytes[ATTRIBUTES_AT..]);
-        let stored = batch.header.crc;
-        if computed != stored {
-            return Err(BatchError::CrcMismatch { stored, computed });
-        }
+        batch.header.check_crc(batch.bytes)?;
         Ok(batch)
     }
 

@@ -21,7 +21,7 @@
 //! have fewer records than offsets.
 
 use super::compression::{Compression, UnknownCompression};
-use super::crc::Crc32c;
+use super::crc::{Crc32c, crc32c};
 use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 const BASE_OFFSET_AT: usize = 0;
@@ -249,6 +249,15 @@ impl BatchHeader {
             return invalid("record count", count);
         }
         Ok(())
+    }
+
+    /// Checks the CRC over `whole`, the batch that this is the header of.
+    pub fn check_crc(&self, whole: &[u8]) -> Result<(), BatchError> {
+        let computed = crc32c(whole.get(ATTRIBUTES_AT..).unwrap_or_default());
+        match computed == self.crc {
+            true => Ok(()),
+            false => Err(BatchError::CrcMismatch { stored: self.crc, computed }),
+        }
     }
 
     /// The header as bytes. The CRC is written as the field says: see [`BatchHeader::compute_crc`].

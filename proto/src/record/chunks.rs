@@ -63,6 +63,24 @@ impl ChunkedBatches {
         Self { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect() }
     }
 
+    /// The next batch in one piece, with its header: a slice of its chunk where it lies in one, as
+    /// nearly all do.
+    pub fn next_whole(&mut self) -> Option<Result<(BatchHeader, Bytes), BatchError>> {
+        let front = self.chunks.front_mut()?;
+        if let Ok(header) = BatchHeader::parse(front)
+            && let size = header.size_in_bytes()
+            && size <= front.len()
+        {
+            let whole = front.split_to(size);
+            if front.is_empty() {
+                self.chunks.pop_front();
+            }
+            return Some(Ok((header, whole)));
+        }
+        let batch = self.next()?;
+        Some(batch.map(|batch| (batch.header.clone(), batch.into_bytes())))
+    }
+
     fn take(&mut self) -> Result<ChunkedBatch, BatchError> {
         let header = Cursor::new(self.chunks.make_contiguous()).header()?;
         let mut needed = header.size_in_bytes();
@@ -93,6 +111,17 @@ impl Iterator for ChunkedBatches {
         }
         Some(batch)
     }
+}
+
+/// The headers of the batches in a chunk list, in order, up to the first that does not hold. CRCs are
+/// not checked; nothing is allocated.
+pub fn headers(chunks: &[Bytes]) -> impl Iterator<Item = BatchHeader> {
+    let mut cursor = Cursor::new(chunks);
+    std::iter::from_fn(move || {
+        let header = cursor.header().ok()?;
+        cursor.advance(header.size_in_bytes());
+        Some(header)
+    })
 }
 
 /// A place in a chunk list; `left` bytes lie behind it.

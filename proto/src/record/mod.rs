@@ -28,7 +28,7 @@ mod tests;
 pub use batch::{Batch, Batches, restamp_producer};
 pub use batch_header::{Attributes, BatchError, BatchHeader, HEADER_LEN, MAGIC, TimestampType};
 pub use builder::{AppendError, BatchBuilder, ProducerStamp};
-pub use chunks::{ChunkedBatch, ChunkedBatches, check_chunks};
+pub use chunks::{ChunkedBatch, ChunkedBatches, check_chunks, headers};
 #[cfg(feature = "compression")]
 pub use codec::{
     BatchDecoder, CompressError, Compressor, DecodedBatch, Decompressor, InvalidLevel, RecodeError,

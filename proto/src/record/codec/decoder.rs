@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::super::batch::Batch;
-use super::super::batch_header::BatchHeader;
+use super::super::batch_header::{BatchHeader, HEADER_LEN};
 use super::super::compression::Compression;
 use super::super::reader::{RecordError, Records};
 use super::decompressor::Decompressor;
@@ -63,7 +63,20 @@ impl BatchDecoder {
                 self.lent.insert(Bytes::from(whole)).clone()
             }
         };
-        Ok(DecodedBatch { header: header.clone(), block })
+        Ok(DecodedBatch { header: header.clone(), block, from: 0 })
+    }
+
+    /// The same of a batch in one piece, header included, which plain records stay in.
+    pub fn decode_whole(
+        &mut self,
+        header: BatchHeader,
+        whole: Bytes,
+    ) -> Result<DecodedBatch, RecordError> {
+        let block = whole.get(HEADER_LEN..).unwrap_or_default();
+        match codec_of(&header, block)? {
+            Compression::None => Ok(DecodedBatch { header, block: whole, from: HEADER_LEN }),
+            _ => self.decode(&header, whole.slice(HEADER_LEN.min(whole.len())..)),
+        }
     }
 
     fn decompress(
@@ -104,6 +117,8 @@ fn codec_of(header: &BatchHeader, block: &[u8]) -> Result<Compression, RecordErr
 pub struct DecodedBatch {
     header: BatchHeader,
     block: Bytes,
+    /// Where in it the records begin.
+    from: usize,
 }
 
 impl DecodedBatch {
@@ -119,6 +134,6 @@ impl DecodedBatch {
 
     /// The records in order.
     pub fn records(&self) -> Records<'_> {
-        Records::over(&self.header, &self.block)
+        Records::over(&self.header, self.block.get(self.from..).unwrap_or_default())
     }
 }
