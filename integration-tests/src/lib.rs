@@ -3,6 +3,7 @@
 //! A test builds a [`cluster::Cluster`], drives it through the public client crates or the
 //! executables, and lets [`checker`] judge the history. Nothing here reaches into a process.
 
+pub mod apache_kafka;
 pub mod checker;
 pub mod cluster;
 pub mod dev;

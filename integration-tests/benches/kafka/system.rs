@@ -1,21 +1,19 @@
 //! The brokers that are measured, each as its own process.
 
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::ValueEnum;
+use integration_tests::apache_kafka;
 use integration_tests::dev::Dev;
 use integration_tests::process::{Memory, Process};
 use integration_tests::workload::nap;
 
 use super::tool::Tools;
-
-const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
@@ -61,7 +59,7 @@ impl Broker {
                 let dev = Dev::start(dir, &[])?;
                 (dev.process, dev.kafka)
             }
-            System::ApacheKafka => apache_kafka(tools, heap, dir)?,
+            System::ApacheKafka => apache_kafka::start(&tools.jars, heap, &[], dir)?,
         };
         Ok(Self { system, kafka, process, started_in: began.elapsed() })
     }
@@ -101,59 +99,4 @@ impl Meter {
         let started_in_ms = broker.started_in.as_secs_f64() * 1e3;
         Ok(Used { cpu_s, memory_mib, started_in_ms })
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// Broker and controller in one process, with the options of Kafka's start script.
-fn apache_kafka(tools: &Tools, heap: &str, dir: &Path) -> Result<(Process, String)> {
-    let (kafka, controller) = (free_port()?, free_port()?);
-    let data = dir.join("data");
-    let config = dir.join("server.properties");
-    let text = format!(
-        "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{kafka},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{kafka}\n\
-         controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-         log.dirs={}\n\
-         offsets.topic.replication.factor=1\n\
-         transaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\n",
-        data.display()
-    );
-    #[allow(clippy::disallowed_methods, reason = "a configuration, for a process started next")]
-    std::fs::write(&config, text)?;
-    let mut format = tools.java(&["-Xmx256M"], "kafka.tools.StorageTool");
-    format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"]).arg(&config);
-    let done = format.output().context("running java")?;
-    let error = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "formatting Kafka's storage: {}\n{error}", done.status);
-    let (xmx, xms) = (format!("-Xmx{heap}"), format!("-Xms{heap}"));
-    let options = [
-        xmx.as_str(),
-        xms.as_str(),
-        "-server",
-        "-XX:+UseG1GC",
-        "-XX:MaxGCPauseMillis=20",
-        "-XX:InitiatingHeapOccupancyPercent=35",
-        "-XX:+ExplicitGCInvokesConcurrent",
-        "-Djava.awt.headless=true",
-    ];
-    let mut command = tools.java(&options, "kafka.Kafka");
-    command.arg(&config);
-    let mut process = Process::spawn("apache-kafka", dir, command)?;
-    let address = format!("127.0.0.1:{kafka}");
-    let deadline = Instant::now() + START_LIMIT;
-    while TcpStream::connect(&address).is_err() {
-        ensure!(process.is_running(), "Apache Kafka ended:\n{}", process.log_tail());
-        ensure!(Instant::now() < deadline, "Apache Kafka serves nobody:\n{}", process.log_tail());
-        nap(Duration::from_millis(20));
-    }
-    Ok((process, address))
 }

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use integration_tests::apache_kafka::java;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 /// The jars.
 pub(crate) struct Tools {
-    jars: PathBuf,
+    pub(crate) jars: PathBuf,
 }
 
 /// What a run came to, as the tool says.
@@ -17,7 +18,8 @@ pub(crate) struct Tools {
 pub(crate) struct Told {
     pub(crate) records: u64,
     pub(crate) records_per_s: f64,
-    /// Milliseconds from the send to the acknowledgement; none where the tool has none.
+    /// Milliseconds from the send to the acknowledgement (of `end_to_end`: to the reader); none where the
+    /// tool has none.
     pub(crate) latency_ms: Option<Latency>,
     /// Of the tool's process, the start of its JVM included.
     pub(crate) client_cpu_s: f64,
@@ -44,13 +46,6 @@ impl Tools {
         Ok(Self { jars })
     }
 
-    /// `java` with these options, to run a class of Kafka's.
-    pub(crate) fn java(&self, options: &[&str], class: &str) -> Command {
-        let mut command = Command::new("java");
-        command.args(options).arg("-cp").arg(self.jars.join("*")).arg(class);
-        command
-    }
-
     /// Runs `org.apache.kafka.tools.ProducerPerformance`.
     pub(crate) fn produce(
         &self,
@@ -62,7 +57,8 @@ impl Tools {
         settings: &[&str],
     ) -> Result<Told> {
         let rate = rate.map_or_else(|| "-1".to_owned(), |rate| rate.to_string());
-        let mut command = self.java(&["-Xmx512M"], "org.apache.kafka.tools.ProducerPerformance");
+        let mut command =
+            java(&self.jars, &["-Xmx512M"], "org.apache.kafka.tools.ProducerPerformance");
         command.args(["--topic", topic, "--num-records", &records.to_string()]);
         command.args(["--record-size", &record_size.to_string(), "--throughput", &rate]);
         command.arg("--producer-props").arg(format!("bootstrap.servers={broker}")).args(settings);
@@ -74,7 +70,8 @@ impl Tools {
 
     /// Runs `org.apache.kafka.tools.ConsumerPerformance`: all of a topic, from its start.
     pub(crate) fn consume(&self, broker: &str, topic: &str, records: u64) -> Result<Told> {
-        let mut command = self.java(&["-Xmx512M"], "org.apache.kafka.tools.ConsumerPerformance");
+        let mut command =
+            java(&self.jars, &["-Xmx512M"], "org.apache.kafka.tools.ConsumerPerformance");
         command.args(["--bootstrap-server", broker, "--topic", topic]);
         command.args(["--messages", &records.to_string(), "--timeout", "30000"]);
         let (text, client_cpu_s) = run(command)?;
@@ -86,18 +83,21 @@ impl Tools {
 }
 
 /// Runs a tool to its end: its output and the CPU seconds of its process.
-fn run(mut command: Command) -> Result<(String, f64)> {
-    let cpu = || -> Result<f64> {
-        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-        let used = usage.user_time() + usage.system_time();
-        Ok(used.num_microseconds() as f64 / 1e6)
-    };
-    let before = cpu()?;
-    let output = command.stdin(Stdio::null()).output().context("running java")?;
+pub(crate) fn run(mut command: Command) -> Result<(String, f64)> {
+    let before = children_cpu_s()?;
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("running {command:?}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {}\n{text}\n{error}", output.status);
-    Ok((text, cpu()? - before))
+    Ok((text, children_cpu_s()? - before))
+}
+
+/// CPU seconds of all processes that were started and have ended.
+pub(crate) fn children_cpu_s() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let used = usage.user_time() + usage.system_time();
+    Ok(used.num_microseconds() as f64 / 1e6)
 }
 
 /// `3000000 records sent, 812345.1 records/sec (154.94 MB/sec), 12.3 ms avg latency, 222.0 ms max
