@@ -82,10 +82,17 @@ impl Buf for Message {
 
     fn advance(&mut self, mut count: usize) {
         assert!(count <= self.len, "advance beyond the message");
-        while count > 0 {
-            match self.take_front(count) {
-                Some(taken) => count -= taken.len(),
-                None => return,
+        self.len -= count;
+        // In place: a piece taken off would be counted as another user of the chunk, for each field.
+        while let Some(front) = self.chunks.front_mut() {
+            if count < front.len() {
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.chunks.pop_front();
+            if count == 0 {
+                return;
             }
         }
     }
