@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proto::client::{Cluster, ClusterOptions};
+use proto::client::{BusyPoll, Cluster, ClusterOptions};
 use proto::{Offset, TopicPartition};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -56,6 +56,7 @@ pub(crate) fn cluster(config: &ConsumerConfig) -> Result<Cluster, ConfigError> {
         value: name.clone(),
         reason: "auto, os or the name of an algorithm is expected".to_owned(),
     })?;
+    options.socket.busy_poll = BusyPoll::new(config.busy_poll);
     options.reconnect_backoff = config.retry_backoff.min(options.reconnect_backoff);
     options.reconnect_backoff_max = config.retry_backoff_max;
     Ok(Cluster::new(options))
@@ -67,6 +68,7 @@ pub(crate) async fn run(
     cluster: Cluster,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
+    let _polling = cluster.busy_poll().start();
     let mut worker = Worker { shared, cluster, tasks: JoinSet::new(), group: None };
     let fetcher = Fetcher::new(Arc::clone(&worker.shared), worker.cluster.clone());
     worker.tasks.spawn(fetcher.run());

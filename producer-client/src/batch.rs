@@ -6,13 +6,13 @@
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::record::BatchBuilder;
 use proto::{Offset, Partition};
 
-use crate::blocking::block_on;
+use crate::blocking::{block_on, block_on_polling};
 use crate::error::SendError;
 use crate::record::RecordMetadata;
 
@@ -202,7 +202,11 @@ impl Admission {
 /// Many records share a batch and so a completion: awaiting one more of them is cheap.
 #[derive(Debug)]
 #[must_use = "without the future nobody learns whether the record arrived: use `send_detached`"]
-pub struct SendFuture(State);
+pub struct SendFuture {
+    state: State,
+    /// How long a blocked thread looks for the outcome before it sleeps.
+    busy_poll: Duration,
+}
 
 #[derive(Debug)]
 enum State {
@@ -213,26 +217,35 @@ enum State {
 
 impl SendFuture {
     pub(crate) fn in_line(admission: Arc<Admission>) -> Self {
-        Self(State::InLine(admission))
+        Self::new(State::InLine(admission))
     }
 
     pub(crate) fn in_batch(receipt: Receipt) -> Self {
-        Self(State::InBatch(receipt))
+        Self::new(State::InBatch(receipt))
     }
 
     pub(crate) fn failed(error: SendError) -> Self {
-        Self(State::Failed(error))
+        Self::new(State::Failed(error))
+    }
+
+    fn new(state: State) -> Self {
+        Self { state, busy_poll: Duration::ZERO }
+    }
+
+    /// The same for a producer with this `busy.poll.us`.
+    pub(crate) fn polling(self, busy_poll: Duration) -> Self {
+        Self { busy_poll, ..self }
     }
 
     fn poll_accepted(&mut self, cx: &Context<'_>) -> Poll<Result<(), SendError>> {
-        if let State::InLine(admission) = &self.0 {
+        if let State::InLine(admission) = &self.state {
             match admission.poll(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(receipt)) => self.0 = State::InBatch(receipt),
-                Poll::Ready(Err(error)) => self.0 = State::Failed(error),
+                Poll::Ready(Ok(receipt)) => self.state = State::InBatch(receipt),
+                Poll::Ready(Err(error)) => self.state = State::Failed(error),
             }
         }
-        Poll::Ready(match &self.0 {
+        Poll::Ready(match &self.state {
             State::Failed(error) => Err(error.clone()),
             _ => Ok(()),
         })
@@ -246,14 +259,14 @@ impl SendFuture {
 
     /// The same on a plain thread.
     pub fn wait_accepted(&mut self) -> Result<(), SendError> {
-        match &self.0 {
+        match &self.state {
             State::InBatch(_) => Ok(()),
             _ => block_on(self.accepted()),
         }
     }
 
     pub(crate) fn into_receipt(self) -> Option<Receipt> {
-        match self.0 {
+        match self.state {
             State::InBatch(receipt) => Some(receipt),
             _ => None,
         }
@@ -261,7 +274,8 @@ impl SendFuture {
 
     /// Waits for the acknowledgement on a plain thread. Inside an async task, await instead.
     pub fn wait(self) -> Result<RecordMetadata, SendError> {
-        block_on(self)
+        let span = self.busy_poll;
+        block_on_polling(self, span)
     }
 }
 
@@ -274,7 +288,7 @@ impl Future for SendFuture {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {}
         }
-        match &mut self.0 {
+        match &mut self.state {
             State::InBatch(receipt) => receipt.poll(cx),
             _ => Poll::Pending,
         }

@@ -254,14 +254,16 @@ impl Producer {
     /// [`SendFuture::accepted`].
     pub fn send(&self, record: Record<'_>) -> SendFuture {
         let accumulator = &self.shared.accumulator;
-        match self.check_open().map_or_else(|why| why, |()| accumulator.append(&record)) {
-            Appended::Done(receipt) => SendFuture::in_batch(receipt),
-            Appended::Failed(error) => self.fail(error),
-            Appended::NoRoom | Appended::UnknownTopic => match self.stand_in_line(&record) {
-                Ok(admission) => SendFuture::in_line(admission),
-                Err(error) => self.fail(error),
-            },
-        }
+        let future =
+            match self.check_open().map_or_else(|why| why, |()| accumulator.append(&record)) {
+                Appended::Done(receipt) => SendFuture::in_batch(receipt),
+                Appended::Failed(error) => self.fail(error),
+                Appended::NoRoom | Appended::UnknownTopic => match self.stand_in_line(&record) {
+                    Ok(admission) => SendFuture::in_line(admission),
+                    Err(error) => self.fail(error),
+                },
+            };
+        future.polling(self.shared.config.busy_poll)
     }
 
     /// Sends a record whose acknowledgement nobody waits for, blocking while there is no room. Errors

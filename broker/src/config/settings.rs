@@ -138,6 +138,8 @@ pub struct SocketConfig {
     pub queued_max_bytes: usize,
     /// `socket.congestion.control`.
     pub congestion_control: String,
+    /// `busy.poll.us`.
+    pub busy_poll: Duration,
     /// `socket.stalled.timeout.ms`.
     pub stalled_timeout: Duration,
     /// `connections.max.idle.ms`.
@@ -337,6 +339,7 @@ fn socket_config(values: &Values, memory_bytes: u64, cores: usize) -> SocketConf
             (memory_bytes / 16).clamp(16 * MIB, 256 * MIB),
         ),
         congestion_control: values.text("socket.congestion.control").to_owned(),
+        busy_poll: Duration::from_micros(values.int("busy.poll.us") as u64),
         stalled_timeout: values.millis("socket.stalled.timeout.ms"),
         max_idle: values.millis("connections.max.idle.ms"),
         fetch_session_slots: values.int("max.incremental.fetch.session.cache.slots") as usize,

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use proto::client::CongestionControl;
+use proto::client::{BusyPoll, CongestionControl};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -206,6 +206,8 @@ async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let (alive, mut all_done) = mpsc::channel::<()>(1);
+    let busy_poll = BusyPoll::new(services.config.busy_poll);
+    let _polling = busy_poll.start();
     loop {
         let accepted = tokio::select! {
             accepted = inbox.recv() => accepted,
@@ -213,6 +215,7 @@ async fn serve(
         };
         let Some(Accepted { socket, peer, protocol, _place }) = accepted else { break };
         let (services, stop, alive) = (Arc::clone(&services), stop.clone(), alive.clone());
+        let busy_poll = busy_poll.clone();
         tokio::spawn(async move {
             match TcpStream::from_std(socket) {
                 Ok(socket) => {
@@ -220,9 +223,11 @@ async fn serve(
                         tracing::debug!(%peer, %error, "socket option not set");
                     }
                     match protocol {
-                        Protocol::Grpc => grpc::serve(socket, peer, services, stop).await,
+                        Protocol::Grpc => {
+                            grpc::serve(socket, peer, services, busy_poll, stop).await;
+                        }
                         Protocol::Kafka(listener) => {
-                            kafka::serve(socket, peer, listener, services, stop).await;
+                            kafka::serve(socket, peer, listener, services, busy_poll, stop).await;
                         }
                     }
                 }

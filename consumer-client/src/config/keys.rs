@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use proto::client::BusyPoll;
+
 use super::{AssignmentStrategy, ConsumerConfig, Membership, OffsetReset, OnDamage};
 
 type Set = fn(&mut ConsumerConfig, &str) -> Result<(), String>;
@@ -381,5 +383,13 @@ pub const KEYS: &[Key] = &[
         "Congestion control of the sockets: auto takes reno where the peer is this machine.",
         |c| c.socket_congestion_control.clone(),
         |c, v| c.socket_congestion_control = word(v)?
+    ),
+    key!(
+        "busy.poll.us",
+        "us",
+        "0..=1000",
+        "How long the consumer looks for records before its thread sleeps, and a poll before it blocks. Takes tens of microseconds off each wake-up (20 to 50 will do on one machine, with the broker's key of the same name) and costs a core while records come; stops by itself where nothing comes within the time.",
+        |c| c.busy_poll.as_micros().to_string(),
+        |c, v| c.busy_poll = Duration::from_micros(number(v, 0, BusyPoll::MICROS_MAX)?)
     ),
 ];

@@ -123,6 +123,8 @@ pub struct ConsumerConfig {
     pub stall_report: Duration,
     /// `socket.congestion.control`
     pub socket_congestion_control: String,
+    /// `busy.poll.us`
+    pub busy_poll: Duration,
 }
 
 impl Default for ConsumerConfig {
@@ -160,6 +162,7 @@ impl Default for ConsumerConfig {
             default_api_timeout: Duration::from_secs(60),
             stall_report: Duration::from_secs(10),
             socket_congestion_control: "auto".to_owned(),
+            busy_poll: Duration::ZERO,
         }
     }
 }

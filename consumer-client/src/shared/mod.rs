@@ -16,7 +16,8 @@ mod state;
 mod truncation;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Records, events or the close of the consumer: blocked readers look again.
     readable: Condvar,
+    /// Counts what blocked readers are told.
+    tellings: AtomicU64,
     /// The partitions are given by a group's plan, which also follows the deletion of topics.
     pub(crate) grouped: AtomicBool,
     /// How often the application has asked for something.
@@ -67,6 +70,7 @@ impl Shared {
             config,
             state: Mutex::new(State::default()),
             readable: Condvar::new(),
+            tellings: AtomicU64::new(0),
             grouped: AtomicBool::new(false),
             taken: AtomicU64::new(0),
             work: Notify::new(),
@@ -91,8 +95,18 @@ impl Shared {
     }
 
     fn wake_readers(&self, state: &mut State) {
+        self.tellings.fetch_add(1, Ordering::Release);
         self.readable.notify_all();
         state.wake_tasks();
+    }
+
+    /// Looks for something new for `busy.poll.us`, without the lock.
+    fn poll_busily(&self, told: u64) {
+        let span = self.config.busy_poll;
+        let began = Instant::now();
+        while self.tellings.load(Ordering::Acquire) == told && began.elapsed() < span {
+            std::thread::yield_now();
+        }
     }
 
     fn wants_changed(&self) {

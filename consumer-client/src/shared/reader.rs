@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use parking_lot::MutexGuard;
 use proto::Offset;
 use proto::record::BatchDecoder;
 
@@ -23,6 +24,16 @@ pub(crate) enum Wait {
     No,
     Until(Instant),
     Forever,
+}
+
+impl Wait {
+    fn blocks(self) -> bool {
+        match self {
+            Self::No => false,
+            Self::Until(deadline) => deadline > Instant::now(),
+            Self::Forever => true,
+        }
+    }
 }
 
 /// What was taken.
@@ -153,6 +164,7 @@ impl Reader {
                 return taken;
             }
             let shared = Arc::clone(&self.shared);
+            let mut polls = wait.blocks() && !shared.config.busy_poll.is_zero();
             let mut state = shared.state.lock();
             loop {
                 match self.look(&mut state) {
@@ -161,6 +173,12 @@ impl Reader {
                     Look::Empty => {}
                 }
                 state.waiting += 1;
+                if std::mem::take(&mut polls) {
+                    let told = shared.tellings.load(Ordering::Acquire);
+                    MutexGuard::unlocked(&mut state, || shared.poll_busily(told));
+                    state.waiting -= 1;
+                    continue;
+                }
                 let over = match wait {
                     Wait::No => true,
                     Wait::Forever => {

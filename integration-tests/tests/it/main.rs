@@ -4,6 +4,7 @@
 
 mod admin;
 mod broker_groups;
+mod busy_poll;
 mod compaction;
 mod compression;
 mod confluent_kafka;

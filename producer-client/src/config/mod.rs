@@ -7,7 +7,7 @@ mod keys;
 
 use std::time::Duration;
 
-use proto::client::{ClusterOptions, CongestionControl, SocketOptions};
+use proto::client::{BusyPoll, ClusterOptions, CongestionControl, SocketOptions};
 use proto::record::Compression;
 
 pub use keys::{KEYS, Key};
@@ -100,6 +100,8 @@ pub struct ProducerConfig {
     pub connect_timeout: Duration,
     /// `socket.congestion.control`
     pub congestion_control: CongestionControl,
+    /// `busy.poll.us`
+    pub busy_poll: Duration,
     /// `partitioner`
     pub partitioner: PartitionerKind,
     /// `compression.type`
@@ -133,6 +135,7 @@ impl Default for ProducerConfig {
             metadata_max_age: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(5),
             congestion_control: CongestionControl::Auto,
+            busy_poll: Duration::ZERO,
             partitioner: PartitionerKind::Builtin(Builtin::default()),
             compression: Compression::None,
             gzip_level: None,
@@ -215,6 +218,7 @@ impl ProducerConfig {
         let socket = SocketOptions {
             congestion_control: self.congestion_control.clone(),
             connect_timeout: self.connect_timeout,
+            busy_poll: BusyPoll::new(self.busy_poll),
             ..SocketOptions::default()
         };
         ClusterOptions {

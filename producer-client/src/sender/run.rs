@@ -17,6 +17,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 impl Sender {
     /// Runs until the producer is closed, or dropped and empty.
     pub(crate) async fn run(mut self) {
+        let _polling = self.cluster.busy_poll().start();
         if self.config().is_idempotent() {
             self.want_producer_id();
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::busy_poll::BusyPoll;
 use super::connection::Connection;
 use super::error::ClientError;
 use super::metadata::{Metadata, TopicMetadata};
@@ -167,6 +168,11 @@ impl Cluster {
     /// What counts it.
     pub fn counts(&self) -> Arc<ClusterCounts> {
         Arc::clone(&self.inner.counts)
+    }
+
+    /// What its sockets tell of their traffic.
+    pub fn busy_poll(&self) -> &BusyPoll {
+        &self.inner.options.socket.busy_poll
     }
 
     /// Tells each change of what is known.

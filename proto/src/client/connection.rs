@@ -19,7 +19,7 @@ use tonic::body::Body;
 
 use super::error::{ClientError, with_sources};
 use super::outgoing;
-use super::socket::SocketOptions;
+use super::socket::{Socket, SocketOptions};
 use super::stream::{StreamReceiver, StreamSender};
 
 /// What one fetch stream may have under way.
@@ -58,6 +58,7 @@ impl Connection {
         let authority: Authority = address.parse().map_err(|_| invalid())?;
         authority.port_u16().ok_or_else(invalid)?;
         let socket = options.connect(address).await?;
+        let socket = Socket::new(socket, options.busy_poll.clone());
         let peer = Arc::new(Peer {
             address: address.into(),
             authority,

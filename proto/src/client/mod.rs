@@ -10,6 +10,7 @@
 
 mod asking;
 mod backoff;
+mod busy_poll;
 mod cluster;
 mod connection;
 mod error;
@@ -24,6 +25,7 @@ mod watching;
 mod tests;
 
 pub use backoff::Backoff;
+pub use busy_poll::{BusyPoll, Polling};
 pub use cluster::{Cluster, ClusterCounts, ClusterOptions, ClusterStats};
 pub use connection::{Connection, ResponseBody};
 pub use error::ClientError;

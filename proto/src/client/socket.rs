@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::busy_poll::BusyPoll;
 use super::error::ClientError;
 
 /// Which congestion control a socket runs (`socket.congestion.control`).
@@ -73,6 +77,8 @@ pub struct SocketOptions {
     pub keep_alive_interval: Duration,
     /// A connection that gives none for so long is closed; default 10 s.
     pub keep_alive_timeout: Duration,
+    /// `busy.poll.us`: told of the socket's traffic; default off.
+    pub busy_poll: BusyPoll,
 }
 
 impl Default for SocketOptions {
@@ -82,6 +88,7 @@ impl Default for SocketOptions {
             connect_timeout: Duration::from_secs(5),
             keep_alive_interval: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(10),
+            busy_poll: BusyPoll::default(),
         }
     }
 }
@@ -125,5 +132,72 @@ impl SocketOptions {
             ClientError::CongestionControl { name: name.clone(), cause: error.to_string() }
         })?;
         socket.connect(peer).await.map_err(failed)
+    }
+}
+
+/// A socket that tells of its traffic.
+pub(super) struct Socket {
+    stream: TcpStream,
+    busy_poll: BusyPoll,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, busy_poll: BusyPoll) -> Self {
+        Self { stream, busy_poll }
+    }
+
+    fn note(&self, moved: &Poll<io::Result<usize>>) {
+        if matches!(moved, Poll::Ready(Ok(bytes)) if *bytes > 0) {
+            self.busy_poll.traffic();
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.busy_poll.traffic();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(&polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.note(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use proto::client::BusyPoll;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -32,10 +33,11 @@ pub(crate) async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
     services: Arc<Services>,
+    busy_poll: BusyPoll,
     mut stop: watch::Receiver<bool>,
 ) {
     let connection_watch = ConnectionWatch::new();
-    let io = TokioIo::new(Metered { socket, watch: Arc::clone(&connection_watch) });
+    let io = TokioIo::new(Metered { socket, watch: Arc::clone(&connection_watch), busy_poll });
     let service = {
         let (services, connection_watch) = (Arc::clone(&services), Arc::clone(&connection_watch));
         hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
+use proto::client::BusyPoll;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ResponseBody;
@@ -215,6 +216,7 @@ impl Body for WatchedBody {
 pub(crate) struct Metered<S> {
     pub(crate) socket: S,
     pub(crate) watch: Arc<ConnectionWatch>,
+    pub(crate) busy_poll: BusyPoll,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
@@ -226,7 +228,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
         let read = buffer.filled().len() - before;
-        self.watch.read.fetch_add(read as u64, Ordering::Relaxed);
+        if read > 0 {
+            self.watch.read.fetch_add(read as u64, Ordering::Relaxed);
+            self.busy_poll.traffic();
+        }
         polled
     }
 }
@@ -235,6 +240,7 @@ impl<S: AsyncWrite + Unpin> Metered<S> {
     fn count(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(written)) = &polled {
             self.watch.written.fetch_add(*written as u64, Ordering::Relaxed);
+            self.busy_poll.traffic();
         }
         polled
     }

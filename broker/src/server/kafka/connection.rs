@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use proto::client::BusyPoll;
 use proto::kafka::{ApiKey, RequestHead};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -72,6 +73,7 @@ pub(in crate::server) async fn serve(
     address: SocketAddr,
     listener: usize,
     services: Arc<Services>,
+    busy_poll: BusyPoll,
     stop: watch::Receiver<bool>,
 ) {
     let Ok(local) = socket.local_addr() else { return };
@@ -82,6 +84,7 @@ pub(in crate::server) async fn serve(
         peer,
         frames,
         services: Arc::clone(&services),
+        busy_poll,
         unanswered: Unanswered::default(),
         positions: Arc::default(),
         works: VecDeque::new(),
@@ -109,6 +112,7 @@ struct Connection {
     peer: Peer,
     frames: Frames,
     services: Arc<Services>,
+    busy_poll: BusyPoll,
     unanswered: Unanswered,
     /// Where its fetch requests read on.
     positions: Arc<Mutex<Positions>>,
@@ -138,6 +142,9 @@ impl Connection {
                 Ok(event) => event,
                 Err(error) => return error.into(),
             };
+            if matches!(event, Event::Frame(_) | Event::Answered(_)) {
+                self.busy_poll.traffic();
+            }
             let done = match event {
                 Event::Frame(None) => Err(End::Left),
                 Event::Frame(Some(frame)) => self.take(frame),
