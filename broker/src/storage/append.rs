@@ -149,7 +149,7 @@ impl<'a> Appending<'_, 'a> {
     fn stage(&mut self, request: &AppendRequest<'a>) -> Appended {
         let group = &mut self.group;
         let wanted = group.config.message_timestamp_type;
-        let now_ms = group.log.context.clock.now_ms();
+        let now_ms = group.now_ms;
         let stamp_time = wanted == TimestampType::LogAppendTime;
         let base_offset = group.end().end_offset;
         let mut chunks = ChunkCursor::new(request.chunks);

@@ -4,6 +4,7 @@
 //! Group commit: whoever waits for a flush leaves a callback; one fdatasync answers all who came
 //! before it began. A failed fdatasync is never tried again: the log goes offline.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -18,6 +19,10 @@ use super::disk::DiskFile;
 use super::error::{FlushError, Offline};
 use super::log::Log;
 use super::roll::Closing;
+use super::segment::Segment;
+
+/// Ranges of one directory that wait for their write-back to be started.
+const WRITE_BACKS_MAX: usize = 64;
 
 /// Called once, on the flusher's thread or the caller's, without locks of the log; must not block.
 pub type FlushDone = Box<dyn FnOnce(Result<(), FlushError>) + Send>;
@@ -212,6 +217,8 @@ struct Queue {
     urgent: Vec<Arc<Log>>,
     /// To be flushed at a time of the clock's `elapsed`; each log at most once.
     deadlines: Vec<(Duration, Weak<Log>)>,
+    /// Ranges of segments whose write-back is to be started: at most [`WRITE_BACKS_MAX`].
+    write_backs: VecDeque<(Arc<Segment>, (u64, u64))>,
     stopping: bool,
 }
 
@@ -260,6 +267,26 @@ impl Flusher {
         self.wake.notify_one();
     }
 
+    /// Has write-back of a range of a segment started, which may wait for the disk and takes the
+    /// time of whoever starts it. False when the disk is behind with it: to be asked again, for more.
+    pub(super) fn write_back(&self, segment: Arc<Segment>, range: (u64, u64)) -> bool {
+        let mut state = self.state.lock();
+        if state.write_backs.len() >= WRITE_BACKS_MAX {
+            return false;
+        }
+        state.write_backs.push_back((segment, range));
+        self.wake.notify_one();
+        true
+    }
+
+    /// Starts one write-back: who waits for a flush goes before the others.
+    fn start_write_back(&self) {
+        let next = self.state.lock().write_backs.pop_front();
+        if let Some((segment, (from, to))) = next {
+            segment.file.start_write_back(from, to - from);
+        }
+    }
+
     /// Flushes what is due; returns when the next deadline is.
     pub(super) fn run_due(&self) -> Option<Duration> {
         let now = self.clock.elapsed();
@@ -302,11 +329,12 @@ impl Flusher {
     pub(super) fn run(&self) {
         loop {
             let next = self.run_due();
+            self.start_write_back();
             let mut state = self.state.lock();
             if state.stopping {
                 return;
             }
-            if !state.urgent.is_empty() {
+            if !state.urgent.is_empty() || !state.write_backs.is_empty() {
                 continue;
             }
             // A deadline that came between is seen here; one that comes now wakes.

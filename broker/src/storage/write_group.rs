@@ -4,19 +4,22 @@
 //! Bytes are not copied: a batch is its header, stamped or as it came, and the chunks behind it.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use proto::record::{BatchHeader, HEADER_LEN};
 
-use super::config::LogConfig;
+use super::config::{FlushPolicy, LogConfig};
 use super::disk::{self, DiskFile};
 use super::error::{AppendError, Offline};
 use super::log::{Log, Writer};
 use super::segment::{Segment, Tip};
 
-/// Bytes of one write; larger ones are slower.
-const WRITE_BYTES: usize = 256 * 1024;
+/// A group is written when it has so many bytes: larger writes are slower.
+const GROUP_BYTES: u64 = 256 * 1024;
+/// Most bytes of one write: a group and the batch that filled it, without a small rest.
+const WRITE_BYTES: usize = 512 * 1024;
 /// Slices of one write (`IOV_MAX`).
 const WRITE_SLICES: usize = 1024;
 /// Write-back is started after this many bytes, to stay below the kernel's dirty limit.
@@ -77,6 +80,10 @@ pub(super) struct GroupWriter<'l, 'a> {
     pub(super) log: &'l Log,
     pub(super) writer: &'l mut Writer,
     pub(super) config: &'l LogConfig,
+    /// The time of the call.
+    pub(super) now_ms: i64,
+    /// The active segment is as old as segments become.
+    is_old: bool,
     group: Group<'a>,
     /// Why the partition must go offline.
     failure: Option<String>,
@@ -85,8 +92,11 @@ pub(super) struct GroupWriter<'l, 'a> {
 impl<'l, 'a> GroupWriter<'l, 'a> {
     /// At the log end, with nothing staged.
     pub(super) fn new(log: &'l Log, writer: &'l mut Writer, config: &'l LogConfig) -> Self {
-        let tip = log.segments.active().map_or(Tip::ZERO, |active| active.tip());
-        Self { log, writer, config, group: Group::at(tip), failure: None }
+        let active = log.segments.active();
+        let tip = active.as_ref().map_or(Tip::ZERO, |active| active.tip());
+        let now_ms = log.context.clock.now_ms();
+        let is_old = active.is_some_and(|active| log.is_old(&active, config, now_ms));
+        Self { log, writer, config, now_ms, is_old, group: Group::at(tip), failure: None }
     }
 
     /// Where the next batch goes.
@@ -96,7 +106,7 @@ impl<'l, 'a> GroupWriter<'l, 'a> {
 
     /// Whether what is staged is as much as one write takes.
     pub(super) fn is_full(&self) -> bool {
-        self.group.bytes() >= WRITE_BYTES as u64
+        self.group.bytes() >= GROUP_BYTES
     }
 
     /// Why the partition must go offline, if so.
@@ -131,10 +141,9 @@ impl<'l, 'a> GroupWriter<'l, 'a> {
     /// Whether batches fit the active segment behind what is staged.
     pub(super) fn has_room(&self, headers: &[BatchHeader]) -> bool {
         let Some(active) = self.log.segments.active() else { return false };
-        let old = self.log.is_old(&active, self.config, self.log.context.clock.now_ms());
         let bytes = headers.iter().map(|h| h.size_in_bytes() as u64).sum();
         let offsets = headers.iter().map(|h| i64::from(h.last_offset_delta) + 1).sum();
-        !old && active.has_room(self.group.end, bytes, offsets, self.config.segment_bytes)
+        !self.is_old && active.has_room(self.group.end, bytes, offsets, self.config.segment_bytes)
     }
 
     /// Goes on in a new segment. Nothing is staged.
@@ -149,6 +158,7 @@ impl<'l, 'a> GroupWriter<'l, 'a> {
         }
         let tip = self.log.segments.active().map_or(Tip::ZERO, |active| active.tip());
         self.group = Group::at(tip);
+        self.is_old = false;
         Ok(())
     }
 
@@ -176,8 +186,7 @@ impl<'l, 'a> GroupWriter<'l, 'a> {
         if stamp != Stamp::AsItCame {
             group.headers.push(header.encode());
         }
-        let now_ms = self.log.context.clock.now_ms();
-        self.writer.producers.push(&header, Some(window), now_ms);
+        self.writer.producers.push(&header, Some(window), self.now_ms);
         let position = group.end.size;
         group.end.end_offset = header.next_offset();
         group.end.size += header.size_in_bytes() as u64;
@@ -204,7 +213,7 @@ impl<'l, 'a> GroupWriter<'l, 'a> {
         }
     }
 
-    fn publish(&mut self, segment: &Segment, group: &Group<'_>) {
+    fn publish(&mut self, segment: &Arc<Segment>, group: &Group<'_>) {
         let (log, writer) = (self.log, &mut *self.writer);
         let mut records = 0;
         for (position, header) in &group.batches {
@@ -212,7 +221,7 @@ impl<'l, 'a> GroupWriter<'l, 'a> {
             log.note_epoch(writer, header.leader_epoch, header.base_offset);
             records += u64::from(header.record_count.unsigned_abs());
         }
-        segment.appended_at(log.context.clock.now_ms());
+        segment.appended_at(self.now_ms);
         segment.publish(group.end);
         writer.producers.commit();
         log.producer_window.store(writer.producers.deepest_window(), Ordering::Relaxed);
@@ -223,9 +232,18 @@ impl<'l, 'a> GroupWriter<'l, 'a> {
             log.dir.look_for_room(&*log.context.disk);
         }
         if group.end.size - writer.written_back >= WRITE_BACK_BYTES {
-            let from = writer.written_back;
-            segment.file.start_write_back(from, group.end.size - from);
-            writer.written_back = group.end.size;
+            let (from, to) = (writer.written_back, group.end.size);
+            let started = match self.config.flush {
+                // Not behind, nor before, the flushes that producers wait for.
+                FlushPolicy::BeforeAck => {
+                    segment.file.start_write_back(from, to - from);
+                    true
+                }
+                _ => log.dir.flusher.write_back(Arc::clone(segment), (from, to)),
+            };
+            if started {
+                writer.written_back = to;
+            }
         }
     }
 
