@@ -25,6 +25,7 @@ use super::log_dir::LogDir;
 use super::opening::Opening;
 use super::producer_state::ProducerState;
 use super::segments::Segments;
+use super::set_aside::SetAside;
 
 /// Told when positions of a log move. Called without locks of the log, on the thread that moved
 /// them; must not block.
@@ -48,6 +49,7 @@ pub(super) struct Writer {
     pub(super) producers: ProducerState,
     /// Up to where write-back of the active segment was started.
     pub(super) written_back: u64,
+    pub(super) set_aside: SetAside,
 }
 
 /// A partition's log.

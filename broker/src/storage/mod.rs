@@ -60,6 +60,7 @@ mod segment;
 mod segment_recovery;
 mod segments;
 mod sequence_window;
+mod set_aside;
 mod start;
 mod time_index;
 mod time_lookup;

@@ -210,6 +210,14 @@ impl DiskFile for PooledFile {
         }
     }
 
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        self.pin()?.file.reserve(position, len)
+    }
+
+    fn give_back(&self) -> io::Result<()> {
+        self.pin()?.file.give_back()
+    }
+
     fn forget_cached(&self) {
         if let Ok(handle) = self.pin() {
             handle.file.forget_cached();

@@ -27,6 +27,7 @@ use super::replay;
 use super::segment::{Segment, file_name, parse_file_name};
 use super::segment_recovery::{self, Expectation};
 use super::segments::Segments;
+use super::set_aside::SetAside;
 
 /// Small files of a partition are at most this long.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -211,6 +212,10 @@ impl Recovery<'_> {
                     self.cut = self.judge(&segment, &bases[number + 1..])?;
                     self.cut_file(&segment, position)?;
                 }
+                if let Err(error) = segment.file.give_back() {
+                    let partition = &self.source.partition;
+                    tracing::warn!(%partition, %error, "room on the disk not given back");
+                }
                 segment.sync(self.context, &self.source.folder)?;
                 if expected.next_base.is_some()
                     && let Err(error) = segment.close_indexes()
@@ -316,7 +321,8 @@ impl Recovery<'_> {
         let folder = &self.source.folder;
         replay::load_producers(self.context, folder, list, damaged, log_end, &mut producers)?;
         let written_back = self.list.last().map_or(0, |last| last.tip().size);
-        let writer = Writer { producers, written_back };
+        let set_aside = SetAside::default();
+        let writer = Writer { producers, written_back, set_aside };
         Ok(LogParts {
             partition: self.source.partition.clone(),
             topic_id: self.source.topic_id,

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use proto::{Offset, TopicPartition};
 
 use super::config::LogConfig;
-use super::disk::replace_file;
+use super::disk::{DiskFile, replace_file};
 use super::log::{Log, Writer};
 use super::producer_snapshot;
 use super::segment::{Segment, file_name, parse_file_name};
 use super::sequence_window;
+use super::set_aside::SetAside;
 
 /// Window files kept: the newest, and one before it in case a crash takes the newest's log bytes.
 const WINDOWS_KEPT: usize = 2;
@@ -95,6 +96,7 @@ impl Log {
         }
         self.segments.replace(list);
         writer.written_back = 0;
+        writer.set_aside = SetAside::default();
         self.dir.flusher.enqueue(self);
         Ok(())
     }
@@ -102,6 +104,9 @@ impl Log {
     /// Writes what a closed segment has beside its log; all of it can be rebuilt, so errors are
     /// only logged.
     pub(super) fn finish_closing(&self, closed: &Closing) {
+        if let Err(error) = closed.segment.file.give_back() {
+            tracing::warn!(partition = %self.partition, %error, "room on the disk not given back");
+        }
         if let Err(error) = closed.segment.close_indexes() {
             tracing::warn!(partition = %self.partition, %error, "indexes not written");
         }

@@ -457,6 +457,9 @@ impl Log {
         }
         let (snapshot, window) = self.encode_producers();
         self.end("the broker is stopping");
+        if let Err(error) = self.give_back_room() {
+            tracing::warn!(partition = %self.partition, %error, "room on the disk not given back");
+        }
         let indexes = self.segments.active().map_or(Ok(()), |active| active.close_indexes());
         let written = indexes.and_then(|()| self.write_snapshot(log_end, &snapshot, &window));
         if let Err(error) = &written {

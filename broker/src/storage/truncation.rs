@@ -15,6 +15,7 @@ use super::log::{Log, Writer};
 use super::replay;
 use super::segment::{Segment, Tip, file_name, parse_file_name};
 use super::segments::position_of;
+use super::set_aside::SetAside;
 use super::verify;
 use super::wait::Wait;
 
@@ -99,6 +100,7 @@ impl Log {
         segment.resume(Tip { end_offset: offset, size: 0 }, None, self.context.clock.now_ms());
         self.segments.replace(vec![Arc::new(segment)]);
         writer.written_back = 0;
+        writer.set_aside = SetAside::default();
         writer.producers.clear();
         self.change_epochs(writer, first.min(offset), EpochHistory::clear);
         self.log_end.store(offset.0, Ordering::Release);
@@ -135,6 +137,7 @@ impl Log {
         kept.push(Arc::new(segment));
         self.log_end.store(log_end.0, Ordering::Release);
         writer.written_back = kept.last().map_or(0, |last| last.tip().size);
+        writer.set_aside = SetAside::default();
         self.segments.replace(kept.clone());
         self.flush.closing.lock().retain(|closing| closing.end_offset <= log_end);
         self.change_epochs(writer, log_end, |epochs| epochs.cut_end(log_end));

@@ -200,6 +200,7 @@ impl<'l, 'a> GroupWriter<'l, 'a> {
         let Some(segment) = self.log.segments.active().filter(|_| group.bytes() > 0) else {
             return Ok(());
         };
+        self.set_room_aside(&segment, &group);
         match write(&*segment.file, &group) {
             Ok(()) => {
                 self.publish(&segment, &group);
@@ -211,6 +212,16 @@ impl<'l, 'a> GroupWriter<'l, 'a> {
                 Err(self.write_failed(&segment, group.start, &error))
             }
         }
+    }
+
+    /// Not where each flush would have to note that the blocks have bytes now.
+    fn set_room_aside(&mut self, segment: &Segment, group: &Group<'_>) {
+        if self.config.flush == FlushPolicy::BeforeAck {
+            return;
+        }
+        let range = (group.start.size, group.end.size);
+        let room = &self.log.dir.room;
+        self.writer.set_aside.look_ahead(segment, room, range, self.config.segment_bytes);
     }
 
     fn publish(&mut self, segment: &Arc<Segment>, group: &Group<'_>) {

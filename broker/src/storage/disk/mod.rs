@@ -100,6 +100,17 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// Starts write-back of a range without waiting; a hint. A length of 0 is all from there on.
     fn start_write_back(&self, position: u64, len: u64);
 
+    /// Has the file system set room aside for what is written from `position` on, without changing
+    /// the file's length; a hint. Blocks that are there when bytes come make writing them cheaper.
+    fn reserve(&self, _position: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Gives back what is set aside behind the file's end. The file's times stay as they are.
+    fn give_back(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Forgets cached pages, so that the next read asks the disk; a hint.
     fn forget_cached(&self);
 

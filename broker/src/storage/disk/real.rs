@@ -3,16 +3,21 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
-use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
+use nix::fcntl::{FallocateFlags, Flock, FlockArg, PosixFadviseAdvice, fallocate, posix_fadvise};
 
 use super::{Disk, DiskFile, Entry, MappedRange, OpenMode, Space, modified_ms};
+
+/// Unit of `st_blocks`.
+const STAT_BLOCK: u64 = 512;
+/// Room behind a file's end that is not worth giving back: a file system rounds up to its blocks.
+const ROUNDED_UP: u64 = 64 << 10;
 
 /// The machine's file systems.
 #[derive(Debug, Default)]
@@ -166,6 +171,23 @@ impl DiskFile for RealFile {
                 libc::SYNC_FILE_RANGE_WRITE,
             );
         }
+    }
+
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        let number = |n| i64::try_from(n).map_err(|_| io::ErrorKind::FileTooLarge);
+        let (position, len) = (number(position)?, number(len)?);
+        let flags = FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&self.file, flags, position, len).map_err(Into::into)
+    }
+
+    fn give_back(&self) -> io::Result<()> {
+        let stat = self.file.metadata()?;
+        if stat.blocks() * STAT_BLOCK <= stat.len() + ROUNDED_UP {
+            return Ok(());
+        }
+        // Cutting a file where it ends frees the blocks behind.
+        self.file.set_len(stat.len())?;
+        self.file.set_modified(stat.modified()?)
     }
 
     fn forget_cached(&self) {
