@@ -26,7 +26,7 @@ pub use end_of_epoch::EpochEnd;
 pub use fetch::{ColdRead, Fetched, FileRange, Opened, Read, ReadFrom, Reader, Told};
 pub use list_offsets::{OffsetAt, OffsetFound};
 pub use metadata::{MetadataView, Wanted};
-pub use produce::{OnProduced, Produce, Produced, timed_out};
+pub use produce::{Produce, Produced, timed_out};
 pub use refusal::Refusal;
 pub use replica_fetch::Positions;
 pub use resting::Resting;

@@ -64,13 +64,15 @@ impl Produced {
     }
 }
 
-/// Called once with the outcome, from any thread: must not block.
-pub type OnProduced = Box<dyn FnOnce(Result<Produced, Refusal>) + Send>;
-
 impl Api {
     /// Checks a request and queues it; the caller drives the partition that is returned, once for
-    /// all requests it has queued there. `None`: refused, `done` has been called.
-    pub fn produce(&self, request: Produce<'_>, done: OnProduced) -> Option<Arc<Partition>> {
+    /// all requests it has queued there. `None`: refused, `done` has been called. It is called once
+    /// with the outcome, from any thread, and must not block.
+    pub fn produce(
+        &self,
+        request: Produce<'_>,
+        done: impl FnOnce(Result<Produced, Refusal>) + Send + 'static,
+    ) -> Option<Arc<Partition>> {
         self.metrics.produce_requests.one();
         let (partition, headers) = match self.check(&request) {
             Ok(checked) => checked,

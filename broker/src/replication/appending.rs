@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use proto::LeaderEpoch;
-use proto::record::BatchHeader;
 
 use super::acks::{self, Completed, Waiting};
 use super::append_job::{AppendJob, OnAppended, RequiredAcks};
@@ -160,10 +159,10 @@ impl Partition {
         let before_ack = config.flush == FlushPolicy::BeforeAck;
         let high_watermark = self.log.high_watermark();
         let mut waiting = Vec::new();
+        self.count(&jobs, &results);
         for (job, result) in jobs.into_iter().zip(results) {
             let AppendJob { chunks, headers, hold, acks, due, done, .. } = job;
-            self.count(&headers, &result);
-            drop((chunks, hold));
+            drop((chunks, headers, hold));
             let upto = match &result {
                 Ok(appended) => Some(appended.last_offset.plus(1)),
                 // Appended before, who knows where: below the log's end.
@@ -210,11 +209,17 @@ impl Partition {
         }
     }
 
-    fn count(&self, headers: &[BatchHeader], result: &Result<Appended, AppendError>) {
-        let Ok(Appended { duplicate: false, .. }) = result else { return };
-        let bytes: usize = headers.iter().map(BatchHeader::size_in_bytes).sum();
-        let records: u64 = headers.iter().map(|header| header.record_count.max(0) as u64).sum();
-        self.context.metrics.produce_bytes.add(bytes as u64);
+    fn count(&self, jobs: &[AppendJob], results: &[Result<Appended, AppendError>]) {
+        let is_new = |result: &Result<Appended, AppendError>| {
+            matches!(result, Ok(Appended { duplicate: false, .. }))
+        };
+        let new = jobs.iter().zip(results).filter(|(_, result)| is_new(result));
+        let (mut bytes, mut records) = (0, 0);
+        for header in new.flat_map(|(job, _)| &job.headers) {
+            bytes += header.size_in_bytes() as u64;
+            records += header.record_count.max(0) as u64;
+        }
+        self.context.metrics.produce_bytes.add(bytes);
         self.context.metrics.produce_records.add(records);
     }
 

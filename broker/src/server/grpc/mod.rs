@@ -30,6 +30,7 @@ mod produce_stream;
 mod requests;
 #[cfg(test)]
 pub(super) mod tests;
+mod waiting;
 mod watch;
 mod wire;
 

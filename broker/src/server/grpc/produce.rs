@@ -107,9 +107,9 @@ pub(super) async fn unary(
     let (head, records) = decode(message).map_err(|error| wire::frame_status(&error))?;
     let wait = timeout(&head, &services);
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let done = Box::new(move |outcome| {
+    let done = move |outcome| {
         let _ = sender.send(outcome);
-    });
+    };
     let due = Instant::now() + wait;
     let produce = request(&head, records, due, hold.map(|hold| Box::new(hold) as Box<dyn Send>));
     if let Some(partition) = services.api.produce(produce, done) {

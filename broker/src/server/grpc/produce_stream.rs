@@ -4,7 +4,6 @@
 //! partition written once, and sends the acknowledgements there are in one frame. What is
 //! acknowledged later (a flush, a slow disk) wakes the stream.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -21,6 +20,7 @@ use tonic::Status;
 use super::Services;
 use super::produce;
 use super::requests::Requests;
+use super::waiting::Waiting;
 use super::wire;
 use crate::api::{Produced, Refusal};
 use crate::replication::Partition;
@@ -58,26 +58,20 @@ struct Acks {
 #[derive(Default)]
 struct AckState {
     ready: Vec<v1::ProduceAck>,
-    /// By number in the stream: the client's id and when the answer is due.
-    waiting: HashMap<u64, (u64, Instant)>,
-    next: u64,
+    waiting: Waiting,
     /// Set while the stream sleeps.
     sleeper: Option<Waker>,
 }
 
 impl Acks {
     fn expect(&self, request_id: u64, due: Instant) -> u64 {
-        let mut state = self.state.lock();
-        let number = state.next;
-        state.next += 1;
-        state.waiting.insert(number, (request_id, due));
-        number
+        self.state.lock().waiting.add(request_id, due)
     }
 
     fn answer(&self, number: u64, outcome: Result<Produced, Refusal>) {
         let sleeper = {
             let mut state = self.state.lock();
-            let Some((request_id, _)) = state.waiting.remove(&number) else { return };
+            let Some(request_id) = state.waiting.take(number) else { return };
             state.ready.push(produce::ack(request_id, outcome));
             state.sleeper.take()
         };
@@ -90,17 +84,10 @@ impl Acks {
 impl AckState {
     /// Answers what is out of time; returns when the next one will be.
     fn expire(&mut self, now: Instant) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
         let ready = &mut self.ready;
-        self.waiting.retain(|_, (request_id, due)| {
-            if *due <= now {
-                ready.push(produce::ack(*request_id, Err(produce::timed_out())));
-                return false;
-            }
-            next = Some(next.map_or(*due, |other| other.min(*due)));
-            true
-        });
-        next
+        self.waiting.expire(now, |request_id| {
+            ready.push(produce::ack(request_id, Err(produce::timed_out())));
+        })
     }
 }
 
@@ -114,6 +101,7 @@ impl ProduceStream {
         let mut touched: Vec<Arc<Partition>> = Vec::new();
         let mut taken = 0;
         let mut polled = Poll::Ready(());
+        let now = Instant::now();
         while taken < TAKEN_MAX && matches!(self.state, State::Open) {
             match self.requests.poll_next(cx) {
                 Poll::Ready(Some(Ok((message, hold)))) => {
@@ -121,7 +109,7 @@ impl ProduceStream {
                     match produce::decode(message) {
                         Ok((head, records)) => {
                             let partition =
-                                self.queue(&head, records, hold.map(|h| Box::new(h) as _));
+                                self.queue(&head, records, hold.map(|h| Box::new(h) as _), now);
                             if let Some(partition) = partition
                                 && !touched.iter().any(|other| Arc::ptr_eq(other, &partition))
                             {
@@ -150,15 +138,16 @@ impl ProduceStream {
         head: &v1::ProduceRequest,
         records: Vec<Bytes>,
         hold: Option<Box<dyn Send>>,
+        now: Instant,
     ) -> Option<Arc<Partition>> {
         let api = &self.services.api;
-        let due = Instant::now() + produce::timeout(head, &self.services);
+        let due = now + produce::timeout(head, &self.services);
         if head.acks() == v1::Acks::None {
-            return api.produce(produce::request(head, records, due, hold), Box::new(|_| ()));
+            return api.produce(produce::request(head, records, due, hold), |_| ());
         }
         let number = self.acks.expect(head.request_id, due);
         let acks = Arc::clone(&self.acks);
-        let done = Box::new(move |outcome| acks.answer(number, outcome));
+        let done = move |outcome| acks.answer(number, outcome);
         api.produce(produce::request(head, records, due, hold), done)
     }
 

@@ -108,9 +108,9 @@ fn queue(
         records: vec![records],
         hold: Some(hold),
     };
-    let done = Box::new(move |outcome| {
+    let done = move |outcome| {
         let _ = sender.send(outcome);
-    });
+    };
     api.produce(produce, done)
 }
 
