@@ -267,7 +267,9 @@ impl Producer {
     }
 
     /// Sends a record whose acknowledgement nobody waits for, blocking while there is no room. Errors
-    /// later than this call's show in [`flush`](Self::flush) and [`stats`](Self::stats).
+    /// later than this call's show in [`flush`](Self::flush) and [`stats`](Self::stats). A thread that
+    /// sends faster than the network takes it is held up before `buffer.memory` is full, so that its
+    /// batches leave while they are in the caches; where the network does not move it fills all of it.
     ///
     /// For plain threads; in async code use [`enqueue`](Self::enqueue).
     pub fn send_detached(&self, record: Record<'_>) -> Result<(), SendError> {

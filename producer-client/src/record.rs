@@ -19,7 +19,8 @@ pub struct Record<'a> {
     pub topic: &'a str,
     /// Where it must go; `None` leaves it to the partitioner.
     pub partition: Option<Partition>,
-    /// Milliseconds since the epoch; `None` means now.
+    /// Milliseconds since the epoch; `None` means now: the first record of a batch by the clock, those
+    /// behind it by the kernel's last tick, up to some milliseconds ago but never before the first.
     pub timestamp: Option<i64>,
     /// The key, if any: records of one key go to one partition.
     pub key: Option<&'a [u8]>,
