@@ -339,6 +339,17 @@ impl Cluster {
         broker.process.as_ref().context("the broker is down")
     }
 
+    /// Process ids of brokers, coordinators and the embedded registry, as far as they run.
+    pub fn process_ids(&self) -> Vec<i32> {
+        let brokers = self.brokers.values().filter_map(|broker| broker.process.as_ref());
+        let registry = match &self.registry {
+            Registry::Embedded { process, .. } => Some(process.as_ref()),
+            Registry::ZooKeeper(_) => None,
+        };
+        let all = brokers.chain(&self.coordinators).chain(registry);
+        all.map(|process| process.pid().as_raw()).collect()
+    }
+
     /// SIGKILL to a broker.
     pub fn kill_broker(&mut self, id: i32) -> Result<()> {
         self.broker_process(id)?.kill()?;

@@ -114,6 +114,9 @@ fn storage(page: &mut Page, partitions: &PartitionSet) {
         page.head(name, "gauge", help);
         page.line(name, "", value as i64);
     }
+    let name = "ottla_log_syncs_total";
+    page.head(name, "counter", "Times that a segment was made durable (fdatasync).");
+    page.line(name, "", usage.files_synced as i64);
     let deleted = partitions.logs().deleted_segments();
     let name = "ottla_log_segments_deleted_total";
     page.head(name, "counter", "Segments that retention deleted, by reason.");

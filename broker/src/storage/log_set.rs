@@ -105,6 +105,8 @@ pub struct StorageUsage {
     pub open_files_limit: usize,
     /// Files closed because others needed their descriptors.
     pub files_closed: u64,
+    /// Times that a log file was made durable (`fdatasync`).
+    pub files_synced: u64,
     /// Bytes that remembered producer batches take.
     pub producer_bytes: u64,
 }
@@ -160,6 +162,7 @@ impl LogSet {
             open_files: context.files.open_now(),
             open_files_limit: context.files.limit(),
             files_closed: context.files.closed(),
+            files_synced: context.files.synced(),
             producer_bytes: context.producers.used(),
         }
     }

@@ -32,6 +32,8 @@ pub(super) struct OpenFiles {
     limit: usize,
     open: AtomicUsize,
     closed: AtomicU64,
+    /// Log files made durable.
+    synced: AtomicU64,
     /// Open files, about in the order of their last use (second chance).
     queue: Mutex<VecDeque<Weak<PooledFile>>>,
 }
@@ -62,6 +64,7 @@ impl OpenFiles {
             limit: limit.max(1),
             open: AtomicUsize::new(0),
             closed: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
             queue: Mutex::default(),
         })
     }
@@ -89,6 +92,16 @@ impl OpenFiles {
     /// Files closed to stay within it.
     pub(super) fn closed(&self) -> u64 {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Times that a log file was made durable.
+    pub(super) fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Relaxed)
+    }
+
+    /// A log file was made durable.
+    pub(super) fn count_sync(&self) {
+        self.synced.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Opens a descriptor, closing others for it.

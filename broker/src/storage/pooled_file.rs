@@ -196,6 +196,9 @@ impl DiskFile for PooledFile {
             (handle, writes.begun, writes.done)
         };
         handle.file.sync()?;
+        if self.role == Role::Log {
+            self.files.count_sync();
+        }
         if begun == done {
             // Those that began since are not covered.
             let mut writes = self.writes.lock();

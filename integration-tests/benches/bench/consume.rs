@@ -1,5 +1,6 @@
 //! The consumer's side of a figure: everything from the beginning, every record checked.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -33,12 +34,18 @@ pub(crate) fn judge(events: &[Event]) -> Result<()> {
     }
 }
 
-/// Reads `load` as whole batches with borrowed records, or as owned records.
-pub(crate) fn run(client: &Client, load: Load, owned: bool) -> Result<Value> {
-    let mut verifier = Verifier::new(load);
+/// Reads `partitions`, into which producers sent `loads`, as whole batches with borrowed records, or as
+/// owned records.
+pub(crate) fn run(
+    client: &Client,
+    loads: &[Load],
+    partitions: Range<i32>,
+    owned: bool,
+) -> Result<Value> {
+    let mut verifier = Verifier::of(loads, partitions.clone())?;
     let mut consumer = Consumer::new(config(client)?)?;
     let meter = Meter::start()?;
-    let all = (0..load.partitions).map(|partition| {
+    let all = partitions.map(|partition| {
         (TopicPartition::new(client.topic.as_str(), partition), StartAt::Beginning)
     });
     consumer.assign(all)?;
@@ -68,7 +75,7 @@ pub(crate) fn run(client: &Client, load: Load, owned: bool) -> Result<Value> {
         ensure!(last.elapsed() < STALL_LIMIT, "nothing came after {} records", verifier.seen);
     }
     let measured = meter.stop(verifier.seen);
-    ensure!(verifier.seen == load.records, "more records came than were sent");
+    ensure!(verifier.seen == verifier.due, "more records came than were sent");
     consumer.close()?;
     Ok(measured)
 }

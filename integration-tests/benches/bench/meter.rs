@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
@@ -16,6 +16,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 /// Measures this process from [`Meter::start`] to [`Meter::stop`].
 pub(crate) struct Meter {
     start: Instant,
+    began: f64,
     cpu: f64,
     memory: Peak,
 }
@@ -23,7 +24,7 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn start() -> Result<Self> {
         let memory = Peak::watch(std::process::id())?;
-        Ok(Self { start: Instant::now(), cpu: own_cpu_seconds(), memory })
+        Ok(Self { start: Instant::now(), began: wall_seconds(), cpu: own_cpu_seconds(), memory })
     }
 
     /// Records, seconds, CPU and memory. Memory is less what was there at the start: the values to
@@ -35,8 +36,30 @@ impl Meter {
         json!({
             "records": records, "seconds": seconds, "client_cpu_seconds": cpu,
             "client_peak_kib": peak, "client_peak_file_kib": file,
+            "began": self.began, "ended": self.began + seconds,
         })
     }
+}
+
+fn wall_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |span| span.as_secs_f64())
+}
+
+/// What several clients did at the same time, as one figure: from the first one's start to the last
+/// one's end, everything else added up.
+pub(crate) fn together(parts: &[Value]) -> Value {
+    let all = |key: &'static str| parts.iter().filter_map(move |part| part[key].as_f64());
+    let began = all("began").fold(f64::INFINITY, f64::min);
+    let ended = all("ended").fold(0.0, f64::max);
+    let records: u64 = parts.iter().filter_map(|part| part["records"].as_u64()).sum();
+    let peak = |key| all(key).sum::<f64>() as u64;
+    json!({
+        "records": records, "seconds": ended - began, "clients": parts.len(),
+        "client_cpu_seconds": all("client_cpu_seconds").sum::<f64>(),
+        "client_peak_kib": peak("client_peak_kib"),
+        "client_peak_file_kib": peak("client_peak_file_kib"),
+        "began": began, "ended": ended,
+    })
 }
 
 /// User and system CPU seconds of this process.
@@ -128,7 +151,7 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Value {
     let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 10.0;
     json!({
         "p50_us": at(0.5), "p90_us": at(0.9), "p99_us": at(0.99), "p99_9_us": at(0.999),
-        "max_us": histogram.max() as f64 / 10.0,
+        "p99_99_us": at(0.9999), "max_us": histogram.max() as f64 / 10.0,
     })
 }
 

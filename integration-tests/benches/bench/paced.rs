@@ -13,7 +13,7 @@ use proto::TopicPartition;
 use serde_json::{Value, json};
 
 use crate::consume::judge;
-use crate::load::Values;
+use crate::load::{Load, Values};
 use crate::meter::{Meter, histogram, merge, note, percentiles};
 use crate::task::Client;
 
@@ -25,21 +25,16 @@ fn wall_nanos() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_nanos() as u64)
 }
 
-/// Records the sender sends, warm-up included.
-pub(crate) fn records(rate: u64, seconds: u64) -> u64 {
-    rate * seconds
-}
-
 #[allow(clippy::disallowed_methods, reason = "a load generator waits for moments, not conditions")]
 fn sleep(span: Duration) {
     std::thread::sleep(span);
 }
 
-/// Sends at `rate` for `seconds`.
-pub(crate) fn produce(client: &Client, rate: u64, seconds: u64) -> Result<Value> {
-    let values = Values::new();
+/// Sends `load`, `rate` records a second.
+pub(crate) fn produce(client: &Client, load: Load, rate: u64) -> Result<Value> {
+    let values = Values::new(load);
     let producer = Producer::start(crate::produce::config(client)?)?;
-    let total = records(rate, seconds);
+    let total = load.records;
     let mut behind = histogram();
     let mut value = Vec::new();
     let meter = Meter::start()?;
@@ -61,8 +56,10 @@ pub(crate) fn produce(client: &Client, rate: u64, seconds: u64) -> Result<Value>
     Ok(measured)
 }
 
-/// Reads `records` from the beginning; prints a line when it is ready.
-pub(crate) fn consume(client: &Client, records: u64) -> Result<Value> {
+/// Reads `load` from the beginning, checks order and content; prints a line when it is ready.
+pub(crate) fn consume(client: &Client, load: Load) -> Result<Value> {
+    let values = Values::new(load);
+    let records = load.records;
     let mut consumer = Consumer::new(crate::consume::config(client)?)?;
     consumer.assign([(TopicPartition::new(client.topic.as_str(), 0), StartAt::Beginning)])?;
     // Connects and asks for the first time.
@@ -81,8 +78,10 @@ pub(crate) fn consume(client: &Client, records: u64) -> Result<Value> {
             for record in batch.records() {
                 let record = record?;
                 ensure!(record.offset.0 == seen as i64, "offset {:?} at {seen}", record.offset);
-                let stamp = record.value.and_then(|value| value.first_chunk::<STAMP_LEN>());
-                let sent = u64::from_le_bytes(*stamp.context("a value without a stamp")?);
+                let stamped = record.value.and_then(|value| value.split_first_chunk::<STAMP_LEN>());
+                let (stamp, rest) = stamped.context("a value without a stamp")?;
+                ensure!(rest == &values.of(seen)[STAMP_LEN..], "offset {seen} has another value");
+                let sent = u64::from_le_bytes(*stamp);
                 let begin = *first.get_or_insert(sent);
                 if sent - begin >= WARM_UP.as_nanos() as u64 {
                     note(&mut spans, Duration::from_nanos(now.saturating_sub(sent)));

@@ -22,7 +22,7 @@ pub(crate) fn config(client: &Client) -> Result<ProducerConfig> {
 
 /// Sends every record of `load`, waits until all are acknowledged.
 pub(crate) fn run(client: &Client, load: Load) -> Result<Value> {
-    let values = Values::new();
+    let values = Values::new(load);
     let producer = Producer::start(config(client)?)?;
     let meter = Meter::start()?;
     if load.partitions == 1 {

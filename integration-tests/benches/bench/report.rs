@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::load::VALUE_LEN;
+use crate::meter::merge;
 
 /// Rounds to four significant digits: more would pretend.
 fn rounded(value: f64) -> f64 {
@@ -13,7 +13,7 @@ fn rounded(value: f64) -> f64 {
     (value * scale).round() / scale
 }
 
-/// Adds rates to what a client and the broker measured.
+/// Adds rates to what clients and brokers measured.
 pub(crate) fn derive(measured: &mut Value) {
     let number = |key: &str| measured[key].as_f64();
     let mut derived = serde_json::Map::new();
@@ -23,10 +23,14 @@ pub(crate) fn derive(measured: &mut Value) {
         }
     };
     let records = number("records").unwrap_or_default();
-    let rate = number("seconds").map(|seconds| records / seconds);
-    add("records_per_second", rate);
-    add("mb_per_second", rate.map(|rate| rate * VALUE_LEN as f64 / 1e6));
-    for who in ["broker", "client", "producer"] {
+    let bytes = records * number("value_bytes").unwrap_or_default();
+    let seconds = number("seconds");
+    add("records_per_second", seconds.map(|seconds| records / seconds));
+    add("mb_per_second", seconds.map(|seconds| bytes / seconds / 1e6));
+    add("all_cpu_per_gb", number("all_cpu_seconds").map(|cpu| cpu / bytes * 1e9));
+    let of_client = number("client_cpu_seconds").filter(|cpu| *cpu > 0.0);
+    add("records_per_client_cpu_second", of_client.map(|cpu| records / cpu));
+    for who in ["broker", "client", "producer", "consumer"] {
         let cpu = number(&format!("{who}_cpu_seconds"));
         add(&format!("{who}_cpu_per_million"), cpu.map(|cpu| cpu / records * 1e6));
         let peak = number(&format!("{who}_peak_kib"));
@@ -35,7 +39,7 @@ pub(crate) fn derive(measured: &mut Value) {
         add(&format!("{who}_peak_file_mib"), file.map(|kib| kib / 1024.0));
     }
     if let Some(object) = measured.as_object_mut() {
-        object.retain(|key, _| !key.ends_with("_kib"));
+        object.retain(|key, _| !key.ends_with("_kib") && key != "began" && key != "ended");
         for value in object.values_mut() {
             if let Some(number) = value.as_f64().filter(|_| value.is_f64()) {
                 *value = json!(rounded(number));
@@ -45,7 +49,33 @@ pub(crate) fn derive(measured: &mut Value) {
     }
 }
 
+/// Adds how a figure compares with `limit`: `ratio` of the rates, or of the 99th percentiles where the
+/// limit is one of latency.
+pub(crate) fn add_ratios(values: &mut Value, limit: &Figure) {
+    let of = |key: &str, limit_key: &str| -> Option<f64> {
+        let ratio = values[key].as_f64()? / limit.values[limit_key].as_f64()?;
+        ratio.is_finite().then_some(rounded(ratio))
+    };
+    let is_latency = limit.values["p99_us"].is_number();
+    let ratios = [
+        ("ratio", if is_latency { of("p99_us", "p99_us") } else { None }),
+        ("ratio", if is_latency { None } else { of("records_per_second", "records_per_second") }),
+        ("ratio_p50", of("p50_us", "p50_us")),
+        ("ratio_p99_to_p50", of("p99_us", "p50_us")),
+        ("ratio_all_cpu_per_gb", of("all_cpu_per_gb", "all_cpu_per_gb")),
+    ];
+    let mut added = serde_json::Map::new();
+    for (key, ratio) in ratios {
+        if let Some(ratio) = ratio {
+            added.insert(key.to_owned(), json!(ratio));
+        }
+    }
+    added.insert("ratio_to".to_owned(), json!(limit.name));
+    merge(values, Value::Object(added));
+}
+
 /// One measured figure.
+#[derive(Debug)]
 pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) values: Value,
@@ -68,7 +98,8 @@ const COLUMNS: [(&str, &str); 10] = [
 /// The medians of all repeats, for people.
 pub(crate) fn print_table(figures: &[Figure]) {
     let mut names: Vec<&str> = Vec::new();
-    for figure in figures {
+    let timed = figures.iter().filter(|figure| figure.values["seconds"].is_number());
+    for figure in timed {
         if !names.contains(&figure.name.as_str()) {
             names.push(&figure.name);
         }
@@ -93,13 +124,15 @@ pub(crate) fn print_table(figures: &[Figure]) {
     );
 }
 
-fn median(values: &[&Value], key: &str) -> Option<f64> {
+/// The median of what the values have under `key`.
+pub(crate) fn median(values: &[&Value], key: &str) -> Option<f64> {
     let mut numbers: Vec<f64> = values.iter().filter_map(|value| value[key].as_f64()).collect();
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied()
 }
 
-fn short(value: f64) -> String {
+/// For people.
+pub(crate) fn short(value: f64) -> String {
     match value {
         value if value >= 1e6 => format!("{:.2} M", value / 1e6),
         value if value >= 1e4 => format!("{:.0} k", value / 1e3),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use producer_client::{Producer, Record};
 use serde_json::Value;
 
-use crate::load::Values;
+use crate::load::{Load, Values};
 use crate::meter::{Meter, histogram, merge, note, percentiles};
 use crate::produce::config;
 use crate::task::Client;
@@ -14,10 +14,11 @@ use crate::task::Client;
 /// Records that are sent first and not counted.
 const WARM_UP: u64 = 500;
 
-/// `records` one after the other, on the producer's own thread or on the caller's runtime.
-pub(crate) fn run(client: &Client, records: u64, current_runtime: bool) -> Result<Value> {
+/// The records of `load` one after the other, on the producer's own thread or on the caller's runtime.
+pub(crate) fn run(client: &Client, load: Load, current_runtime: bool) -> Result<Value> {
     let config = config(client)?;
-    let values = Values::new();
+    let values = Values::new(load);
+    let records = load.records;
     let mut spans = histogram();
     let meter;
     if current_runtime {

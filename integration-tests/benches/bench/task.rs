@@ -2,6 +2,7 @@
 //! it measured comes back as a JSON line.
 
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::load::Load;
-use crate::{consume, paced, produce, raw, round_trip};
+use crate::raw::disk::{self, Synced};
+use crate::raw::sink::{self, Requests};
+use crate::raw::source;
+use crate::tonic_client::{self, Tuning};
+use crate::{consume, paced, produce, round_trip};
 
 /// How a client reaches what it talks to, and its settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,24 +31,38 @@ pub(crate) enum Task {
         client: Client,
         load: Load,
     },
+    /// Reads `partitions`, into which producers sent `loads`.
     Drain {
         client: Client,
-        load: Load,
+        loads: Vec<Load>,
+        partitions: Range<i32>,
         owned: bool,
     },
     RoundTrip {
         client: Client,
-        records: u64,
+        load: Load,
         current_runtime: bool,
     },
     PacedProduce {
         client: Client,
+        load: Load,
         rate: u64,
-        seconds: u64,
     },
     PacedConsume {
         client: Client,
-        records: u64,
+        load: Load,
+    },
+    /// Unary Produce through tonic's own channel.
+    TonicProduce {
+        client: Client,
+        load: Load,
+        requests: Requests,
+    },
+    /// Fetch through tonic's own channel.
+    TonicDrain {
+        client: Client,
+        load: Load,
+        tuning: Tuning,
     },
     /// Appends length-prefixed requests to a file and acknowledges each.
     RawSink {
@@ -53,12 +72,12 @@ pub(crate) enum Task {
     RawProduce {
         address: String,
         load: Load,
-        in_flight: u64,
+        requests: Requests,
     },
     /// One small request after the other.
     RawRoundTrip {
         address: String,
-        records: u64,
+        load: Load,
     },
     /// Sends files by `sendfile` to whoever connects.
     RawSource {
@@ -69,25 +88,40 @@ pub(crate) enum Task {
         address: String,
         load: Load,
     },
-    Memcpy,
+    /// Appends to files below `dir`, with `fdatasync` between.
+    RawSynced {
+        dir: String,
+        load: Load,
+        synced: Synced,
+    },
+    Memcpy {
+        load: Load,
+    },
 }
 
 /// Does the task in this process.
 pub(crate) fn perform(text: &str) -> Result<()> {
     let measured = match serde_json::from_str(text).context("--task")? {
         Task::Produce { client, load } => produce::run(&client, load)?,
-        Task::Drain { client, load, owned } => consume::run(&client, load, owned)?,
-        Task::RoundTrip { client, records, current_runtime } => {
-            round_trip::run(&client, records, current_runtime)?
+        Task::Drain { client, loads, partitions, owned } => {
+            consume::run(&client, &loads, partitions, owned)?
         }
-        Task::PacedProduce { client, rate, seconds } => paced::produce(&client, rate, seconds)?,
-        Task::PacedConsume { client, records } => paced::consume(&client, records)?,
-        Task::RawSink { file } => raw::sink(&file)?,
-        Task::RawProduce { address, load, in_flight } => raw::produce(&address, load, in_flight)?,
-        Task::RawRoundTrip { address, records } => raw::round_trip(&address, records)?,
-        Task::RawSource { files } => raw::source(&files)?,
-        Task::RawDrain { address, load } => raw::drain(&address, load)?,
-        Task::Memcpy => raw::memcpy(),
+        Task::RoundTrip { client, load, current_runtime } => {
+            round_trip::run(&client, load, current_runtime)?
+        }
+        Task::PacedProduce { client, load, rate } => paced::produce(&client, load, rate)?,
+        Task::PacedConsume { client, load } => paced::consume(&client, load)?,
+        Task::TonicProduce { client, load, requests } => {
+            tonic_client::produce(&client, load, requests)?
+        }
+        Task::TonicDrain { client, load, tuning } => tonic_client::drain(&client, load, tuning)?,
+        Task::RawSink { file } => sink::serve_appends(&file)?,
+        Task::RawProduce { address, load, requests } => sink::produce(&address, load, requests)?,
+        Task::RawRoundTrip { address, load } => sink::round_trip(&address, load)?,
+        Task::RawSource { files } => source::serve_files(&files)?,
+        Task::RawDrain { address, load } => source::drain(&address, load)?,
+        Task::RawSynced { dir, load, synced } => disk::append_synced(&dir, load, synced)?,
+        Task::Memcpy { load } => disk::memcpy(load),
     };
     println!("{measured}");
     Ok(())
@@ -147,4 +181,10 @@ impl Drop for Running {
 /// Does `task` in a process of its own and returns what it measured.
 pub(crate) fn call(task: &Task) -> Result<Value> {
     Running::start(task)?.finish()
+}
+
+/// Does all `tasks` at the same time, each in a process of its own.
+pub(crate) fn call_all(tasks: &[Task]) -> Result<Vec<Value>> {
+    let running = tasks.iter().map(Running::start).collect::<Result<Vec<_>>>()?;
+    running.into_iter().map(Running::finish).collect()
 }
