@@ -62,7 +62,10 @@ async fn topic_id(log: &mut LogClient<Channel>, topic: &str) -> Result<Bytes> {
 /// lines as a batch has records), so it does not matter in which order they arrive.
 pub(crate) fn produce(client: &Client, load: Load, requests: Requests) -> Result<Value> {
     let (batch, count) = batches(load, requests, 1).pop().context("one batch")?;
-    ensure!(load.records % count == 0 && load.lines == count, "{count} records are one batch");
+    ensure!(
+        load.records.is_multiple_of(count) && load.lines == count,
+        "{count} records are one batch"
+    );
     runtime()?.block_on(async {
         let mut log = connect(client, Tuning::Default).await?;
         let topic_id = topic_id(&mut log, &client.topic).await?;
@@ -114,7 +117,9 @@ pub(crate) fn drain(client: &Client, load: Load, tuning: Tuning) -> Result<Value
         let round =
             |request_id| FetchRequest { request_id, max_wait_ms: 500, ..Default::default() };
         rounds.send(FetchRequest { add: add.collect(), ..round(1) })?;
-        (2..=ROUNDS).try_for_each(|id| rounds.send(round(id)))?;
+        for id in 2..=ROUNDS {
+            rounds.send(round(id))?;
+        }
         let mut next = ROUNDS;
         let asked = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
         let mut answers = log.fetch(Box::pin(asked)).await?.into_inner();
