@@ -239,9 +239,10 @@ impl Broker {
 
 /// Returns when no log directory is left, as Kafka's brokers stop then.
 async fn every_directory_failed(partitions: &PartitionSet) {
-    const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+    let mut troubles = partitions.troubles();
     while !partitions.logs().usable_dirs().is_empty() {
-        tokio::time::sleep(LOOK).await;
+        // Never fails: the set has the other end.
+        let _ = troubles.changed().await;
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::settle::{Epochs, Settler, States};
 
-/// How often logs that went offline are looked for.
+/// How often others are asked again to take over from logs that are offline or damaged.
 const LOOK: Duration = Duration::from_millis(250);
 /// Before what the disk refused is tried again: at first, and after many failures.
 const TEND_FIRST: Duration = Duration::from_secs(1);
@@ -51,21 +51,36 @@ impl Settling {
 
     /// Settles until nobody asks any more.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut troubles = self.settler.partitions.troubles();
         let mut tend_at = Instant::now() + self.pause;
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look_at = Instant::now();
         loop {
+            // While all is well nothing is looked for: who finds something wrong says so.
+            let troubled = self.settler.partitions.is_troubled();
+            let unsettled = troubled || self.settler.is_unsettled();
+            if !troubled {
+                // What goes offline again is handed over again.
+                self.settler.handed_over.clear();
+            }
             let first = tokio::select! {
                 request = requests.recv() => match request {
                     Some(request) => request,
                     None => return,
                 },
                 () = self.wanted.notified() => Request::default(),
-                _ = look.tick() => {
-                    self.hand_over_offline().await;
+                Ok(()) = troubles.changed() => {
+                    if !unsettled {
+                        self.pause = TEND_FIRST;
+                        tend_at = Instant::now() + TEND_FIRST;
+                    }
                     continue;
                 }
-                () = tokio::time::sleep_until(tend_at) => {
+                () = tokio::time::sleep_until(look_at), if troubled => {
+                    self.hand_over_offline().await;
+                    look_at = Instant::now() + LOOK;
+                    continue;
+                }
+                () = tokio::time::sleep_until(tend_at), if unsettled => {
                     self.tend().await;
                     tend_at = Instant::now() + self.pause;
                     continue;

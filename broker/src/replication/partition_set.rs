@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use proto::{Partition as PartitionNumber, TopicId, TopicPartition};
+use tokio::sync::watch;
 
 use super::context::Context;
 use super::writer::DirectoryWriter;
@@ -40,6 +41,7 @@ pub struct PartitionSet {
     /// Held while the set changes; the writers of the directories.
     writers: Mutex<HashMap<PathBuf, Arc<DirectoryWriter>>>,
     context: Arc<Context>,
+    troubles: watch::Receiver<()>,
 }
 
 impl PartitionSet {
@@ -47,12 +49,32 @@ impl PartitionSet {
     /// `lag_time_max` (`replica.lag.time.max.ms`).
     pub fn new(logs: LogSet, metrics: Arc<Metrics>, lag_time_max: Duration) -> Self {
         let context = Context { metrics, lag_time_max, isr_listener: OnceLock::new() };
+        let (troubled, troubles) = watch::channel(());
+        logs.on_trouble(move || {
+            troubled.send_replace(());
+        });
         Self {
             logs,
             topics: ArcSwap::default(),
             writers: Mutex::default(),
             context: Arc::new(context),
+            troubles,
         }
+    }
+
+    /// Changes whenever a log goes offline or is found damaged, or a directory fails.
+    pub fn troubles(&self) -> watch::Receiver<()> {
+        self.troubles.clone()
+    }
+
+    /// Whether a log is offline or damaged.
+    pub fn is_troubled(&self) -> bool {
+        let wrong = |log: &Log| log.offline().is_some() || !log.damaged().is_empty();
+        self.topics
+            .load()
+            .values()
+            .flat_map(|hosted| hosted.partitions.values())
+            .any(|partition| wrong(partition.log()))
     }
 
     /// Who is told when a partition's ISR may have to change; set once, before any is led.

@@ -10,6 +10,7 @@ use super::maps::MapBudget;
 use super::open_files::OpenFiles;
 use super::producer_state::ProducerBudget;
 use super::retention::RetentionCounters;
+use super::troubles::Troubles;
 
 /// Handed down to each log and segment.
 pub(super) struct Context {
@@ -23,4 +24,5 @@ pub(super) struct Context {
     pub(super) producers: Arc<ProducerBudget>,
     pub(super) cleaning: Arc<Cleaning>,
     pub(super) retention: RetentionCounters,
+    pub(super) troubles: Arc<Troubles>,
 }

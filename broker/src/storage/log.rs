@@ -264,6 +264,7 @@ impl Log {
         if is_new {
             damage::log(&self.partition, &range);
             self.write_damage();
+            self.context.troubles.tell();
         }
         is_new
     }
@@ -320,6 +321,7 @@ impl Log {
         );
         self.fail_waiters(offline);
         self.tell(|listener| listener.failed(offline));
+        self.context.troubles.tell();
     }
 
     /// Why the log is offline; where it is not, `cause`.

@@ -9,14 +9,15 @@ use parking_lot::Mutex;
 use proto::{TopicId, TopicPartition};
 use uuid::Uuid;
 
-use super::clock::Clock;
 use super::compaction::CleanerCheckpoint;
+use super::context::Context;
 use super::directories::Identity;
 use super::disk::{self, Disk, replace_file};
 use super::flush::Flusher;
 use super::log::Log;
 use super::positions_checkpoint::{self, Positions};
 use super::room::{FreeMark, Room};
+use super::troubles::Troubles;
 
 /// A log directory. Once failed it stays so until the broker starts anew.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(super) struct LogDir {
     pub(super) cleaned: CleanerCheckpoint,
     pub(super) room: Room,
     failed: OnceLock<String>,
+    troubles: Arc<Troubles>,
     logs: Mutex<Vec<Weak<Log>>>,
     /// Lines of partitions that could not be opened, and why: kept for the day they can.
     kept: Mutex<Vec<(TopicPartition, Positions, String)>>,
@@ -36,14 +38,15 @@ pub(super) struct LogDir {
 }
 
 impl LogDir {
-    pub(super) fn new(path: &Path, id: Uuid, mark: FreeMark, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(super) fn new(path: &Path, id: Uuid, mark: FreeMark, context: &Context) -> Arc<Self> {
         Arc::new(Self {
             path: path.to_owned(),
             id,
-            flusher: Flusher::new(clock),
+            flusher: Flusher::new(context.clock.clone()),
             cleaned: CleanerCheckpoint::default(),
             room: Room::new(mark),
             failed: OnceLock::new(),
+            troubles: Arc::clone(&context.troubles),
             logs: Mutex::default(),
             kept: Mutex::default(),
             checkpoint: Mutex::default(),
@@ -181,5 +184,6 @@ impl LogDir {
         for log in logs {
             log.fail(&format!("its log directory failed: {cause}"));
         }
+        self.troubles.tell();
     }
 }

@@ -172,6 +172,12 @@ impl LogSet {
         self.inner.context.retention.totals()
     }
 
+    /// Has `listener` called whenever a log goes offline or is found damaged, or a directory fails;
+    /// set once. It is called on the thread that found it, and must not block.
+    pub fn on_trouble(&self, listener: impl Fn() + Send + Sync + 'static) {
+        self.inner.context.troubles.set_listener(listener);
+    }
+
     /// Directories that failed, at start or since, and why.
     pub fn failed_dirs(&self) -> Vec<(PathBuf, String)> {
         let dirs = self.inner.dirs.iter();

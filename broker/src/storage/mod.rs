@@ -64,6 +64,7 @@ mod set_aside;
 mod start;
 mod time_index;
 mod time_lookup;
+mod troubles;
 mod truncation;
 mod validate;
 mod verify;

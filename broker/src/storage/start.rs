@@ -100,6 +100,7 @@ pub(super) fn open(
         maps: MapBudget::new(config.mmap_bytes, config.mmap_count),
         producers: ProducerBudget::new(config.producer_window_bytes),
         retention: RetentionCounters::default(),
+        troubles: Arc::default(),
     });
     let mut entrance = enter(&context, &config)?;
     let mut report = StartReport { clean: true, ..StartReport::default() };
@@ -247,7 +248,7 @@ fn open_dir(context: &Context, entered: Entered, mark: FreeMark) -> std::io::Res
     }
     replace_file(disk, &path.join(BOOT), checked_text::encode(&[&boot_id]).as_bytes())?;
     disk.sync_dir(path)?;
-    let dir = LogDir::new(path, id, mark, context.clock.clone());
+    let dir = LogDir::new(path, id, mark, context);
     dir.look_for_room(disk);
     let open = OpenDir { dir, _lock: lock };
     Ok(FoundDir { open, clean, unsynced_lost, losses_untold, positions, partitions, doomed })

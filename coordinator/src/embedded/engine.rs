@@ -19,6 +19,7 @@ use super::error_code::ErrorCode;
 use super::four_letter_word::{self, Figures};
 use super::log::snapshot;
 use super::log::writer::{LogWriter, Progress};
+use super::looks::Looks;
 use super::op_code;
 use super::options::EmbeddedOptions;
 use super::outbox::OutputBudget;
@@ -28,10 +29,6 @@ use super::state::{Answer, Record, Room, State};
 use super::watches::{ConnectionId, Event};
 use super::wire::{Input, Output};
 
-/// How often sessions are looked at.
-const TICK: Duration = Duration::from_millis(100);
-/// A tick this late means that the process itself stood still, and could have heard nobody.
-const STALL: Duration = Duration::from_millis(300);
 /// After so long a stall every session gets its full time: its client may have to connect again.
 const LONG_STALL: Duration = Duration::from_secs(2);
 /// How often a snapshot is tried while the disk is full.
@@ -48,6 +45,14 @@ struct Live {
     peer: Option<Arc<Peer>>,
     /// It counts as heard from then, even if its peer was silent for longer.
     not_before: Instant,
+}
+
+impl Live {
+    /// Until it expires if nothing is heard of it.
+    fn remaining(&self) -> Duration {
+        let silent = self.peer.as_ref().map_or(Duration::MAX, |peer| peer.heard.ago());
+        self.timeout.saturating_sub(silent.min(self.not_before.elapsed()))
+    }
 }
 
 /// Something on its way out.
@@ -71,6 +76,7 @@ pub(crate) struct Engine {
     /// Connections with a session.
     connections: HashMap<ConnectionId, (Arc<Peer>, i64)>,
     live: HashMap<i64, Live>,
+    looks: Looks,
     held: VecDeque<Held>,
     held_bytes: usize,
     snapshots_asked: u64,
@@ -103,6 +109,7 @@ impl Engine {
             budget,
             connections: HashMap::new(),
             live,
+            looks: Looks::new(not_before),
             held: VecDeque::new(),
             held_bytes: 0,
             snapshots_asked: 0,
@@ -119,10 +126,8 @@ impl Engine {
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
     ) -> Result<(), EmbeddedError> {
-        let mut last_tick = Instant::now();
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let look = tokio::time::Instant::from_std(self.looks.next());
             tokio::select! {
                 biased;
                 changed = self.progress.changed() => {
@@ -131,15 +136,7 @@ impl Engine {
                     }
                     self.release()?;
                 }
-                _ = tick.tick() => {
-                    let late = last_tick.elapsed();
-                    last_tick = Instant::now();
-                    if late > STALL {
-                        self.forgive(late);
-                    }
-                    self.expire();
-                    self.snapshot_if_due();
-                }
+                () = tokio::time::sleep_until(look) => self.look(),
                 // With a slow disk what is held back grows; then nothing more is taken.
                 command = commands.recv(), if self.may_hold_more() => match command {
                     Some(command) => self.handle(command),
@@ -147,6 +144,16 @@ impl Engine {
                 },
             }
         }
+    }
+
+    /// Expires sessions, and plans when to do so again.
+    fn look(&mut self) {
+        if let Some(stalled) = self.looks.begin(Instant::now()) {
+            self.forgive(stalled);
+        }
+        self.expire();
+        self.snapshot_if_due();
+        self.looks.plan(Instant::now(), self.live.values().map(Live::remaining).min());
     }
 
     /// Waits until all that was answered or held is on disk and queued to its connections.
@@ -219,6 +226,7 @@ impl Engine {
             return;
         };
         let not_before = Instant::now();
+        self.looks.hasten(not_before, timeout);
         let live = Live { timeout, peer: Some(peer.clone()), not_before };
         let old = self.live.insert(session, live).and_then(|old| old.peer);
         if let Some(old) = old {
@@ -366,16 +374,12 @@ impl Engine {
     }
 
     fn expire(&mut self) {
-        let overdue = |live: &Live| {
-            let silent = live.peer.as_ref().map_or(Duration::MAX, |peer| peer.heard.ago());
-            silent.min(live.not_before.elapsed()) >= live.timeout
-        };
-        let expired = self.live.iter().filter(|(_, live)| overdue(live));
+        let expired = self.live.iter().filter(|(_, live)| live.remaining().is_zero());
         let expired: Vec<i64> = expired.map(|(session, _)| *session).collect();
         for session in expired {
             let Some(answer) = self.write(session, op_code::CLOSE_SESSION, &[]) else { continue };
             if answer.code != 0 {
-                continue; // not even the reserve has room: it is tried again at the next tick
+                continue; // not even the reserve has room: it is tried again at the next look
             }
             tracing::info!(session = format_args!("{session:#x}"), "registry session expired");
             self.hold_events(&answer.events);

@@ -25,6 +25,7 @@ mod error;
 mod error_code;
 mod four_letter_word;
 mod log;
+mod looks;
 mod op_code;
 mod options;
 mod outbox;

@@ -465,6 +465,7 @@ impl Context {
             maps: MapBudget::new(config.mmap_bytes, config.mmap_count),
             producers: ProducerBudget::new(config.producer_window_bytes),
             retention: Default::default(),
+            troubles: Arc::default(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Several log directories, some of them broken: what is served, what is not, and that nothing is
 //! made anew that exists on a disk that is missing.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::storage::disk::faulty::FaultyDisk;
 
@@ -170,6 +172,26 @@ fn a_disk_unmounted_under_a_running_broker_takes_its_partitions_offline_and_is_n
     set.close();
     drop(set);
     assert!(disk.list(Path::new(B)).unwrap().is_empty());
+}
+
+#[test]
+fn a_listener_is_told_of_what_fails_and_of_nothing_else() {
+    let (disk, world) = world();
+    let (set, _) = world.open();
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    set.on_trouble(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    fill(&set);
+    set.checkpoint();
+    assert_eq!(told.load(Ordering::SeqCst), 0);
+    disk.rename(Path::new(B), Path::new("/data/away")).unwrap();
+    disk.create_dir_all(Path::new(B)).unwrap();
+    set.checkpoint();
+    assert_eq!(told.load(Ordering::SeqCst), 3, "two logs and their directory");
+    set.checkpoint();
+    assert_eq!(told.load(Ordering::SeqCst), 3, "once");
 }
 
 #[test]
