@@ -3,19 +3,26 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use consumer_client::Consumer;
 use integration_tests::dev::Dev;
 use integration_tests::process::Memory;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use proto::TopicPartition;
 use tempfile::TempDir;
 
 use crate::Options;
+use crate::fleet::consumer_config;
 use crate::meter::{Peak, cpu_seconds, own_cpu_seconds};
 
 /// For a thousand clients and what stands open beside them.
 const CONNECTIONS_MAX: &str = "max.connections=20000";
 /// Until a process has let go of what a change needed for a moment.
 const SETTLE: Duration = Duration::from_millis(1500);
+
+/// A topic without leaders after so long will not get any.
+const LEAD_LIMIT: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) struct Subject {
     // Ends before its directory goes.
@@ -38,7 +45,8 @@ impl Subject {
         self.dev.process.pid().as_raw().cast_unsigned()
     }
 
-    /// Creates a topic; seconds it took.
+    /// Creates a topic; seconds until the last of its partitions is led, which is after the command has
+    /// its answer.
     pub(crate) fn create_topic(&self, topic: &str, partitions: u32) -> Result<f64> {
         let start = Instant::now();
         let partitions = partitions.to_string();
@@ -48,6 +56,15 @@ impl Subject {
             arguments.extend(["--config", config]);
         }
         self.dev.run("coordinator", &arguments, "")?;
+        let consumer = Consumer::new(consumer_config(&self.dev.bootstrap)?)?;
+        let last = partitions.parse::<i32>()? - 1;
+        let all = (0..=last).map(|partition| TopicPartition::new(topic, partition));
+        let all: Vec<_> = all.collect();
+        while consumer.control().end_offsets(&all).is_err() {
+            ensure!(start.elapsed() < LEAD_LIMIT, "{topic} has no leaders");
+            pause(LOOK_EVERY);
+        }
+        consumer.close()?;
         Ok(start.elapsed().as_secs_f64())
     }
 
