@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::Services;
+use super::block_reader::BlockReader;
 use super::dispatch;
 use super::watch::{ConnectionWatch, Metered, Verdict, WatchedBody};
 
@@ -37,7 +38,8 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let connection_watch = ConnectionWatch::new();
-    let io = TokioIo::new(Metered { socket, watch: Arc::clone(&connection_watch), busy_poll });
+    let metered = Metered { socket, watch: Arc::clone(&connection_watch), busy_poll };
+    let io = TokioIo::new(BlockReader::new(metered));
     let service = {
         let (services, connection_watch) = (Arc::clone(&services), Arc::clone(&connection_watch));
         hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {

@@ -11,6 +11,7 @@
 //! connections by the settings.
 
 mod admin_proxy;
+mod block_reader;
 mod broker_control;
 mod connection;
 mod coordinated;
