@@ -41,8 +41,8 @@ const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
 
 thread_local! {
-    /// The block of whoever reads next on this thread; a connection keeps one only while it holds
-    /// bytes that were not taken.
+    /// The block of whoever reads next on this thread; a connection keeps one only while there are bytes
+    /// in it for the library to take.
     static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
@@ -119,6 +119,9 @@ pub(super) struct BlockReader<S> {
     /// Bytes of the block that were read and not given: `start..end`.
     start: usize,
     end: usize,
+    /// The part of a head whose rest is not there yet: a peer that waits inside one costs no block.
+    part: [u8; HEAD_LEN],
+    part_len: usize,
     place: Place,
     /// Bytes given since others had their turn.
     given: usize,
@@ -126,7 +129,8 @@ pub(super) struct BlockReader<S> {
 
 impl<S: AsyncRead + Unpin> BlockReader<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self { socket, block: None, start: 0, end: 0, place: Place::START, given: 0 }
+        let (part, place) = ([0; HEAD_LEN], Place::START);
+        Self { socket, block: None, start: 0, end: 0, part, part_len: 0, place, given: 0 }
     }
 
     fn held(&self) -> &[u8] {
@@ -164,11 +168,19 @@ impl<S: AsyncRead + Unpin> BlockReader<S> {
         });
         block.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
+        if self.part_len > 0 {
+            self.end = std::mem::take(&mut self.part_len);
+            block[..self.end].copy_from_slice(&self.part[..self.end]);
+        }
         let most = if self.place.large { LITTLE } else { BLOCK };
         let mut room = ReadBuf::new(&mut block[self.end..most]);
         let polled = Pin::new(&mut self.socket).poll_read(cx, &mut room);
         let read = room.filled().len();
         self.end += read;
+        if polled.is_pending() && self.end < HEAD_LEN {
+            self.part_len = std::mem::take(&mut self.end);
+            self.part[..self.part_len].copy_from_slice(&block[..self.part_len]);
+        }
         self.block = Some(block);
         if self.end == 0 {
             self.put_back();
@@ -263,7 +275,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives what each read finds, then the end.
+    /// Gives what each read finds, nothing for now where that is empty, then the end.
     struct Script(VecDeque<Vec<u8>>);
 
     impl AsyncRead for Script {
@@ -273,6 +285,9 @@ mod tests {
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
             if let Some(mut next) = self.0.pop_front() {
+                if next.is_empty() {
+                    return Poll::Pending;
+                }
                 let later = next.split_off(next.len().min(buffer.remaining()));
                 buffer.put_slice(&next);
                 if !later.is_empty() {
@@ -367,6 +382,27 @@ mod tests {
             all.extend_from_slice(buffer.filled());
         }
         assert_eq!(all, bytes);
+    }
+
+    #[test]
+    fn who_waits_inside_a_head_keeps_no_block() {
+        let bytes = stream(&[10, 10, 10]);
+        for cut in PREFACE_LEN + 1..bytes.len() {
+            let [now, later] = [&bytes[..cut], &bytes[cut..]].map(<[u8]>::to_vec);
+            let mut reader = BlockReader::new(Script([now, Vec::new(), later].into()));
+            let (mut all, mut waited) = (Vec::new(), false);
+            while all.len() < bytes.len() {
+                let mut space = [0; 8192];
+                let mut buffer = ReadBuf::new(&mut space);
+                let mut cx = Context::from_waker(Waker::noop());
+                if Pin::new(&mut reader).poll_read(&mut cx, &mut buffer).is_pending() {
+                    assert!(reader.block.is_none(), "cut at {cut}");
+                    waited = true;
+                }
+                all.extend_from_slice(buffer.filled());
+            }
+            assert!(all == bytes && waited, "cut at {cut}");
+        }
     }
 
     #[test]
