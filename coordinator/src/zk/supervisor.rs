@@ -17,7 +17,7 @@ use zookeeper_client::{Acls, Client, CreateMode, Error};
 use super::session::{Live, SessionOptions, SessionState};
 use super::{Fault, Lease, paths};
 
-/// A session's timeout has so many probes; the lease needs several to be lost before it runs out. Often enough
+/// A session's timeout has so many probes; the lease needs several to be lost before it runs out. So often
 /// that the client crate, which pings after three twentieths of silence, need not ping as well.
 const PROBES_PER_TIMEOUT: u32 = 7;
 /// Between the first two attempts to connect; then twice as long each time, up to the longest.
