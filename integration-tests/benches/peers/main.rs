@@ -5,11 +5,12 @@
 //! program, `integration-tests/foreign/peers`, which does the same work. [`measure`] has the order of
 //! figures, [`server`] starts the servers, [`report`] makes the table.
 
+#[path = "../bench/congestion.rs"]
+mod congestion;
 #[path = "../bench/lines.rs"]
 mod lines;
 
 mod client;
-mod congestion;
 mod install;
 mod machine;
 mod measure;
