@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use proto::LeaderEpoch;
 
@@ -11,6 +10,7 @@ use super::acks::{self, Completed, Waiting};
 use super::append_job::{AppendJob, OnAppended, RequiredAcks};
 use super::append_queue::Driven;
 use super::leadership::{Tenure, check_epoch};
+use super::writer::Stopwatch;
 use super::{Partition, PartitionError, opening};
 use crate::storage::{
     AppendError, AppendRequest, Appended, FlushError, FlushPolicy, LogConfig, SequenceError,
@@ -95,9 +95,9 @@ impl Partition {
                     window: job.window,
                 })
                 .collect();
-            let start = Instant::now();
+            let watch = Stopwatch::start();
             let results = self.log.append(&requests);
-            self.writer.took(start.elapsed());
+            self.writer.took(watch.stop());
             drop(requests);
             self.settle(jobs, results, config, &mut answers);
         }

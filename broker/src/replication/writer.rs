@@ -1,6 +1,10 @@
 //! Who appends: the thread that took the request while its directory is calm, the directory's own
 //! writer thread from the first slow append until the disk has been calm for a second.
 //!
+//! An append is slow where it waited for long. One that took as long because its thread lost its
+//! processor to others says nothing about the disk ([`Stopwatch`]), and on a machine that is busy every
+//! second would have one.
+//!
 //! So a slow disk stalls one thread of its own and never the sockets. Nor does compressing: what is
 //! written to topics that force a codec always goes to threads of its own.
 
@@ -9,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
 use parking_lot::Mutex;
 
 use super::Partition;
@@ -98,6 +103,34 @@ impl DirectoryWriter {
     }
 }
 
+/// The time of an append in which its thread may have waited for the disk.
+pub(super) struct Stopwatch {
+    start: Instant,
+    waits: Option<i64>,
+}
+
+impl Stopwatch {
+    pub(super) fn start() -> Self {
+        Self { start: Instant::now(), waits: waits_of_this_thread() }
+    }
+
+    /// The time since; none where the thread has not waited for anything, but was only kept from
+    /// running.
+    pub(super) fn stop(self) -> Duration {
+        let time = self.start.elapsed();
+        let is_long = time > SLOW;
+        if is_long && self.waits.is_some() && self.waits == waits_of_this_thread() {
+            return Duration::ZERO;
+        }
+        time
+    }
+}
+
+/// How often this thread has given up its processor because it had to wait, where that is known.
+fn waits_of_this_thread() -> Option<i64> {
+    Some(getrusage(UsageWho::RUSAGE_THREAD).ok()?.voluntary_context_switches())
+}
+
 /// Threads that compress: half the cores, so that the sockets have the others.
 fn recoders() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
@@ -126,5 +159,20 @@ mod tests {
         assert!(writer.is_slow());
         writer.took(Duration::from_millis(1));
         assert!(writer.is_slow(), "not calm for long yet");
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "stands for a disk that is waited for")]
+    fn time_in_which_a_thread_waited_counts_and_time_in_which_it_was_kept_from_running_does_not() {
+        let watch = Stopwatch::start();
+        std::thread::sleep(2 * SLOW);
+        assert!(watch.stop() > SLOW);
+        // Whoever computes without a pause is in the same position as who is kept from running.
+        let is_slow = || {
+            let watch = Stopwatch::start();
+            while watch.start.elapsed() <= 2 * SLOW {}
+            watch.stop() > SLOW
+        };
+        assert!((0..10).any(|_| !is_slow()), "no wait was seen, and the time counts");
     }
 }

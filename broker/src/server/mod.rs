@@ -3,9 +3,10 @@
 //!
 //! [`listener`] accepts for both protocols and hands connections to the data threads; [`grpc`] and
 //! [`kafka`] each serve one. What they share is in [`services`], [`budget`] (bytes of requests taken),
-//! [`complaints`] (lines of the log about peers), [`bell`] (what partitions ring), [`auto_create`] and
-//! [`kafka_endpoints`] (who is told which address).
+//! [`complaints`] (lines of the log about peers), [`bell`] (what partitions ring), [`alarm`] (how long a
+//! request waits for that), [`auto_create`] and [`kafka_endpoints`] (who is told which address).
 
+mod alarm;
 mod auto_create;
 mod bell;
 mod budget;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use proto::client::BusyPoll;
 use proto::kafka::{ApiKey, RequestHead};
 use tokio::net::TcpStream;
@@ -14,9 +13,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Services;
-use super::context::Peer;
+use super::context::{Kept, Peer};
 use super::dispatch::{self, Answer, Refused, Work};
-use super::fetching::positions::Positions;
 use super::frames::{Frame, FrameError, Frames};
 use super::ordering::Unanswered;
 use super::outgoing::SendError;
@@ -86,7 +84,7 @@ pub(in crate::server) async fn serve(
         services: Arc::clone(&services),
         busy_poll,
         unanswered: Unanswered::default(),
-        positions: Arc::default(),
+        kept: Arc::default(),
         works: VecDeque::new(),
         held: None,
         stopping: false,
@@ -114,8 +112,7 @@ struct Connection {
     services: Arc<Services>,
     busy_poll: BusyPoll,
     unanswered: Unanswered,
-    /// Where its fetch requests read on.
-    positions: Arc<Mutex<Positions>>,
+    kept: Arc<Kept>,
     /// What was begun, in order.
     works: VecDeque<(bool, Work)>,
     /// A request that may not begin yet; no other is read before it.
@@ -209,7 +206,7 @@ impl Connection {
             return Ok(());
         }
         self.services.metrics.requests.one();
-        let work = dispatch::begin(&self.services, self.peer, &self.positions, head, frame)?;
+        let work = dispatch::begin(&self.services, self.peer, &self.kept, head, frame)?;
         self.unanswered.begun(is_produce);
         self.works.push_back((is_produce, work));
         Ok(())

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use proto::kafka::Str;
 
 use super::Services;
+use super::alarm::Alarm;
 use super::fetching::positions::Positions;
 
 /// Of one request.
@@ -18,8 +19,17 @@ pub(super) struct Context {
     pub(super) client_id: Option<Str>,
     /// Of the request's API.
     pub(super) version: i16,
-    /// Where its connection reads on.
-    pub(super) positions: Arc<Mutex<Positions>>,
+    /// Of its connection.
+    pub(super) kept: Arc<Kept>,
+}
+
+/// What a connection keeps from one request to the next.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Where its fetch requests read on.
+    pub(super) positions: Mutex<Positions>,
+    /// Goes off when the one that waits has waited for long enough.
+    pub(super) alarm: Alarm,
 }
 
 /// Of one connection.

@@ -9,14 +9,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use proto::kafka::messages::ApiVersionsRequest;
 use proto::kafka::{ApiKey, Decoded, Malformed, Request, RequestHead, decode, encode};
 
 use super::Services;
 use super::budget::Charge;
-use super::context::{Context, Peer};
-use super::fetching::positions::Positions;
+use super::context::{Context, Kept, Peer};
 use super::frames::Frame;
 use super::handlers::*;
 use super::outgoing::Outgoing;
@@ -140,7 +138,7 @@ apis! {
 pub(super) fn begin(
     services: &Arc<Services>,
     peer: Peer,
-    positions: &Arc<Mutex<Positions>>,
+    kept: &Arc<Kept>,
     head: RequestHead,
     (frame, place): Frame,
 ) -> Result<Work, Refused> {
@@ -159,8 +157,8 @@ pub(super) fn begin(
     if api != ApiKey::Produce && frame.len() > SMALL_REQUEST_MAX {
         return Err(Refused::TooLarge { key, len: frame.len() });
     }
-    let (services, positions) = (Arc::clone(services), Arc::clone(positions));
-    let context = Context { services, peer, client_id: None, version, positions };
+    let (services, kept) = (Arc::clone(services), Arc::clone(kept));
+    let context = Context { services, peer, client_id: None, version, kept };
     let begun = match api {
         ApiKey::Produce => read(context, frame).map(|(context, request, charge)| {
             let work = produce::produce(&context, correlation_id, request, place);

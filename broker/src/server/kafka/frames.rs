@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -167,7 +168,19 @@ impl Frames {
         // Doubles as it fills, so that a frame of any length is moved a few times at most.
         self.buffer.reserve(wanted.min(here.max(STEP)).max(1));
         let mut room = (&mut self.buffer).limit(wanted);
-        socket.try_read_buf(&mut room)
+        let space = room.chunk_mut().len();
+        let mut came = None;
+        let outcome = socket.try_io(Interest::READABLE, || {
+            let count = socket.try_read_buf(&mut room)?;
+            came = Some(count);
+            // Less than there was room for: nothing is left. Said here, where what comes meanwhile is not
+            // missed, it saves the call that would find nothing.
+            if count > 0 && count < space {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(count)
+        });
+        came.map_or(outcome, Ok)
     }
 }
 

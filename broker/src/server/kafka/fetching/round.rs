@@ -11,6 +11,7 @@ use proto::kafka::messages::FetchRequest;
 use proto::{ErrorCode, LeaderEpoch, Offset, TopicId};
 use tokio::time::Instant;
 
+use super::super::context::Kept;
 use super::Context;
 use super::bell::Bell;
 use super::handlers::by_name;
@@ -60,6 +61,7 @@ pub(in crate::server::kafka) struct Round<'a> {
     /// There are records that did not fit, or an error that the client is not to wait for.
     hurry: bool,
     bell: Arc<Bell>,
+    kept: Arc<Kept>,
     /// By slot: its partition has the bell.
     parked: Vec<bool>,
 }
@@ -72,7 +74,7 @@ impl<'a> Round<'a> {
         limits: Limits,
     ) -> Self {
         let states = {
-            let mut positions = context.positions.lock();
+            let mut positions = context.kept.positions.lock();
             positions.begin();
             let resumed = slots.iter().map(|slot| positions.take(&slot.key, slot.position));
             resumed.collect::<Vec<_>>()
@@ -91,7 +93,8 @@ impl<'a> Round<'a> {
         let states: Vec<State> = opened.collect();
         let hurry = states.iter().any(|state| !matches!(state, State::Empty(_)));
         let parked = vec![false; slots.len()];
-        Self { slots, states, limits, have: 0, hurry, bell: Arc::default(), parked }
+        let (bell, kept) = (Arc::default(), Arc::clone(&context.kept));
+        Self { slots, states, limits, have: 0, hurry, bell, kept, parked }
     }
 
     /// Reads until there is enough, or the time is over. In `order` are the numbers of all slots.
@@ -177,12 +180,14 @@ impl<'a> Round<'a> {
 
     /// Waits until partitions ring; which ones. None: the time is over.
     async fn rung(&mut self) -> Vec<usize> {
-        let bell = Arc::clone(&self.bell);
         let rung = std::future::poll_fn(|cx| {
-            let rung = bell.take(cx.waker());
-            if rung.is_empty() { Poll::Pending } else { Poll::Ready(rung) }
+            let rung = self.bell.take(cx.waker());
+            if rung.is_empty() {
+                return self.kept.alarm.poll(self.limits.deadline, cx).map(|()| rung);
+            }
+            Poll::Ready(rung)
         });
-        let rung = tokio::time::timeout_at(self.limits.deadline, rung).await.unwrap_or_default();
+        let rung = rung.await;
         let rung: Vec<usize> = rung.into_iter().map(|at| at as usize).collect();
         // Who has rung is told once and is parked no more.
         rung.iter().for_each(|&at| self.parked[at] = false);

@@ -112,10 +112,10 @@ async fn round<'a>(
 /// Remembers where the partition is read on.
 fn rested(context: &Context, key: &PartitionKey, mut state: State) -> State {
     match &mut state {
-        State::Empty(reader) => context.positions.lock().put(key, reader),
+        State::Empty(reader) => context.kept.positions.lock().put(key, reader),
         State::Read(reader, fetched) => {
             reader.advance(fetched);
-            context.positions.lock().put(key, reader);
+            context.kept.positions.lock().put(key, reader);
         }
         State::Diverging(..) | State::Refused(_) => {}
     }
