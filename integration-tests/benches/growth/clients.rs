@@ -1,12 +1,12 @@
 //! More and more producers to ten partitions, then more and more consumers of ten partitions; the same
-//! number of records sent, and of records delivered.
+//! number of records sent, and of records delivered, or more where each would get but a few.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::Options;
-use crate::fleet::{consume, produce, producers, runtime};
+use crate::fleet::{consume, consumers, produce, producers, runtime};
 use crate::point::Report;
 use crate::subject::{Subject, fine_cpu_seconds, pause};
 
@@ -14,6 +14,8 @@ const SERIES: &str = "clients";
 const PARTITIONS: u32 = 10;
 /// Memory of fewer is lost in what the allocator rounds up.
 const MEMORY_FROM: u32 = 100;
+/// Each consumer gets so many, or reading is over before it has begun.
+const CONSUMED_LEAST: u64 = 20_000;
 const IDLE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
@@ -58,17 +60,21 @@ fn receiving(options: &Options, count: u32, report: &mut Report) -> Result<()> {
     let partitions = count.min(PARTITIONS);
     subject.create_topic("read", partitions)?;
     let runtime = runtime()?;
-    // So many that all consumers together get `records`; the first of each is the producer's.
-    let each = (records / at).max(2);
+    // The first of each partition is the producer's.
+    let each = (records / at).max(CONSUMED_LEAST);
     runtime.block_on(async {
         let all = producers(&subject.dev.bootstrap, "read", partitions, partitions).await?;
         produce(&all, "read", partitions, (each - 1) * u64::from(partitions)).await
     })?;
     let kib = subject.settled_kib()?;
     let own = crate::subject::own_kib()?;
-    let watch = subject.watch()?;
     let bootstrap = &subject.dev.bootstrap;
-    let all = runtime.block_on(consume(bootstrap, "read", count, partitions, each))?;
+    let start = Instant::now();
+    let all = runtime.block_on(consumers(bootstrap, "read", count, partitions))?;
+    let seconds = start.elapsed().as_secs_f64();
+    report.cost(SERIES, at, "consumers: start to first answer, ms each", seconds * 1e3 / units);
+    let watch = subject.watch()?;
+    let all = runtime.block_on(consume(all, "read", partitions, each))?;
     let used = watch.stop()?;
     let million = (each * at) as f64 / 1e6;
     report.figure(SERIES, at, "consume, records/s", million * 1e6 / used.seconds);

@@ -79,22 +79,35 @@ pub(crate) async fn produce(
     Ok(())
 }
 
-/// Starts `count` consumers; consumer `i` reads partition `i` of `partitions` from its beginning until
-/// it has read `each` records.
-pub(crate) async fn consume(
+/// Starts `count` consumers, each connected: it was given records of partition `i` of `partitions`.
+pub(crate) async fn consumers(
     bootstrap: &str,
     topic: &str,
     count: u32,
     partitions: u32,
-    each: u64,
 ) -> Result<Vec<Consumer>> {
     let config = consumer_config(bootstrap)?;
-    let tasks = (0..count).map(|i| {
-        let (config, topic) = (config.clone(), topic.to_owned());
+    let start = async |i: u32| {
+        let mut consumer = Consumer::on_current_runtime(config.clone())?;
+        consumer.assign([(read_by(topic, i, partitions), StartAt::Beginning)])?;
+        let polled = tokio::time::timeout(STALL_LIMIT, consumer.poll_async()).await;
+        ensure!(!polled.context("nothing came")??.items.is_empty(), "polled nothing");
+        Ok(consumer)
+    };
+    try_join_all((0..count).map(start)).await
+}
+
+/// Every consumer reads its partition from the beginning until it has `each` records: all there are.
+pub(crate) async fn consume(
+    consumers: Vec<Consumer>,
+    topic: &str,
+    partitions: u32,
+    each: u64,
+) -> Result<Vec<Consumer>> {
+    let tasks = (0..).zip(consumers).map(|(i, mut consumer)| {
+        let topic = topic.to_owned();
         tokio::spawn(async move {
-            let mut consumer = Consumer::on_current_runtime(config)?;
-            let partition = TopicPartition::new(topic.as_str(), (i % partitions) as i32);
-            consumer.assign([(partition, StartAt::Beginning)])?;
+            consumer.assign([(read_by(&topic, i, partitions), StartAt::Beginning)])?;
             let mut seen = 0;
             while seen < each {
                 let polled = tokio::time::timeout(STALL_LIMIT, consumer.poll_async()).await;
@@ -105,4 +118,9 @@ pub(crate) async fn consume(
         })
     });
     try_join_all(tasks).await?.into_iter().collect()
+}
+
+/// What consumer `i` reads.
+fn read_by(topic: &str, i: u32, partitions: u32) -> TopicPartition {
+    TopicPartition::new(topic, (i % partitions) as i32)
 }

