@@ -82,6 +82,9 @@ fn panel(svg: &mut String, series: &str, costs: &[&Cost]) -> Result<()> {
     names.dedup();
     for (number, name) in names.into_iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
+        // Where colours begin anew, lines are broken.
+        let (broken, mark) =
+            if number < COLOURS.len() { ("none", "") } else { ("5 3", " (broken)") };
         let line = costs.iter().filter(|cost| cost.name == name);
         let line: Vec<String> = line
             .map(|cost| format!("{:.1},{:.1}", x(cost.at), y(cost.factor.unwrap_or(1.0))))
@@ -89,8 +92,9 @@ fn panel(svg: &mut String, series: &str, costs: &[&Cost]) -> Result<()> {
         let (beside, down) = (FIELD.0 + 15.0, 12.0 * number as f64);
         writeln!(
             svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\
-             <text x=\"{beside}\" y=\"{down}\" fill=\"{colour}\">{name}</text>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" \
+             stroke-dasharray=\"{broken}\"/>\
+             <text x=\"{beside}\" y=\"{down}\" fill=\"{colour}\">{name}{mark}</text>",
             line.join(" ")
         )?;
     }

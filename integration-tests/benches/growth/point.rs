@@ -28,7 +28,11 @@ impl Report {
     /// A cost of one unit, which stays as it is where cost grows linearly.
     pub(crate) fn cost(&mut self, series: &'static str, at: u64, name: &str, value: f64) {
         let first = self.costs.iter().find(|cost| cost.series == series && cost.name == name);
-        let factor = Some(first.map_or(1.0, |first| value / first.value));
+        // What shrank at first, as memory may that is given back meanwhile, is nothing to compare with.
+        let factor = match first {
+            Some(first) => (first.value > 0.0).then(|| value / first.value),
+            None => (value > 0.0).then_some(1.0),
+        };
         self.add(Cost { series, at, name: name.to_owned(), value, factor });
     }
 
