@@ -25,7 +25,7 @@ use crate::zk::{Client, Live, Session, SessionOptions};
 
 pub(super) const SESSION: Duration = Duration::from_secs(4);
 /// Long, for machines that are busy with other things.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test on its own runtime.
 pub(super) fn run(test: impl Future<Output = ()>) {
