@@ -87,6 +87,7 @@ metrics! {
     isr_update_failures: Counter, "kafka_server_replicamanager_failedisrupdates_total", "Changes of an ISR that the registry refused or could not take.";
     connections: Gauge, "ottla_connections", "Open connections.";
     connections_accepted: Counter, "ottla_connections_accepted_total", "Connections accepted.";
+    connections_moved: Counter, "ottla_connections_moved_total", "Times that a connection went from one data thread to another, to be served where it is woken from, or back.";
     connections_refused: Counter, "ottla_connections_refused_total", "Connections closed at once because max.connections or max.connections.per.ip was reached.";
     connections_faulty: Counter, "ottla_connections_faulty_total", "Connections of Kafka's protocol ended because of what the peer sent, or of how its socket broke; the log names some of them.";
     connections_stalled: Counter, "ottla_connections_stalled_total", "Connections cut off because the peer took or sent nothing for socket.stalled.timeout.ms, or next to nothing for longer.";

@@ -206,7 +206,7 @@ keys! {
 
     // What a client may use.
     "num.network.threads" int(0, 256), "0",
-        "Threads that serve clients, each with its own connections; 0: one a core.";
+        "Threads that serve clients, each with its own connections; one that another thread wakes time and again goes there while both have little to do. 0: one a core.";
     "max.connections" int(0, 10_000_000), "0",
         "Connections served at one time; one more is closed at once. 0: from memory, one for every 16 MiB, at least 256.";
     "max.connections.per.ip" int(1, 2_147_483_647), "2147483647",

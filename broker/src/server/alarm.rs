@@ -11,15 +11,22 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::seat;
+
 /// For one waiter at a time.
 #[derive(Debug, Default)]
-pub(in crate::server) struct Alarm(Mutex<Option<Pin<Box<Sleep>>>>);
+pub(in crate::server) struct Alarm(Mutex<Option<(usize, Pin<Box<Sleep>>)>>);
 
 impl Alarm {
     /// Ready from `deadline` on; until then it has the task woken, at the deadline at the latest.
     pub(in crate::server) fn poll(&self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let mut timer = self.0.lock();
-        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let mut set = self.0.lock();
+        // One of another thread's would wake that thread first.
+        if set.as_ref().is_some_and(|(thread, _)| *thread != seat::here()) {
+            *set = None;
+        }
+        let set = set.get_or_insert_with(|| (seat::here(), Box::pin(sleep_until(deadline))));
+        let timer = &mut set.1;
         if timer.deadline() > deadline {
             timer.as_mut().reset(deadline);
         }
@@ -61,7 +68,7 @@ mod tests {
             let polled = poll_fn(|cx| Poll::Ready(alarm.poll(given_up, cx))).await;
             assert!(polled.is_pending() || Instant::now() >= given_up);
         }
-        let set = alarm.0.lock().as_ref().map(|timer| timer.deadline());
+        let set = alarm.0.lock().as_ref().map(|(_, timer)| timer.deadline());
         assert!(set == Some(at(10)) || Instant::now() >= at(10));
         let waits = poll_fn(|cx| alarm.poll(at(50), cx));
         tokio::time::timeout(Duration::from_secs(20), waits).await.unwrap();

@@ -1,7 +1,8 @@
 //! The acceptors and the threads that serve connections.
 //!
 //! One task a listener accepts and hands connections round-robin to N threads, each with a
-//! current-thread runtime; what a connection does stays on its thread. Above `max.connections`, over
+//! current-thread runtime; a connection is one task of one of them, and goes to another only as
+//! [`super::seat`] says. Above `max.connections`, over
 //! all listeners, and above `max.connections.per.ip` of one address, a new one is closed at once.
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
+use super::seat::{self, Loads, Seated};
 use super::{Services, grpc, kafka};
 
 /// Connections handed to a thread that it has not yet taken; more are closed.
@@ -39,11 +41,18 @@ pub(crate) enum Protocol {
 
 /// The data threads. They end when `stop` is set and their connections are done.
 pub(crate) struct DataThreads {
-    inboxes: Vec<mpsc::Sender<Accepted>>,
+    inboxes: Arc<[mpsc::Sender<Handed>]>,
     threads: Vec<JoinHandle<()>>,
     open: Arc<Open>,
     turn: AtomicUsize,
     services: Arc<Services>,
+}
+
+/// What a data thread is given.
+enum Handed {
+    Accepted(Accepted),
+    /// From another data thread.
+    Moved(Seated),
 }
 
 /// A connection and its place under `max.connections`.
@@ -109,19 +118,33 @@ impl Drop for Place {
 impl DataThreads {
     /// Starts the threads.
     pub(crate) fn start(services: Arc<Services>, stop: &watch::Receiver<bool>) -> io::Result<Self> {
-        let mut inboxes = Vec::new();
-        let mut threads = Vec::new();
-        for number in 0..services.config.threads {
+        let (mut inboxes, mut parts) = (Vec::new(), Vec::new());
+        for _ in 0..services.config.threads {
             let (sender, inbox) = mpsc::channel(HANDED_MAX);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .max_blocking_threads(4)
                 .build()?;
-            let (services, stop) = (Arc::clone(&services), stop.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("data-{number}"))
-                .spawn(move || runtime.block_on(serve(services, inbox, stop)))?;
             inboxes.push(sender);
+            parts.push((runtime, inbox));
+        }
+        let inboxes: Arc<[_]> = inboxes.into();
+        // Threads that poll do not sleep, and each polls for its own.
+        let may_move = services.config.busy_poll.is_zero();
+        let loads = may_move.then(|| Arc::new(Loads::of(parts.len())));
+        let mut threads = Vec::new();
+        for (number, (runtime, inbox)) in parts.into_iter().enumerate() {
+            let (services, stop) = (Arc::clone(&services), stop.clone());
+            let (inboxes, loads) = (Arc::clone(&inboxes), loads.clone());
+            let serving = DataThread { services, inboxes, loads, stop };
+            let thread =
+                std::thread::Builder::new().name(format!("data-{number}")).spawn(move || {
+                    seat::number_this_thread(number);
+                    if let Some(loads) = &serving.loads {
+                        loads.is_here(number);
+                    }
+                    runtime.block_on(serving.serve(inbox));
+                })?;
             threads.push(thread);
         }
         Ok(Self { inboxes, threads, open: Arc::default(), turn: AtomicUsize::new(0), services })
@@ -173,12 +196,13 @@ impl DataThreads {
         let (open, services) = (Arc::clone(&self.open), Arc::clone(&self.services));
         let place = Place { open, peer: from, services };
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let mut accepted = Accepted { socket: socket.into_std()?, peer, protocol, _place: place };
+        let accepted = Accepted { socket: socket.into_std()?, peer, protocol, _place: place };
+        let mut handed = Handed::Accepted(accepted);
         for offset in 0..self.inboxes.len() {
             let inbox = &self.inboxes[(turn + offset) % self.inboxes.len()];
-            match inbox.try_send(accepted) {
+            match inbox.try_send(handed) {
                 Ok(()) => return Ok(()),
-                Err(TrySendError::Full(back) | TrySendError::Closed(back)) => accepted = back,
+                Err(TrySendError::Full(back) | TrySendError::Closed(back)) => handed = back,
             }
         }
         metrics.connections_refused.one();
@@ -200,44 +224,84 @@ impl DataThreads {
 }
 
 /// One data thread.
-async fn serve(
+struct DataThread {
     services: Arc<Services>,
-    mut inbox: mpsc::Receiver<Accepted>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let (alive, mut all_done) = mpsc::channel::<()>(1);
-    let busy_poll = BusyPoll::new(services.config.busy_poll);
-    let _polling = busy_poll.start();
-    loop {
-        let accepted = tokio::select! {
-            accepted = inbox.recv() => accepted,
-            _ = stop.wait_for(|&stop| stop) => None,
-        };
-        let Some(Accepted { socket, peer, protocol, _place }) = accepted else { break };
-        let (services, stop, alive) = (Arc::clone(&services), stop.clone(), alive.clone());
-        let busy_poll = busy_poll.clone();
-        tokio::spawn(async move {
-            match TcpStream::from_std(socket) {
-                Ok(socket) => {
-                    if let Err(error) = set_options(&socket, peer, &services) {
-                        tracing::debug!(%peer, %error, "socket option not set");
-                    }
-                    match protocol {
-                        Protocol::Grpc => {
-                            grpc::serve(socket, peer, services, busy_poll, stop).await;
-                        }
-                        Protocol::Kafka(listener) => {
-                            kafka::serve(socket, peer, listener, services, busy_poll, stop).await;
-                        }
-                    }
+    inboxes: Arc<[mpsc::Sender<Handed>]>,
+    /// `None`: connections stay where they are.
+    loads: Option<Arc<Loads>>,
+    stop: watch::Receiver<bool>,
+}
+
+impl DataThread {
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Handed>) {
+        let (alive, mut all_done) = mpsc::channel::<()>(1);
+        let busy_poll = BusyPoll::new(self.services.config.busy_poll);
+        let _polling = busy_poll.start();
+        loop {
+            let handed = tokio::select! {
+                handed = inbox.recv() => handed,
+                _ = self.stop.wait_for(|&stop| stop) => None,
+            };
+            let seated = match handed {
+                Some(Handed::Accepted(accepted)) => {
+                    let (services, stop) = (Arc::clone(&self.services), self.stop.clone());
+                    let connection = connection(accepted, services, busy_poll.clone(), stop);
+                    Seated::new(connection, self.loads.clone())
                 }
-                Err(error) => tracing::debug!(%peer, %error, "connection lost at once"),
-            }
-            drop((_place, alive));
-        });
+                Some(Handed::Moved(seated)) => seated,
+                None => break,
+            };
+            let (services, inboxes) = (Arc::clone(&self.services), Arc::clone(&self.inboxes));
+            let alive = alive.clone();
+            tokio::spawn(async move {
+                keep(seated, &inboxes, &services).await;
+                drop(alive);
+            });
+        }
+        drop(alive);
+        let _ = tokio::time::timeout(DRAIN, all_done.recv()).await;
     }
-    drop(alive);
-    let _ = tokio::time::timeout(DRAIN, all_done.recv()).await;
+}
+
+/// Serves a connection until it is over, or another thread has it.
+async fn keep(mut seated: Seated, inboxes: &[mpsc::Sender<Handed>], services: &Services) {
+    while let Some(thread) = std::future::poll_fn(|cx| seated.poll(cx)).await {
+        let Some(inbox) = inboxes.get(thread) else { continue };
+        match inbox.try_send(Handed::Moved(seated)) {
+            Ok(()) => {
+                services.metrics.connections_moved.one();
+                return;
+            }
+            Err(TrySendError::Full(back) | TrySendError::Closed(back)) => match back {
+                Handed::Moved(back) => seated = back,
+                Handed::Accepted(_) => return,
+            },
+        }
+    }
+}
+
+/// A connection from its first byte to its last.
+async fn connection(
+    Accepted { socket, peer, protocol, _place }: Accepted,
+    services: Arc<Services>,
+    busy_poll: BusyPoll,
+    stop: watch::Receiver<bool>,
+) {
+    match TcpStream::from_std(socket) {
+        Ok(socket) => {
+            if let Err(error) = set_options(&socket, peer, &services) {
+                tracing::debug!(%peer, %error, "socket option not set");
+            }
+            match protocol {
+                Protocol::Grpc => grpc::serve(socket, peer, services, busy_poll, stop).await,
+                Protocol::Kafka(listener) => {
+                    kafka::serve(socket, peer, listener, services, busy_poll, stop).await;
+                }
+            }
+        }
+        Err(error) => tracing::debug!(%peer, %error, "connection lost at once"),
+    }
+    drop(_place);
 }
 
 fn set_options(socket: &TcpStream, peer: SocketAddr, services: &Services) -> io::Result<()> {

@@ -1,10 +1,11 @@
 //! One peer: HTTP/2 with its bounds, and the watchdog that cuts it off.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use proto::client::BusyPoll;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -12,6 +13,8 @@ use tokio::sync::watch;
 use super::Services;
 use super::block_reader::BlockReader;
 use super::dispatch;
+use super::roaming_socket::RoamingSocket;
+use super::streams::Streams;
 use super::watch::{ConnectionWatch, Metered, Verdict, WatchedBody};
 
 /// What a client may send on one stream before we take it.
@@ -38,6 +41,7 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let connection_watch = ConnectionWatch::new();
+    let socket = RoamingSocket::new(socket);
     let metered = Metered { socket, watch: Arc::clone(&connection_watch), busy_poll };
     let io = TokioIo::new(BlockReader::new(metered));
     let service = {
@@ -53,7 +57,8 @@ pub(crate) async fn serve(
         })
     };
     let stalled = services.config.stalled_timeout;
-    let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let mut streams = Streams::default();
+    let mut http2 = hyper::server::conn::http2::Builder::new(streams.begun());
     http2
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -69,7 +74,13 @@ pub(crate) async fn serve(
     let mut dog = std::pin::pin!(watchdog(&connection_watch, &services));
     loop {
         tokio::select! {
-            served = serving.as_mut() => {
+            served = poll_fn(|cx| {
+                // Before it, what they have to send goes out; behind it, what came is worked on.
+                streams.poll(cx);
+                let served = serving.as_mut().poll(cx);
+                streams.poll(cx);
+                served
+            }) => {
                 if let Err(error) = served {
                     tracing::debug!(%peer, %error, "connection ended");
                 }

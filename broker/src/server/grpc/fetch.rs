@@ -2,7 +2,6 @@
 //! frames as HTTP/2 has room for them; records are slices of mapped segments.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,10 +10,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use proto::v1;
-use tokio::time::Sleep;
 use tonic::Status;
 
 use super::Services;
+use super::alarm::Alarm;
 use super::fetch_session::{FetchSession, Progress};
 use super::outbox::Outbox;
 use super::requests::Requests;
@@ -29,7 +28,7 @@ pub(super) struct FetchStream {
     ahead: VecDeque<v1::FetchRequest>,
     session: FetchSession,
     out: Outbox,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
     services: Arc<Services>,
     parked: bool,
     /// No more requests come; after the rounds asked for, this status.
@@ -46,7 +45,7 @@ impl FetchStream {
             ahead: VecDeque::new(),
             session,
             out: Outbox::default(),
-            timer: Box::pin(tokio::time::sleep_until(tokio::time::Instant::now())),
+            alarm: Alarm::default(),
             services,
             parked: false,
             ending: None,
@@ -103,8 +102,7 @@ impl FetchStream {
                     if let Some(frame) = self.out.pop() {
                         return Poll::Ready(Some(frame));
                     }
-                    self.timer.as_mut().reset(deadline.into());
-                    if self.timer.as_mut().poll(cx).is_pending() {
+                    if self.alarm.poll(deadline.into(), cx).is_pending() {
                         return Poll::Pending;
                     }
                 }

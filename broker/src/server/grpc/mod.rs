@@ -29,6 +29,7 @@ mod outbox;
 mod produce;
 mod produce_stream;
 mod requests;
+mod streams;
 #[cfg(test)]
 pub(super) mod tests;
 mod waiting;
@@ -37,7 +38,7 @@ mod wire;
 
 pub(super) use connection::serve;
 
-use super::{Services, auto_create, bell, budget};
+use super::{Services, alarm, auto_create, bell, budget, roaming_socket};
 
 /// The body of every response.
 pub(crate) type ResponseBody =

@@ -18,6 +18,7 @@ use super::dispatch::{self, Answer, Refused, Work};
 use super::frames::{Frame, FrameError, Frames};
 use super::ordering::Unanswered;
 use super::outgoing::SendError;
+use super::roaming_socket::RoamingSocket;
 
 /// Looks at a connection in one time-out.
 const LOOKS: u32 = 3;
@@ -78,7 +79,7 @@ pub(in crate::server) async fn serve(
     let peer = Peer { address, local, listener };
     let frames = Frames::new(services.config.request_max_bytes, Arc::clone(&services.budget));
     let connection = Connection {
-        socket,
+        socket: RoamingSocket::new(socket),
         peer,
         frames,
         services: Arc::clone(&services),
@@ -106,7 +107,7 @@ pub(in crate::server) async fn serve(
 }
 
 struct Connection {
-    socket: TcpStream,
+    socket: RoamingSocket,
     peer: Peer,
     frames: Frames,
     services: Arc<Services>,
@@ -170,6 +171,7 @@ impl Connection {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Event, FrameError> {
         let Self { socket, frames, works, held, unanswered, stopping, .. } = self;
+        let socket = &*socket.here()?;
         // Behind a request that others must wait for, nothing is read: it would only be held.
         let reads = held.is_none() && unanswered.others == 0 && !*stopping;
         let front = async {
@@ -219,9 +221,10 @@ impl Connection {
         }
         match answer {
             Answer::Send(outgoing) => {
+                let socket = self.socket.here().map_err(FrameError::from)?;
                 let Services { budget, config, .. } = &*self.services;
                 let _charge = budget.charge(outgoing.held());
-                outgoing.send(&self.socket, config.stalled_timeout, budget).await?;
+                outgoing.send(socket, config.stalled_timeout, budget).await?;
             }
             Answer::Nothing => {}
             Answer::Close(cause) => return Err(End::Handler(cause)),

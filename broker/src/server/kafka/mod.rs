@@ -28,4 +28,4 @@ mod tests;
 pub(super) use connection::serve;
 pub(super) use fetching::FetchSessions;
 
-use super::{Services, alarm, auto_create, bell, budget};
+use super::{Services, alarm, auto_create, bell, budget, roaming_socket};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proto::ErrorCode;
 use proto::client::{StreamReceiver, StreamSender};
-use proto::record::Batches;
+use proto::record::{Batches, ProducerStamp};
 use proto::v1;
 
 use super::rig::{Server, handle, topic_id};
@@ -341,4 +341,27 @@ async fn a_batch_that_a_client_doubts_is_checked_from_the_disk_so_many_times_a_s
     let throttled = ErrorCode::ThrottlingQuotaExceeded as i32;
     let refused = answers.iter().filter(|m| m.error.as_ref().is_some_and(|e| e.code == throttled));
     assert!((10..=20).contains(&refused.count()), "{}", answers.len());
+}
+
+#[tokio::test]
+async fn who_is_woken_by_another_thread_goes_there_and_misses_nothing() {
+    let server = Server::start(&[]).await;
+    server.topic("t", 1, &LogConfig::default());
+    // Connections go round the two threads.
+    let mut stream = Stream::open(&server).await;
+    let (producer, mut acks) = server.stream("/ottla.v1.Log/ProduceStream").await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut next, mut goes_on) = (0, 0);
+    stream.ask(add(vec![handle(7, "t", 0)], 30_000)).await;
+    while goes_on < 100 {
+        let batch = super::rig::batch(1, 10, ProducerStamp::NONE);
+        producer.send_message(&super::rig::produce("t", next, batch)).await.unwrap();
+        acks.recv().await.unwrap().unwrap();
+        let round = stream.round().await;
+        next += 1;
+        assert_eq!((round.len(), round[0].next_offset), (1, next as i64));
+        stream.ask(wait(30_000)).await;
+        goes_on += i32::from(server.metrics.connections_moved.get() > 0);
+        assert!(Instant::now() < deadline, "it stays after {next} rounds");
+    }
 }

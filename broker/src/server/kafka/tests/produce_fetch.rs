@@ -299,3 +299,25 @@ async fn offsets_by_time_are_those_of_records() {
     let answer = client.call(10, &asking(-6)).await;
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::UnsupportedVersion as i16);
 }
+
+#[tokio::test]
+async fn who_is_woken_by_another_thread_goes_there_and_misses_nothing() {
+    let server = Server::start(&[]).await;
+    server.topic("t", 1, &LogConfig::default());
+    // Connections go round the two threads.
+    let mut reader = Client::connect(&server).await;
+    let mut producer = Client::connect(&server).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut next, mut goes_on) = (0, 0);
+    while goes_on < 100 {
+        let asked = FetchRequest { max_wait_ms: 30_000, min_bytes: 1, ..fetch("t", next) };
+        let id = reader.send(12, &asked).await;
+        let answer = producer.produce(9, &produce(-1, "t", records(1))).await;
+        assert_eq!((answer.error_code, answer.base_offset), (0, next));
+        let read = reader.receive::<FetchRequest>(12, id).await;
+        next += 1;
+        assert_eq!(read.responses[0].partitions[0].high_watermark, next);
+        goes_on += i32::from(server.metrics.connections_moved.get() > 0);
+        assert!(Instant::now() < deadline, "it stays after {next} rounds");
+    }
+}
