@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::client::TopicMetadata;
-use proto::record::headers;
+use proto::record::leader_epochs;
 use proto::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId, v1};
 
 use super::state::{Assigned, Doubt, FetchFrom, Fetched, Item, Leader, Problem, State};
@@ -543,8 +543,8 @@ impl Shared {
 /// matter.
 fn note_epochs(answer: &Answer) {
     answer.positions.trail(|trail| {
-        for header in headers(&answer.chunks) {
-            trail.note(header.leader_epoch, header.base_offset.max(answer.from));
+        for (epoch, base_offset) in leader_epochs(&answer.chunks) {
+            trail.note(epoch, base_offset.max(answer.from));
         }
     });
 }

@@ -44,6 +44,8 @@ pub const HEADER_LEN: usize = RECORD_COUNT_AT + 4;
 pub const MAGIC: i8 = 2;
 /// Bytes before those that the batch length counts.
 pub(super) const LENGTH_PREFIX: usize = BATCH_LENGTH_AT + 4;
+/// The batch length of a batch without records.
+const BATCH_LENGTH_MIN: i32 = (HEADER_LEN - LENGTH_PREFIX) as i32;
 /// The shortest record: its length and six one-byte fields.
 const RECORD_LEN_MIN: i64 = 7;
 
@@ -165,6 +167,30 @@ impl Attributes {
     }
 }
 
+/// Where a batch lies and which leader appended it: what is looked up of a header whose checks are left
+/// to who reads the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outline {
+    pub(super) base_offset: Offset,
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) size_in_bytes: usize,
+}
+
+impl Outline {
+    /// Of the header at the front of `bytes`; `None` where it is cut off or cannot be one.
+    #[inline]
+    pub(super) fn peek(bytes: &[u8]) -> Option<Self> {
+        let raw = bytes.first_chunk::<HEADER_LEN>()?;
+        let batch_length = i32::from_be_bytes(field(raw, BATCH_LENGTH_AT));
+        let holds = raw[MAGIC_AT] as i8 == MAGIC && batch_length >= BATCH_LENGTH_MIN;
+        holds.then(|| Self {
+            base_offset: Offset(i64::from_be_bytes(field(raw, BASE_OFFSET_AT))),
+            leader_epoch: LeaderEpoch(i32::from_be_bytes(field(raw, LEADER_EPOCH_AT))),
+            size_in_bytes: LENGTH_PREFIX + batch_length as usize,
+        })
+    }
+}
+
 /// A batch's header, decoded.
 ///
 /// After [`BatchHeader::parse`]: `batch_length >= 49`, `0 <= record_count <= last_offset_delta + 1`,
@@ -201,6 +227,7 @@ impl BatchHeader {
     /// Decodes the header at the front of `bytes` and checks what can be checked without the rest.
     ///
     /// The caller bounds [`BatchHeader::size_in_bytes`] before it waits or allocates for the rest.
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, BatchError> {
         let Some((raw, _)) = bytes.split_first_chunk::<HEADER_LEN>() else {
             return Err(BatchError::Truncated { needed: HEADER_LEN, available: bytes.len() });
@@ -227,9 +254,10 @@ impl BatchHeader {
         Ok(header)
     }
 
+    #[inline]
     fn check(&self) -> Result<(), BatchError> {
         let invalid = |field, value| Err(BatchError::InvalidField { field, value });
-        if self.batch_length < (HEADER_LEN - LENGTH_PREFIX) as i32 {
+        if self.batch_length < BATCH_LENGTH_MIN {
             return Err(BatchError::InvalidLength(self.batch_length));
         }
         let last = i64::from(self.last_offset_delta);
@@ -252,6 +280,7 @@ impl BatchHeader {
     }
 
     /// Checks the CRC over `whole`, the batch that this is the header of.
+    #[inline]
     pub fn check_crc(&self, whole: &[u8]) -> Result<(), BatchError> {
         let computed = crc32c(whole.get(ATTRIBUTES_AT..).unwrap_or_default());
         match computed == self.crc {
@@ -356,7 +385,9 @@ impl BatchHeader {
 
 #[inline]
 fn field<const N: usize>(raw: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
-    std::array::from_fn(|i| raw[at + i])
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&raw[at..at + N]);
+    bytes
 }
 
 #[inline]

@@ -12,6 +12,7 @@ use super::codec::Compressor;
 use super::compression::Compression;
 use super::crc::crc32c;
 use super::record::{Header, nullable_len};
+use super::usual_record::UsualFields;
 use super::varint::{VARLONG_LEN_MAX, push_varint, varint_len, zigzag};
 use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
@@ -92,6 +93,50 @@ impl BatchBuilder {
             self.base_timestamp = timestamp_ms;
         }
         let timestamp_delta = timestamp_ms.wrapping_sub(self.base_timestamp);
+        match UsualFields::of(timestamp_delta, delta, key, value, headers) {
+            Some(usual) => self.put_usual(&usual, key, value)?,
+            None => self.put_any(timestamp_delta, key, value, headers)?,
+        }
+        self.record_count = delta + 1;
+        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        Ok(delta)
+    }
+
+    #[inline(always)]
+    fn put_usual(
+        &mut self,
+        fields: &UsualFields,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<(), AppendError> {
+        self.check_room(fields.whole)?;
+        // One check for all: what is stored of the fields before key and value is cut off again.
+        self.buffer.reserve(fields.whole + size_of_val(&fields.front));
+        let front_end = self.buffer.len() + fields.front_len;
+        self.buffer.extend_from_slice(&fields.front.to_le_bytes());
+        self.buffer.truncate(front_end);
+        if let Some(key) = key {
+            self.buffer.extend_from_slice(key);
+        }
+        let value_at = self.buffer.len() + fields.value_len_len;
+        self.buffer.extend_from_slice(&fields.value_len.to_le_bytes());
+        self.buffer.truncate(value_at);
+        if let Some(value) = value {
+            self.buffer.extend_from_slice(value);
+        }
+        self.buffer.push(0); // headers
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn put_any(
+        &mut self,
+        timestamp_delta: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> Result<(), AppendError> {
+        let delta = self.record_count;
         let size = record_size(timestamp_delta, delta, key, value, headers);
         self.check_room(size.whole)?;
         self.buffer.reserve(size.whole + Front::LEN_MAX);
@@ -116,9 +161,7 @@ impl BatchBuilder {
         } else {
             self.put_headers(headers);
         }
-        self.record_count = delta + 1;
-        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
-        Ok(delta)
+        Ok(())
     }
 
     /// Whether such a record would be taken; a timestamp far from the first may still take some

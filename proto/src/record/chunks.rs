@@ -3,8 +3,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::batch_header::{ATTRIBUTES_AT, BatchError, BatchHeader, HEADER_LEN};
+use super::batch_header::{ATTRIBUTES_AT, BatchError, BatchHeader, HEADER_LEN, Outline};
 use super::crc::{Crc32c, crc32c};
+use crate::{LeaderEpoch, Offset};
 
 /// Checks that `chunks` are whole batches with valid CRCs and nothing else, and returns their headers
 /// in order.
@@ -65,6 +66,7 @@ impl ChunkedBatches {
 
     /// The next batch in one piece, with its header: a slice of its chunk where it lies in one, as
     /// nearly all do.
+    #[inline]
     pub fn next_whole(&mut self) -> Option<Result<(BatchHeader, Bytes), BatchError>> {
         let front = self.chunks.front_mut()?;
         if let Ok(header) = BatchHeader::parse(front)
@@ -77,6 +79,11 @@ impl ChunkedBatches {
             }
             return Some(Ok((header, whole)));
         }
+        self.next_gathered()
+    }
+
+    #[inline(never)]
+    fn next_gathered(&mut self) -> Option<Result<(BatchHeader, Bytes), BatchError>> {
         let batch = self.next()?;
         Some(batch.map(|batch| (batch.header.clone(), batch.into_bytes())))
     }
@@ -113,14 +120,14 @@ impl Iterator for ChunkedBatches {
     }
 }
 
-/// The headers of the batches in a chunk list, in order, up to the first that does not hold. CRCs are
-/// not checked; nothing is allocated.
-pub fn headers(chunks: &[Bytes]) -> impl Iterator<Item = BatchHeader> {
+/// Leader epoch and base offset of each batch in a chunk list, in order, up to the first that cannot be
+/// a batch. All other checks are left to who reads the batches; nothing is allocated.
+pub fn leader_epochs(chunks: &[Bytes]) -> impl Iterator<Item = (LeaderEpoch, Offset)> {
     let mut cursor = Cursor::new(chunks);
     std::iter::from_fn(move || {
-        let header = cursor.header().ok()?;
-        cursor.advance(header.size_in_bytes());
-        Some(header)
+        let outline = cursor.outline()?;
+        cursor.advance(outline.size_in_bytes);
+        Some((outline.leader_epoch, outline.base_offset))
     })
 }
 
@@ -138,6 +145,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// What is left of the first chunk.
+    #[inline]
     fn front(&self) -> &'a [u8] {
         self.chunks.first().map_or(&[], |chunk| &chunk[self.at..])
     }
@@ -152,18 +160,35 @@ impl<'a> Cursor<'a> {
         })
     }
 
+    /// The outline of the batch here, where all of it is there.
+    #[inline]
+    fn outline(&self) -> Option<Outline> {
+        let outline = Outline::peek(self.front()).or_else(|| {
+            let (raw, filled) = self.gathered_header();
+            Outline::peek(&raw[..filled])
+        })?;
+        (outline.size_in_bytes <= self.left).then_some(outline)
+    }
+
+    /// The header's bytes out of the pieces they lie in, and how many there are.
+    #[cold]
+    fn gathered_header(&self) -> ([u8; HEADER_LEN], usize) {
+        let mut raw = [0; HEADER_LEN];
+        let mut filled = 0;
+        for piece in self.pieces(HEADER_LEN) {
+            raw[filled..filled + piece.len()].copy_from_slice(piece);
+            filled += piece.len();
+        }
+        (raw, filled)
+    }
+
     /// Decodes the header here and checks that the whole batch is there.
     fn header(&self) -> Result<BatchHeader, BatchError> {
         let available = self.left;
         let header = if self.front().len() >= HEADER_LEN {
             BatchHeader::parse(self.front())?
         } else {
-            let mut raw = [0; HEADER_LEN];
-            let mut filled = 0;
-            for piece in self.pieces(HEADER_LEN) {
-                raw[filled..filled + piece.len()].copy_from_slice(piece);
-                filled += piece.len();
-            }
+            let (raw, filled) = self.gathered_header();
             BatchHeader::parse(&raw[..filled])?
         };
         let needed = header.size_in_bytes();
@@ -185,6 +210,7 @@ impl<'a> Cursor<'a> {
         crc.finish()
     }
 
+    #[inline]
     fn advance(&mut self, mut len: usize) {
         self.left -= len;
         while let Some(chunk) = self.chunks.first() {

@@ -20,6 +20,7 @@ mod crc;
 mod reader;
 #[allow(clippy::module_inception, reason = "Kafka's noun: one record of record batches")]
 mod record;
+mod usual_record;
 pub mod varint;
 
 #[cfg(test)]
@@ -28,7 +29,7 @@ mod tests;
 pub use batch::{Batch, Batches, restamp_producer};
 pub use batch_header::{Attributes, BatchError, BatchHeader, HEADER_LEN, MAGIC, TimestampType};
 pub use builder::{AppendError, BatchBuilder, ProducerStamp};
-pub use chunks::{ChunkedBatch, ChunkedBatches, check_chunks, headers};
+pub use chunks::{ChunkedBatch, ChunkedBatches, check_chunks, leader_epochs};
 #[cfg(feature = "compression")]
 pub use codec::{
     BatchDecoder, CompressError, Compressor, DecodedBatch, Decompressor, InvalidLevel, RecodeError,

@@ -3,6 +3,7 @@
 use super::batch_header::{BatchError, BatchHeader, TimestampType};
 use super::compression::{Compression, DecompressError, UnknownCompression};
 use super::record::{Headers, RecordRef, take_nullable};
+use super::usual_record::UsualRecord;
 use super::varint::{read_varint, read_varlong};
 use crate::Offset;
 
@@ -105,43 +106,72 @@ impl<'a> Records<'a> {
 
     #[inline(always)]
     fn decode(&mut self) -> Result<RecordRef<'a>, &'static str> {
-        let length = read_varint(&mut self.rest).ok_or("its length is cut off")?;
-        let length = usize::try_from(length).map_err(|_| "its length is negative")?;
-        let (mut body, rest) =
-            self.rest.split_at_checked(length).ok_or("it is longer than its batch")?;
-        self.rest = rest;
-        let [_attributes, fields @ ..] = body else { return Err("it is empty") };
-        body = fields;
-        let timestamp_delta = read_varlong(&mut body).ok_or("its timestamp is cut off")?;
-        let delta = read_varint(&mut body).ok_or("its offset is cut off")?;
-        if delta <= self.previous_delta || delta > self.last_offset_delta {
+        if let Some(usual) = UsualRecord::split_off(self.rest)
+            && self.is_in_order(usual.offset_delta)
+        {
+            self.rest = usual.rest;
+            return Ok(self.place(RecordRef {
+                offset: Offset(i64::from(usual.offset_delta)),
+                timestamp: i64::from(usual.timestamp_delta),
+                key: usual.key,
+                value: usual.value,
+                headers: Headers::default(),
+            }));
+        }
+        // By value: what stays in registers must not have its address taken.
+        let (record, rest) = decode_any(self.rest)?;
+        if !self.is_in_order(record.offset.0 as i32) {
             return Err("its offset is out of order");
         }
-        self.previous_delta = delta;
-        let key = take_nullable(&mut body).ok_or("its key is longer than the record")?;
-        let value = take_nullable(&mut body).ok_or("its value is longer than the record")?;
-        let headers = match *body {
-            [0] => Headers::default(),
-            _ => {
-                let count = read_varint(&mut body).ok_or("its header count is cut off")?;
-                Headers::parse(count, body).ok_or("its headers do not fill it")?
-            }
-        };
-        let timestamp_delta = timestamp_delta & self.timestamp_delta_mask;
-        Ok(RecordRef {
+        self.rest = rest;
+        Ok(self.place(record))
+    }
+
+    #[inline(always)]
+    fn is_in_order(&self, offset_delta: i32) -> bool {
+        offset_delta > self.previous_delta && offset_delta <= self.last_offset_delta
+    }
+
+    /// The record itself, of one with deltas for offset and timestamp.
+    #[inline(always)]
+    fn place(&mut self, deltas: RecordRef<'a>) -> RecordRef<'a> {
+        self.previous_delta = deltas.offset.0 as i32;
+        let timestamp_delta = deltas.timestamp & self.timestamp_delta_mask;
+        RecordRef {
             // Does not overflow: the header was checked for its last offset.
-            offset: Offset(self.base_offset.0.wrapping_add(i64::from(delta))),
+            offset: Offset(self.base_offset.0.wrapping_add(deltas.offset.0)),
             timestamp: self.base_timestamp.wrapping_add(timestamp_delta),
-            key,
-            value,
-            headers,
-        })
+            ..deltas
+        }
     }
 
     fn end(&mut self) {
         self.index = self.count;
         self.rest = &[];
     }
+}
+
+/// Any record at the front of `rest`, with deltas for offset and timestamp, and what follows it.
+#[inline(never)]
+pub(super) fn decode_any(mut rest: &[u8]) -> Result<(RecordRef<'_>, &[u8]), &'static str> {
+    let length = read_varint(&mut rest).ok_or("its length is cut off")?;
+    let length = usize::try_from(length).map_err(|_| "its length is negative")?;
+    let (mut body, rest) = rest.split_at_checked(length).ok_or("it is longer than its batch")?;
+    let [_attributes, fields @ ..] = body else { return Err("it is empty") };
+    body = fields;
+    let timestamp_delta = read_varlong(&mut body).ok_or("its timestamp is cut off")?;
+    let offset_delta = read_varint(&mut body).ok_or("its offset is cut off")?;
+    let key = take_nullable(&mut body).ok_or("its key is longer than the record")?;
+    let value = take_nullable(&mut body).ok_or("its value is longer than the record")?;
+    let headers = match *body {
+        [0] => Headers::default(),
+        _ => {
+            let count = read_varint(&mut body).ok_or("its header count is cut off")?;
+            Headers::parse(count, body).ok_or("its headers do not fill it")?
+        }
+    };
+    let offset = Offset(i64::from(offset_delta));
+    Ok((RecordRef { offset, timestamp: timestamp_delta, key, value, headers }, rest))
 }
 
 #[cold]

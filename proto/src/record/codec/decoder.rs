@@ -67,6 +67,7 @@ impl BatchDecoder {
     }
 
     /// The same of a batch in one piece, header included, which plain records stay in.
+    #[inline]
     pub fn decode_whole(
         &mut self,
         header: BatchHeader,
@@ -105,6 +106,7 @@ impl BatchDecoder {
 
 /// The codec to decompress with: none for an empty batch, which compaction leaves where nothing
 /// survived.
+#[inline]
 fn codec_of(header: &BatchHeader, block: &[u8]) -> Result<Compression, RecordError> {
     if header.record_count == 0 && block.is_empty() {
         return Ok(Compression::None);
