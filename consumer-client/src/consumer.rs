@@ -21,8 +21,9 @@ use crate::stream::MessageStream;
 use crate::subscription::Subscription;
 use crate::worker::{self, Command};
 
-/// Whole batches of one poll are taken up to so many bytes.
-const BATCHES_BYTES: usize = 4 << 20;
+/// Whole batches of one poll are taken up to so many bytes: what was just checked is still in the
+/// second-level cache when its records are read.
+const BATCHES_BYTES: usize = 256 << 10;
 /// The longest wait for the consumer's own thread when a consumer is dropped without being closed.
 const DROP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -62,6 +63,8 @@ pub struct Consumer {
     after: Option<InOrder>,
     /// Partitions of which the last poll handed something out.
     handed: Vec<Arc<Positions>>,
+    /// How many batches the last poll for batches gave: room is made for as many.
+    batches_before: usize,
     thread: Option<std::thread::JoinHandle<()>>,
     mode: Mode,
     joined: Option<Streams>,
@@ -125,6 +128,7 @@ impl Consumer {
             rest: None,
             after: None,
             handed: Vec::new(),
+            batches_before: 0,
             thread,
             mode: Mode::Unassigned,
             joined: None,
@@ -333,13 +337,8 @@ impl Consumer {
             let wait = if polled.is_empty() { Wait::Until(deadline) } else { Wait::No };
             match self.take(wait) {
                 Taken::Batch(positions, batch) => {
-                    let end = batch.next_offset();
-                    if positions.claim(end) {
-                        positions.hand_out(end);
-                        self.note_handed(positions);
-                        bytes += batch.memory();
-                        polled.items.push(batch);
-                    }
+                    let room = BATCHES_BYTES.saturating_sub(bytes);
+                    bytes += self.claim_run(positions, batch, room, &mut polled.items);
                     if bytes >= BATCHES_BYTES {
                         return Ok(polled);
                     }
@@ -351,6 +350,39 @@ impl Consumer {
                 }
             }
         }
+    }
+
+    /// Hands out `first` and the batches behind it, up to `room` bytes, as one: the others may stop the
+    /// partition only before or after all of them. Returns the bytes they take.
+    fn claim_run(
+        &mut self,
+        positions: Arc<Positions>,
+        first: RecordBatch,
+        room: usize,
+        batches: &mut Vec<RecordBatch>,
+    ) -> usize {
+        let before = batches.len();
+        if before == 0 {
+            batches.reserve(self.batches_before);
+        }
+        let mut end = first.next_offset();
+        let mut bytes = first.memory();
+        batches.push(first);
+        while bytes < room
+            && let Some(batch) = self.reader.as_mut().and_then(|r| r.take_next_of(&positions))
+        {
+            end = batch.next_offset();
+            bytes += batch.memory();
+            batches.push(batch);
+        }
+        if positions.is_void() || !positions.claim(end) {
+            batches.truncate(before);
+            return 0;
+        }
+        positions.hand_out(end);
+        self.note_handed(positions);
+        self.batches_before = batches.len();
+        bytes
     }
 
     /// What the last poll handed out is done; an event held back comes first now.

@@ -7,6 +7,9 @@
 //! - At most [`ROUNDS_MAX`] rounds are under way. The second is sent when the first brings data,
 //!   so it never waits behind a long poll, or when it adds a partition: the broker ends a long
 //!   poll that another request waits behind.
+//! - While a partition lags by more than the next round will bring, the second is sent as soon as there
+//!   are fewer: the broker writes one round while the other is read, and neither waits for the
+//!   other. Where the guess was wrong, one round ends empty, as above.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,6 +32,8 @@ pub(crate) struct Rounds {
     /// The handle that the broker holds for a partition.
     held: HashMap<TopicPartition, u32>,
     under_way: VecDeque<Round>,
+    /// See [`Round::lags`], of the one that ended last.
+    lags: bool,
     last_handle: u32,
     last_request: u64,
 }
@@ -43,6 +48,8 @@ struct Handle {
 struct Round {
     id: u64,
     has_data: bool,
+    /// It left more of a partition behind than it brought.
+    lags: bool,
     added: Vec<Arc<Positions>>,
     forgotten: Vec<u32>,
 }
@@ -75,7 +82,8 @@ impl Rounds {
     pub(crate) fn may_send(&self, adds: bool) -> bool {
         match self.under_way.len() {
             0 => true,
-            n => n < ROUNDS_MAX && (adds || self.under_way.back().is_some_and(|r| r.has_data)),
+            n if n >= ROUNDS_MAX => false,
+            _ => adds || self.lags || self.under_way.back().is_some_and(|r| r.has_data),
         }
     }
 
@@ -158,7 +166,7 @@ impl Rounds {
     ) -> v1::FetchRequest {
         self.last_request += 1;
         let id = self.last_request;
-        self.under_way.push_back(Round { id, has_data: false, added, forgotten });
+        self.under_way.push_back(Round { id, has_data: false, lags: false, added, forgotten });
         v1::FetchRequest {
             request_id: id,
             max_wait_ms: config.fetch_max_wait.as_millis() as u32,
@@ -179,6 +187,7 @@ impl Rounds {
         }
         if response.end {
             let Some(round) = self.under_way.pop_front() else { return Outcome::Ignored };
+            self.lags = round.lags;
             for number in round.forgotten {
                 self.handles.remove(&number);
             }
@@ -209,6 +218,8 @@ impl Rounds {
             ));
         }
         handle.next = next_offset;
+        let brought = next_offset.0.saturating_sub(from.0);
+        round.lags |= response.high_watermark.saturating_sub(next_offset.0) > brought;
         Outcome::Answer(Answer {
             positions,
             from,

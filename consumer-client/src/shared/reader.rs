@@ -77,6 +77,8 @@ struct Open {
     decoder: Decoder,
     /// Decoded already, before what the decoder gives.
     rest: Option<Rest>,
+    /// The decoder ended with it, to be dealt with when all before it is taken.
+    damage: Option<Damage>,
 }
 
 /// An event that comes after the records taken before it.
@@ -242,7 +244,11 @@ impl Reader {
         if let Some(rest) = open.rest.take() {
             return Some(Taken::Rest(rest));
         }
-        match open.decoder.next_batch(&mut self.unpack) {
+        let next = match open.damage.take() {
+            Some(damage) => Err(damage),
+            None => open.decoder.next_batch(&mut self.unpack),
+        };
+        match next {
             Ok(Some(batch)) => Some(Taken::Batch(Arc::clone(&open.positions), batch)),
             Ok(None) => {
                 // What follows the last record (control batches, gaps) is passed over.
@@ -259,6 +265,23 @@ impl Reader {
                 let open = self.open.take()?;
                 let event = self.shared.damaged(&open.positions, damage)?;
                 Some(Taken::Event(InOrder { event, positions: open.positions }))
+            }
+        }
+    }
+
+    /// The next batch of the answer that is being decoded, where it is of this partition and nothing
+    /// stands before it.
+    #[inline]
+    pub(crate) fn take_next_of(&mut self, positions: &Arc<Positions>) -> Option<RecordBatch> {
+        let open = self.open.as_mut().filter(|open| Arc::ptr_eq(&open.positions, positions))?;
+        if open.damage.is_some() {
+            return None;
+        }
+        match open.decoder.next_batch(&mut self.unpack) {
+            Ok(batch) => batch,
+            Err(damage) => {
+                open.damage = Some(damage);
+                None
             }
         }
     }
@@ -323,6 +346,7 @@ impl Reader {
                 false,
             ),
             rest: None,
+            damage: None,
         });
         open.rest = Some(rest);
         self.set_aside.push(open);
@@ -389,6 +413,7 @@ impl Reader {
             positions: fetched.positions,
             next_offset: fetched.next_offset,
             rest: None,
+            damage: None,
         }
     }
 }
