@@ -175,6 +175,35 @@ pub(crate) enum Appended {
     Failed(SendError),
 }
 
+/// Why a record is in no batch. Two words, which every append returns in registers: a [`SendError`] is
+/// moved through memory at each step, whether there is one or not.
+#[derive(Debug)]
+pub(crate) enum NotAppended {
+    /// See [`Appended::NoRoom`].
+    NoRoom,
+    /// See [`Appended::UnknownTopic`].
+    UnknownTopic,
+    /// See [`Appended::Failed`].
+    Failed(Box<SendError>),
+}
+
+impl NotAppended {
+    #[cold]
+    pub(crate) fn failed(error: SendError) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+impl From<NotAppended> for Appended {
+    fn from(why: NotAppended) -> Self {
+        match why {
+            NotAppended::NoRoom => Self::NoRoom,
+            NotAppended::UnknownTopic => Self::UnknownTopic,
+            NotAppended::Failed(error) => Self::Failed(*error),
+        }
+    }
+}
+
 /// Where a record was put, for who keeps it.
 struct Placed<'b> {
     completion: &'b Arc<Completion>,
@@ -222,17 +251,17 @@ impl Accumulator {
     /// Encodes `record` into its partition's open batch.
     pub(crate) fn append(&self, record: &Record<'_>) -> Appended {
         self.append_with(record, false, |placed| Appended::Done(placed.receipt()))
-            .unwrap_or_else(|why| why)
+            .unwrap_or_else(Appended::from)
     }
 
-    /// The same for a record whose fate nobody asks for: an error is never [`Appended::Done`]. The
-    /// thread is kept at the network's pace if it may be blocked.
+    /// The same for a record whose fate nobody asks for. The thread is kept at the network's pace if it
+    /// may be blocked.
     #[inline]
     pub(crate) fn append_detached(
         &self,
         record: &Record<'_>,
         may_block: bool,
-    ) -> Result<(), Appended> {
+    ) -> Result<(), NotAppended> {
         self.append_with(record, may_block, |_| ())
     }
 
@@ -242,7 +271,7 @@ impl Accumulator {
         record: &Record<'_>,
         may_block: bool,
         kept: impl FnOnce(Placed<'_>) -> R,
-    ) -> Result<R, Appended> {
+    ) -> Result<R, NotAppended> {
         let appended = self.topics.with(record.topic, |topic, routes| {
             let (queue, sticky) = self.queue_of(topic, routes, record)?;
             let mut pending = queue.pending.lock();
@@ -259,7 +288,7 @@ impl Accumulator {
             }
             appended
         });
-        appended.unwrap_or(Err(Appended::UnknownTopic))
+        appended.unwrap_or(Err(NotAppended::UnknownTopic))
     }
 
     /// The queue of the partition that `record` goes to, and whether that is the sticky one.
@@ -269,12 +298,12 @@ impl Accumulator {
         topic: &Topic,
         routes: &'q Routes,
         record: &Record<'_>,
-    ) -> Result<(&'q Arc<PartitionQueue>, bool), Appended> {
+    ) -> Result<(&'q Arc<PartitionQueue>, bool), NotAppended> {
         let (partition, sticky) = self.choose(topic, routes, record);
         let queue = usize::try_from(partition).ok().and_then(|p| routes.queues.get(p));
         let queue = queue.ok_or_else(|| {
             let (topic, count) = (Arc::clone(&topic.name), routes.queues.len() as i32);
-            Appended::Failed(SendError::UnknownPartition { topic, partition, count })
+            NotAppended::failed(SendError::UnknownPartition { topic, partition, count })
         })?;
         Ok((queue, sticky))
     }
@@ -286,14 +315,14 @@ impl Accumulator {
         partition_of: &Record<'_>,
         records: impl Iterator<Item = Record<'r>>,
         taken: impl FnMut(Receipt),
-    ) -> (usize, Option<Appended>) {
+    ) -> (usize, Option<NotAppended>) {
         let run = self.topics.with(partition_of.topic, |topic, routes| {
             match self.queue_of(topic, routes, partition_of) {
                 Ok((queue, sticky)) => self.append_all(topic, queue, sticky, records, taken),
                 Err(error) => (0, Some(error)),
             }
         });
-        run.unwrap_or((0, Some(Appended::UnknownTopic)))
+        run.unwrap_or((0, Some(NotAppended::UnknownTopic)))
     }
 
     fn append_all<'r>(
@@ -303,7 +332,7 @@ impl Accumulator {
         sticky: bool,
         records: impl Iterator<Item = Record<'r>>,
         mut taken: impl FnMut(Receipt),
-    ) -> (usize, Option<Appended>) {
+    ) -> (usize, Option<NotAppended>) {
         let mut count = 0;
         let mut pending = queue.pending.lock();
         for record in records {
@@ -333,7 +362,7 @@ impl Accumulator {
         pending: &mut Pending,
         record: &Record<'_>,
         kept: impl FnOnce(Placed<'_>) -> R,
-    ) -> (Result<R, Appended>, usize, bool) {
+    ) -> (Result<R, NotAppended>, usize, bool) {
         if let Some(open) = &mut pending.open {
             let timestamp = record.timestamp.unwrap_or_else(|| tick_ms().max(open.opened_ms));
             let before = open.builder.size_in_bytes();
@@ -350,7 +379,7 @@ impl Accumulator {
                     queue.backlog.store(pending.full.len(), Ordering::Relaxed);
                 }
                 Err(AppendError::RecordTooLarge(size)) => {
-                    return (Err(Appended::Failed(self.too_large(size))), 0, false);
+                    return (Err(self.too_large(size)), 0, false);
                 }
             }
         }
@@ -372,18 +401,18 @@ impl Accumulator {
         queue: &PartitionQueue,
         pending: &mut Pending,
         record: &Record<'_>,
-    ) -> Result<(Arc<Completion>, i64, usize), Appended> {
+    ) -> Result<(Arc<Completion>, i64, usize), NotAppended> {
         if let Some(error) = &pending.closed {
-            return Err(Appended::Failed(error.clone()));
+            return Err(NotAppended::failed(error.clone()));
         }
         let size = record.size_bound();
         if size > self.max_request_size {
-            return Err(Appended::Failed(self.too_large(size)));
+            return Err(self.too_large(size));
         }
         let batch_size = self.batch_size.min(queue.batch_limit.load(Ordering::Relaxed));
         let charged = size.max(batch_size);
         if !self.memory.try_take(charged) {
-            return Err(Appended::NoRoom);
+            return Err(NotAppended::NoRoom);
         }
         let mut builder = BatchBuilder::with_buffer(self.buffers.take(charged), charged);
         let opened_ms = now_ms();
@@ -391,7 +420,7 @@ impl Accumulator {
         let appended = builder.append(timestamp, record.key, record.value, record.headers);
         if appended.is_err() {
             self.memory.give(charged);
-            return Err(Appended::Failed(self.too_large(size)));
+            return Err(self.too_large(size));
         }
         let completion = Completion::new(queue.name.partition);
         let size = builder.size_in_bytes();
@@ -408,8 +437,9 @@ impl Accumulator {
         Ok((completion, timestamp, size))
     }
 
-    fn too_large(&self, size: usize) -> SendError {
-        SendError::RecordTooLarge { size, limit: self.max_request_size }
+    #[cold]
+    fn too_large(&self, size: usize) -> NotAppended {
+        NotAppended::failed(SendError::RecordTooLarge { size, limit: self.max_request_size })
     }
 
     /// The partition for `record`, and whether it was the sticky one.

@@ -9,7 +9,7 @@ use proto::Partition;
 use proto::client::{Cluster, ClusterCounts};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::accumulator::{Accumulator, Appended};
+use crate::accumulator::{Accumulator, Appended, NotAppended};
 use crate::batch::{Admission, Completion, Outcome, SendFuture};
 use crate::blocking::block_on;
 use crate::config::ProducerConfig;
@@ -255,7 +255,7 @@ impl Producer {
     pub fn send(&self, record: Record<'_>) -> SendFuture {
         let accumulator = &self.shared.accumulator;
         let future =
-            match self.check_open().map_or_else(|why| why, |()| accumulator.append(&record)) {
+            match self.check_open().map_or_else(Appended::from, |()| accumulator.append(&record)) {
                 Appended::Done(receipt) => SendFuture::in_batch(receipt),
                 Appended::Failed(error) => self.fail(error),
                 Appended::NoRoom | Appended::UnknownTopic => match self.stand_in_line(&record) {
@@ -277,8 +277,15 @@ impl Producer {
         let appended = || accumulator.append_detached(&record, *has_own_thread);
         match self.check_open().and_then(|()| appended()) {
             Ok(()) => Ok(()),
-            Err(Appended::Failed(error)) => Err(self.count(error)),
-            Err(_) => self.send(record).wait_accepted(),
+            Err(why) => self.send_refused(record, why),
+        }
+    }
+
+    #[cold]
+    fn send_refused(&self, record: Record<'_>, why: NotAppended) -> Result<(), SendError> {
+        match why {
+            NotAppended::Failed(error) => Err(self.count(*error)),
+            NotAppended::NoRoom | NotAppended::UnknownTopic => self.send(record).wait_accepted(),
         }
     }
 
@@ -329,8 +336,8 @@ impl Producer {
         *next += taken;
         // What follows must go where the first ones went.
         *partition = parts.first().map(SetPart::partition).or(*partition);
-        if let Some(Appended::Failed(error)) = ended {
-            *failed = Some(self.count(error));
+        if let Some(NotAppended::Failed(error)) = ended {
+            *failed = Some(self.count(*error));
         }
     }
 
@@ -404,13 +411,13 @@ impl Producer {
 
     /// Whether a record may be appended: not once closed, and not past those who wait.
     #[inline]
-    fn check_open(&self) -> Result<(), Appended> {
+    fn check_open(&self) -> Result<(), NotAppended> {
         if self.is_closed() {
-            return Err(Appended::Failed(SendError::Closed { in_doubt: false }));
+            return Err(NotAppended::failed(SendError::Closed { in_doubt: false }));
         }
         match self.shared.line.is_empty() {
             true => Ok(()),
-            false => Err(Appended::NoRoom),
+            false => Err(NotAppended::NoRoom),
         }
     }
 
