@@ -12,7 +12,7 @@
 //! not fit is left to the encoder and the decoder of every record, and so is what does not hold: nothing is
 //! accepted here that the decoder refuses, and it says what is wrong.
 
-use super::record::{Header, nullable_len};
+use super::record::Header;
 use super::varint::zigzag;
 
 /// The small fields of such a record, encoded.
@@ -40,15 +40,15 @@ impl UsualFields {
     ) -> Option<Self> {
         let (timestamp, timestamp_len) = encoded(zigzag(timestamp_delta))?;
         let (offset, offset_len) = encoded(zigzag(offset_delta.into()))?;
-        let (value_len, value_len_len) = encoded(zigzag(nullable_len(value)))?;
-        let key_len = zigzag(nullable_len(key));
+        let (value_len, value_len_len) = encoded(length_field(value))?;
+        let key_len = length_field(key);
         if key_len >= 0x80 || !headers.is_empty() {
             return None;
         }
         let lens = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
         // With attributes, the key's length and the number of headers.
         let body = 3 + timestamp_len + offset_len + value_len_len + lens;
-        let (length, length_len) = encoded(zigzag(body as i64))?;
+        let (length, length_len) = encoded(2 * body as u64)?;
         let timestamp_at = length_len + 1;
         let offset_at = timestamp_at + timestamp_len;
         let key_at = offset_at + offset_len;
@@ -59,6 +59,12 @@ impl UsualFields {
         let (front_len, whole) = (key_at + 1, length_len + body);
         Some(Self { front, front_len, value_len: value_len as u16, value_len_len, whole })
     }
+}
+
+/// The length of what may be null (-1), zig-zag: no length is negative.
+#[inline(always)]
+fn length_field(bytes: Option<&[u8]>) -> u64 {
+    bytes.map_or(NULL.into(), |bytes| 2 * bytes.len() as u64)
 }
 
 /// A varint of one or two bytes, lowest first, and how many.
@@ -85,83 +91,60 @@ impl<'a> UsualRecord<'a> {
     /// The record at the front of `bytes`; `None` where it is none of these.
     #[inline(always)]
     pub(super) fn split_off(bytes: &'a [u8]) -> Option<Self> {
-        let mut front = Front { word: u64::from_le_bytes(*bytes.first_chunk()?), taken: 0 };
-        let length = front.take_varint()?;
-        let end = front.taken + usize::try_from(length).ok()?;
-        front.skip(1); // attributes
-        let timestamp_delta = front.take_varint()?;
-        let offset_delta = front.take_varint()?;
-        let key_len = front.word as u8;
-        if key_len >= 0x80 {
+        let word = u64::from_le_bytes(*bytes.first_chunk()?);
+        let (length, at) = varint(word)?;
+        // An odd one is negative, here and below.
+        if length & 1 != 0 {
             return None;
         }
-        let (key, at) = split_field(bytes, front.taken + 1, short(key_len.into()))?;
+        let (record, rest) = bytes.split_at_checked(at + (length >> 1) as usize)?;
+        let at = at + 1; // attributes
+        let (timestamp, len) = varint(word >> (8 * at))?;
+        let at = at + len;
+        let (offset, len) = varint(word >> (8 * at))?;
+        let at = at + len;
+        let key_len = (word >> (8 * at)) as u8;
+        let (key, at) = match key_len {
+            NULL => (None, at + 1),
+            _ if key_len & 0x81 != 0 => return None,
+            _ => {
+                let (from, end) = (at + 1, at + 1 + usize::from(key_len >> 1));
+                (Some(record.get(from..end)?), end)
+            }
+        };
         // The number of headers follows, so a value's length is never the last byte.
-        let [first, second] = *bytes.get(at..)?.first_chunk()?;
-        let (value, at) = match (first, second) {
-            (0..0x80, _) => split_field(bytes, at + 1, short(first.into()))?,
-            (_, 0..0x80) => split_field(bytes, at + 2, short(joined(first, second)))?,
+        let [first, second] = *record.get(at..)?.first_chunk()?;
+        let (value_len, len) = varint(u64::from(first) | u64::from(second) << 8)?;
+        let (fields, headers) = record.split_at(record.len() - 1);
+        let value = fields.get(at + len..)?;
+        let value = match value_len {
+            1 if value.is_empty() => None,
+            _ if value_len as usize == 2 * value.len() => Some(value),
             _ => return None,
         };
-        // Positions only grew: where the last one fits, all before lie inside the record.
-        if at + 1 != end || *bytes.get(at)? != 0 {
-            return None;
-        }
-        let rest = bytes.get(end..)?;
-        Some(Self { timestamp_delta, offset_delta, key, value, rest })
+        (headers == [0]).then_some(Self {
+            timestamp_delta: (timestamp >> 1) as i32 ^ -((timestamp & 1) as i32),
+            offset_delta: (offset >> 1) as i32 ^ -((offset & 1) as i32),
+            key,
+            value,
+            rest,
+        })
     }
 }
 
-/// A value of two bytes, still zig-zag.
+/// The length field of what is null.
+const NULL: u8 = 1;
+
+/// The varint of one or two bytes at the low end of `word`, still zig-zag, and its length.
 #[inline(always)]
-fn joined(first: u8, second: u8) -> u32 {
-    u32::from(first & 0x7f) | u32::from(second) << 7
-}
-
-#[inline(always)]
-fn short(zigzag: u32) -> i32 {
-    (zigzag >> 1) as i32 ^ -((zigzag & 1) as i32)
-}
-
-/// The bytes of a field of `len` (-1: null) at `at`, and the position after it.
-#[inline(always)]
-fn split_field(bytes: &[u8], at: usize, len: i32) -> Option<(Option<&[u8]>, usize)> {
-    if len == -1 {
-        return Some((None, at));
-    }
-    let end = at + usize::try_from(len).ok()?;
-    Some((Some(bytes.get(at..end)?), end))
-}
-
-/// The first eight bytes of a record, lowest first; those taken are shifted out.
-struct Front {
-    word: u64,
-    taken: usize,
-}
-
-impl Front {
-    /// Takes a varint of one or two bytes.
-    #[inline(always)]
-    fn take_varint(&mut self) -> Option<i32> {
-        let [first, second, ..] = self.word.to_le_bytes();
-        let zigzag = match (first, second) {
-            (0..0x80, _) => {
-                self.skip(1);
-                u32::from(first)
-            }
-            (_, 0..0x80) => {
-                self.skip(2);
-                joined(first, second)
-            }
-            _ => return None,
-        };
-        Some(short(zigzag))
-    }
-
-    #[inline(always)]
-    fn skip(&mut self, bytes: usize) {
-        self.word >>= 8 * bytes;
-        self.taken += bytes;
+fn varint(word: u64) -> Option<(u32, usize)> {
+    let word = word as u32;
+    if word & 0x80 == 0 {
+        Some((word & 0x7f, 1))
+    } else if word & 0x8000 == 0 {
+        Some((word & 0x7f | word >> 1 & 0x3f80, 2))
+    } else {
+        None
     }
 }
 
@@ -170,6 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::reader::decode_any;
+    use super::super::record::nullable_len;
     use super::super::varint::push_varint;
     use super::*;
 
