@@ -17,6 +17,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use proto::client::{BusyPoll, CongestionControl};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
@@ -42,7 +43,8 @@ pub(crate) enum Protocol {
 /// The data threads. They end when `stop` is set and their connections are done.
 pub(crate) struct DataThreads {
     inboxes: Arc<[mpsc::Sender<Handed>]>,
-    threads: Vec<JoinHandle<()>>,
+    /// Each gives back its runtime: timers of a connection that went elsewhere are still of it.
+    threads: Vec<JoinHandle<Runtime>>,
     open: Arc<Open>,
     turn: AtomicUsize,
     services: Arc<Services>,
@@ -144,6 +146,7 @@ impl DataThreads {
                         loads.is_here(number);
                     }
                     runtime.block_on(serving.serve(inbox));
+                    runtime
                 })?;
             threads.push(thread);
         }
@@ -215,9 +218,12 @@ impl DataThreads {
     /// Waits for the threads; a stop must have been asked for.
     pub(crate) fn join(self) {
         drop(self.inboxes);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a data thread panicked");
+        let ended = self.threads.into_iter().map(JoinHandle::join);
+        // All have ended before the first runtime goes.
+        for ended in ended.collect::<Vec<_>>() {
+            match ended {
+                Ok(runtime) => runtime.shutdown_background(),
+                Err(_) => tracing::error!("a data thread panicked"),
             }
         }
     }
