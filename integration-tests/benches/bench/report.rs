@@ -63,6 +63,8 @@ pub(crate) fn add_ratios(values: &mut Value, limit: &Figure) {
         ("ratio_p50", of("p50_us", "p50_us")),
         ("ratio_p99_to_p50", of("p99_us", "p50_us")),
         ("ratio_all_cpu_per_gb", of("all_cpu_per_gb", "all_cpu_per_gb")),
+        ("ratio_broker_cpu", of("broker_cpu_per_million", "broker_cpu_per_million")),
+        ("ratio_client_cpu", of("client_cpu_per_million", "client_cpu_per_million")),
     ];
     let mut added = serde_json::Map::new();
     for (key, ratio) in ratios {

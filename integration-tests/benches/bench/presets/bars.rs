@@ -25,6 +25,10 @@ pub(super) fn specs(options: &Options) -> Vec<Spec> {
         specs.extend([make.tcp_trip(), make.trip(TRIP_CALLER, &[]), make.trip(TRIP, &[])]);
     }
     specs.extend([make.paced(10_000), make.paced(100_000)]);
+    // Brokers of their own from here on.
+    for _ in 0..TRIPS {
+        specs.extend([make.tcp_trip(), make.polled_trip()]);
+    }
     specs.extend(replicated(options));
     specs
 }

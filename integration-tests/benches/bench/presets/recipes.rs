@@ -26,6 +26,7 @@ pub(crate) const DRAIN_FIFTY: &str = "drain of requests of 50 records";
 pub(crate) const DRAIN_ONE: &str = "drain of requests of one record";
 pub(crate) const TRIP: &str = "round trip, producer's own thread";
 pub(crate) const TRIP_CALLER: &str = "round trip, caller's runtime";
+pub(crate) const TRIP_POLLED: &str = "round trip, caller's runtime, busy.poll.us=100 on both ends";
 pub(crate) const TONIC_PRODUCE: &str = "tonic client, unary produce of 64 KiB";
 pub(crate) const TONIC_FETCH: &str = "tonic client, fetch, default settings";
 pub(crate) const TONIC_FETCH_LARGE: &str = "tonic client, fetch, large windows and frames";
@@ -167,6 +168,15 @@ impl<'a> Recipes<'a> {
             settings: settings.iter().map(|&setting| setting.into()).collect(),
         };
         self.at_broker(name.into(), Some(TCP_TRIP), what)
+    }
+
+    /// On the caller's runtime, with a broker and a producer that poll before they sleep.
+    pub(crate) fn polled_trip(&self) -> Spec {
+        let mut spec = self.trip(TRIP_POLLED, &["busy.poll.us=100"]);
+        if let Some(setup) = &mut spec.setup {
+            setup.settings.push("busy.poll.us=100".into());
+        }
+        spec
     }
 
     pub(crate) fn paced(&self, rate: u64) -> Spec {

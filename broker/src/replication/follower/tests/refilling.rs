@@ -12,8 +12,9 @@ fn a_replica_that_is_behind_moves_to_a_stream_of_its_own_and_back() {
     let (leader, follower) = (FakeLeader::start(), Follower::new());
     leader.create("t", 2);
     leader.change("t", 0, |p| (0..200).for_each(|_| p.append(20)));
-    let behind = follower.follow(&leader, "t", 0);
+    // First, so that the fetcher of those in sync is never without a partition: it would end, and begin anew.
     follower.follow(&leader, "t", 1);
+    let behind = follower.follow(&leader, "t", 0);
     follower.catches_up(&leader, "t", 0);
     let lane = || follower.fetchers.shared().lane_of(behind.name());
     eventually("coming back", || lane() == Some(Lane::InSync));
