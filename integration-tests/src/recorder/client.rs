@@ -18,6 +18,8 @@ pub enum Clients {
     ConfluentKafka,
     /// kafka-python, over Kafka's protocol; a broker coordinates the group
     KafkaPython,
+    /// Apache Kafka's own in Java, over its protocol; a broker coordinates the group
+    KafkaJava,
 }
 
 impl Clients {

@@ -8,8 +8,9 @@ use anyhow::{Result, bail, ensure};
 
 use super::board::{Board, Progress};
 use super::client::{Client, Clients, Reading};
+use super::foreign::{self, Library};
+use super::ottla;
 use super::whole_log::{READ_STALL_MAX, read_log};
-use super::{foreign, ottla};
 use crate::checker::{History, Millis, Sends};
 use crate::workload::nap;
 
@@ -65,7 +66,7 @@ impl Recorder {
     /// partition in turn.
     pub fn produce(&mut self, rate: u32) -> Result<()> {
         let number = self.producers.len() as u32;
-        let started = match foreign::library(self.clients) {
+        let started = match Library::of(self.clients) {
             None => ottla::produce(&self.subject, &self.board, number, rate),
             Some(library) => foreign::produce(library, &self.subject, &self.board, number, rate),
         };
@@ -76,7 +77,7 @@ impl Recorder {
     /// Starts a member of a group.
     pub fn join(&mut self, group: &str) -> Result<()> {
         let name = format!("{group}-{}", self.readers.len());
-        let started = match foreign::library(self.clients) {
+        let started = match Library::of(self.clients) {
             None => ottla::join(&self.subject, &self.board, &name, group),
             Some(library) => foreign::join(library, &self.subject, &self.board, &name, group),
         };
@@ -87,7 +88,7 @@ impl Recorder {
     /// Starts a reader of all partitions from their beginning, without a group.
     pub fn tail(&mut self) -> Result<()> {
         let name = format!("tail-{}", self.readers.len());
-        let started = match foreign::library(self.clients) {
+        let started = match Library::of(self.clients) {
             None => ottla::tail(&self.subject, &self.board, &name),
             Some(library) => foreign::tail(library, &self.subject, &self.board, &name),
         };

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::library::Library;
 use super::line::Line;
 use crate::checker::Millis;
 use crate::recorder::board::Board;
@@ -20,24 +21,19 @@ pub(super) struct ClientProcess {
 }
 
 impl ClientProcess {
-    /// Starts `library` in the role of the first of `arguments`; it ends when the standard input does.
+    /// Starts a client in a role; it ends when the standard input does.
     pub(super) fn start(
-        library: &str,
+        library: Library,
         subject: &Subject,
         board: &Board,
         name: &str,
+        role: &str,
         arguments: &[&str],
     ) -> Result<(Self, ChildStdin)> {
-        let python = std::env::var_os("OTTLA_PYTHON").context(
-            "OTTLA_PYTHON is not set: it names a Python interpreter with Kafka's clients, as \
-             `integration-tests/foreign-clients install python` prints it",
-        )?;
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign/python/recorded");
         let log = subject.dir.join(format!("{name}.log"));
-        let mut command = Command::new(python);
-        // Standard output is the history: nothing of it may stay in a buffer. The source tree stays as it is.
-        command.args(["-u", "-B"]).arg(program).args(arguments);
-        command.args(["--library", library, "--name", name, "--bootstrap", &subject.kafka]);
+        let mut command = library.command(role)?;
+        command.args(arguments);
+        command.args(["--name", name, "--bootstrap", &subject.kafka]);
         command.args(["--topic", &subject.topic]);
         for (option, value) in [
             ("--partitions", u128::from(subject.partitions.unsigned_abs())),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
 
+use super::library::Library;
 use super::line::Line;
 use super::process::ClientProcess;
 use crate::checker::{Commit, Millis, Position, Resumed, Taken, Value};
@@ -25,35 +26,36 @@ struct Reader {
 
 /// Starts a member of a group.
 pub(in crate::recorder) fn join(
-    library: &str,
+    library: Library,
     subject: &Subject,
     board: &Arc<Board>,
     name: &str,
     group: &str,
 ) -> Result<Client<Reading>> {
     let reading = Reading::new(name, Some(group));
-    read(library, subject, board, reading, &["member", "--group", group])
+    read(library, subject, board, reading, "member", &["--group", group])
 }
 
 /// Starts a reader of all partitions from their beginning, without a group.
 pub(in crate::recorder) fn tail(
-    library: &str,
+    library: Library,
     subject: &Subject,
     board: &Arc<Board>,
     name: &str,
 ) -> Result<Client<Reading>> {
-    read(library, subject, board, Reading::new(name, None), &["tail"])
+    read(library, subject, board, Reading::new(name, None), "tail", &[])
 }
 
 fn read(
-    library: &str,
+    library: Library,
     subject: &Subject,
     board: &Arc<Board>,
     reading: Reading,
+    role: &str,
     arguments: &[&str],
 ) -> Result<Client<Reading>> {
     let name = &reading.delivered.reader;
-    let (process, input) = ClientProcess::start(library, subject, board, name, arguments)?;
+    let (process, input) = ClientProcess::start(library, subject, board, name, role, arguments)?;
     let mut reader = Reader {
         reading,
         board: Arc::clone(board),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::library::Library;
 use super::line::Line;
 use super::process::ClientProcess;
 use crate::checker::{Outcome, Send, Sends};
@@ -18,15 +19,16 @@ struct Sender {
 
 /// Starts a producer that sends so many records a second.
 pub(in crate::recorder) fn produce(
-    library: &str,
+    library: Library,
     subject: &Subject,
     board: &Arc<Board>,
     number: u32,
     rate: u32,
 ) -> Result<Client<Sends>> {
     let name = format!("producer-{number}");
-    let arguments = ["producer", "--producer", &number.to_string(), "--rate", &rate.to_string()];
-    let (process, input) = ClientProcess::start(library, subject, board, &name, &arguments)?;
+    let arguments = ["--producer", &number.to_string(), "--rate", &rate.to_string()];
+    let (process, input) =
+        ClientProcess::start(library, subject, board, &name, "producer", &arguments)?;
     let mut sender =
         Sender { sends: Sends { producer: number, sends: Vec::new() }, board: Arc::clone(board) };
     let thread = std::thread::spawn(move || {
