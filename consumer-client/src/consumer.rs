@@ -365,16 +365,12 @@ impl Consumer {
         if before == 0 {
             batches.reserve(self.batches_before);
         }
-        let mut end = first.next_offset();
         let mut bytes = first.memory();
         batches.push(first);
-        while bytes < room
-            && let Some(batch) = self.reader.as_mut().and_then(|r| r.take_next_of(&positions))
-        {
-            end = batch.next_offset();
-            bytes += batch.memory();
-            batches.push(batch);
+        if let Some(reader) = self.reader.as_mut() {
+            bytes += reader.take_run_of(&positions, room.saturating_sub(bytes), batches);
         }
+        let end = batches.last().map_or(Offset(0), RecordBatch::next_offset);
         if positions.is_void() || !positions.claim(end) {
             batches.truncate(before);
             return 0;

@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 use proto::record::{
-    BatchDecoder, BatchHeader, ChunkedBatches, Compression, DecompressError, RecordError,
+    BatchDecoder, BatchHeader, ChunkedBatches, DecodedBatch, DecompressError, RecordError,
 };
 use proto::{Offset, TopicPartition};
 
@@ -55,6 +55,59 @@ impl Decoder {
         Self { partition, batches, wanted, next: None, until, check_crcs }
     }
 
+    /// Adds the batches that follow to `run`, up to `room` bytes. Returns the bytes they take and why no
+    /// more could be read, if so.
+    pub(crate) fn next_run(
+        &mut self,
+        open: &mut BatchDecoder,
+        room: usize,
+        run: &mut Vec<RecordBatch>,
+    ) -> (usize, Option<Damage>) {
+        let mut bytes = 0;
+        while bytes < room {
+            if let Some(taken) = self.next_plain(run) {
+                bytes += taken;
+                continue;
+            }
+            match self.next_batch(open) {
+                Ok(Some(batch)) => {
+                    bytes += batch.memory();
+                    run.push(batch);
+                }
+                Ok(None) => break,
+                Err(damage) => return (bytes, Some(damage)),
+            }
+        }
+        (bytes, None)
+    }
+
+    /// The next batch as nearly all are: not compressed, in one chunk, in its place, whole, with records
+    /// that are wanted. Goes straight to where it is kept: each move of a header that was just written
+    /// waits for the processor to have stored it. `None`: it is not such a batch, nothing was taken.
+    #[inline]
+    fn next_plain(&mut self, run: &mut Vec<RecordBatch>) -> Option<usize> {
+        let front = self.batches.front();
+        let header = BatchHeader::parse(front).ok()?;
+        let whole = front.get(..header.size_in_bytes())?;
+        let next = header.next_offset();
+        let is_usual = self.is_in_place(&header)
+            && next > self.wanted
+            && header.record_count > 0
+            && header.attributes.is_plain()
+            && !header.attributes.is_control();
+        if !is_usual || (self.check_crcs && header.check_crc(whole).is_err()) {
+            return None;
+        }
+        let whole = self.batches.split_front(whole.len());
+        let decoded = DecodedBatch::of_plain(header, whole);
+        let batch = RecordBatch::new(self.partition.clone(), None, decoded, self.wanted);
+        let bytes = batch.memory();
+        run.push(batch);
+        self.next = Some(next);
+        self.wanted = next;
+        Some(bytes)
+    }
+
     /// The next batch that has something to deliver, its records decompressed by `open`; `None` at
     /// the end of the answer.
     pub(crate) fn next_batch(
@@ -79,8 +132,7 @@ impl Decoder {
                 self.wanted = self.wanted.max(next);
                 continue;
             }
-            let is_plain = header.attributes.compression() == Ok(Compression::None);
-            let compressed = (!is_plain).then(|| whole.clone());
+            let compressed = (!header.attributes.is_plain()).then(|| whole.clone());
             let decoded =
                 open.decode_whole(header, whole).map_err(|error| self.unreadable(next, &error))?;
             let batch = RecordBatch::new(self.partition.clone(), compressed, decoded, self.wanted);
@@ -104,12 +156,18 @@ impl Decoder {
     }
 
     /// A batch begins where the one before it ended; the first where something is wanted of it.
-    fn check_place(&self, header: &BatchHeader) -> Result<(), Damage> {
+    #[inline]
+    fn is_in_place(&self, header: &BatchHeader) -> bool {
         let begin = header.base_offset;
         let fits = self.next.map_or(begin <= self.wanted, |next| begin == next);
-        if fits && header.next_offset() <= self.until {
+        fits && header.next_offset() <= self.until
+    }
+
+    fn check_place(&self, header: &BatchHeader) -> Result<(), Damage> {
+        if self.is_in_place(header) {
             return Ok(());
         }
+        let begin = header.base_offset;
         let (last, expected) = (header.last_offset(), self.next.unwrap_or(self.wanted));
         let why = format!("a batch of offsets {begin} to {last} where {expected} is to follow");
         Err(Damage { offset: self.wanted, resume_at: None, why, is_doubtful: true })

@@ -87,6 +87,7 @@ pub struct RecordBatch {
 
 impl RecordBatch {
     /// A batch that was checked. `from` is the first offset wanted.
+    #[inline]
     pub(crate) fn new(
         partition: TopicPartition,
         compressed: Option<Bytes>,
@@ -97,11 +98,13 @@ impl RecordBatch {
     }
 
     /// The topic and partition.
+    #[inline]
     pub fn partition(&self) -> &TopicPartition {
         &self.partition
     }
 
     /// The batch's header; its offsets may begin below [`Self::first_offset`].
+    #[inline]
     pub fn header(&self) -> &BatchHeader {
         self.decoded.header()
     }
@@ -112,6 +115,7 @@ impl RecordBatch {
     }
 
     /// Bytes of memory it holds on to, its own included.
+    #[inline]
     pub(crate) fn memory(&self) -> usize {
         let compressed = self.compressed.as_ref().map_or(0, Bytes::len);
         size_of::<Self>() + compressed + self.decoded.block().len()
@@ -123,11 +127,13 @@ impl RecordBatch {
     }
 
     /// The offset after the last record.
+    #[inline]
     pub fn next_offset(&self) -> Offset {
         self.header().next_offset()
     }
 
     /// The records, borrowed. Those below the wanted offset are left out.
+    #[inline]
     pub fn records(&self) -> impl Iterator<Item = Result<RecordRef<'_>, RecordError>> {
         let from = self.from;
         let wanted =

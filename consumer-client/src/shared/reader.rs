@@ -269,21 +269,19 @@ impl Reader {
         }
     }
 
-    /// The next batch of the answer that is being decoded, where it is of this partition and nothing
-    /// stands before it.
-    #[inline]
-    pub(crate) fn take_next_of(&mut self, positions: &Arc<Positions>) -> Option<RecordBatch> {
-        let open = self.open.as_mut().filter(|open| Arc::ptr_eq(&open.positions, positions))?;
-        if open.damage.is_some() {
-            return None;
-        }
-        match open.decoder.next_batch(&mut self.unpack) {
-            Ok(batch) => batch,
-            Err(damage) => {
-                open.damage = Some(damage);
-                None
-            }
-        }
+    /// Adds the next batches of the answer that is being decoded to `run`, up to `room` bytes, where it is of
+    /// this partition and nothing stands before them. Returns the bytes they take.
+    pub(crate) fn take_run_of(
+        &mut self,
+        positions: &Arc<Positions>,
+        room: usize,
+        run: &mut Vec<RecordBatch>,
+    ) -> usize {
+        let open = self.open.as_mut().filter(|open| Arc::ptr_eq(&open.positions, positions));
+        let Some(open) = open.filter(|open| open.damage.is_none()) else { return 0 };
+        let (bytes, damage) = open.decoder.next_run(&mut self.unpack, room, run);
+        open.damage = damage;
+        bytes
     }
 
     /// The first event that nothing of its partition waits before.

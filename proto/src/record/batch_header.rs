@@ -119,11 +119,19 @@ impl Attributes {
     const DELETE_HORIZON: i16 = 1 << 6;
 
     /// How the records are compressed.
+    #[inline]
     pub fn compression(self) -> Result<Compression, UnknownCompression> {
         Compression::from_id((self.0 & 7) as u8)
     }
 
+    /// Whether the records are not compressed.
+    #[inline]
+    pub fn is_plain(self) -> bool {
+        self.0 & 7 == 0
+    }
+
     /// Which clock the timestamps come from.
+    #[inline]
     pub fn timestamp_type(self) -> TimestampType {
         if self.0 & Self::LOG_APPEND_TIME == 0 {
             TimestampType::CreateTime
@@ -162,6 +170,7 @@ impl Attributes {
     }
 
     /// Whether the records are control records, which applications never see.
+    #[inline]
     pub fn is_control(self) -> bool {
         self.0 & Self::CONTROL != 0
     }
@@ -269,7 +278,7 @@ impl BatchHeader {
         }
         let count = i64::from(self.record_count);
         let records_len = (self.size_in_bytes() - HEADER_LEN) as i64;
-        let compressed = self.attributes.0 & 7 != 0;
+        let compressed = !self.attributes.is_plain();
         if count < 0
             || count > last + 1
             || (!compressed && count.saturating_mul(RECORD_LEN_MIN) > records_len)
@@ -327,11 +336,13 @@ impl BatchHeader {
     }
 
     /// Bytes of the whole batch, this header included.
+    #[inline]
     pub fn size_in_bytes(&self) -> usize {
         LENGTH_PREFIX + self.batch_length as usize
     }
 
     /// The greatest offset of the batch, whether or not a record still has it.
+    #[inline]
     pub fn last_offset(&self) -> Offset {
         self.base_offset.plus(i64::from(self.last_offset_delta))
     }
@@ -344,6 +355,7 @@ impl BatchHeader {
     }
 
     /// The offset after the batch.
+    #[inline]
     pub fn next_offset(&self) -> Offset {
         self.last_offset().plus(1)
     }

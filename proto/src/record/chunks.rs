@@ -64,20 +64,33 @@ impl ChunkedBatches {
         Self { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect() }
     }
 
+    /// What is left of the chunk that the next batch begins in; empty at the end.
+    #[inline]
+    pub fn front(&self) -> &[u8] {
+        self.chunks.front().map_or(&[], |chunk| chunk)
+    }
+
+    /// Takes the first `len` bytes of [`ChunkedBatches::front`] off, or all where there are fewer: a batch
+    /// that was found to lie there.
+    #[inline]
+    pub fn split_front(&mut self, len: usize) -> Bytes {
+        let Some(front) = self.chunks.front_mut() else { return Bytes::new() };
+        if len < front.len() {
+            return front.split_to(len);
+        }
+        self.chunks.pop_front().unwrap_or_default()
+    }
+
     /// The next batch in one piece, with its header: a slice of its chunk where it lies in one, as
     /// nearly all do.
     #[inline]
     pub fn next_whole(&mut self) -> Option<Result<(BatchHeader, Bytes), BatchError>> {
-        let front = self.chunks.front_mut()?;
+        let front = self.chunks.front()?;
         if let Ok(header) = BatchHeader::parse(front)
             && let size = header.size_in_bytes()
             && size <= front.len()
         {
-            let whole = front.split_to(size);
-            if front.is_empty() {
-                self.chunks.pop_front();
-            }
-            return Some(Ok((header, whole)));
+            return Some(Ok((header, self.split_front(size))));
         }
         self.next_gathered()
     }

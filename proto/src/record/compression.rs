@@ -58,6 +58,7 @@ impl Compression {
     pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
 
     /// The codec of a number.
+    #[inline]
     pub fn from_id(id: u8) -> Result<Self, UnknownCompression> {
         Self::ALL.get(usize::from(id)).copied().ok_or_else(|| UnknownCompression(id.to_string()))
     }

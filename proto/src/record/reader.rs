@@ -89,6 +89,7 @@ impl<'a> Records<'a> {
     }
 
     /// Over the records themselves, whatever codec the header names.
+    #[inline]
     pub(super) fn over(header: &BatchHeader, bytes: &'a [u8]) -> Self {
         let append_time = header.attributes.timestamp_type() == TimestampType::LogAppendTime;
         Self {

@@ -75,7 +75,7 @@ impl BatchDecoder {
     ) -> Result<DecodedBatch, RecordError> {
         let block = whole.get(HEADER_LEN..).unwrap_or_default();
         match codec_of(&header, block)? {
-            Compression::None => Ok(DecodedBatch { header, block: whole, from: HEADER_LEN }),
+            Compression::None => Ok(DecodedBatch::of_plain(header, whole)),
             _ => self.decode(&header, whole.slice(HEADER_LEN.min(whole.len())..)),
         }
     }
@@ -124,17 +124,26 @@ pub struct DecodedBatch {
 }
 
 impl DecodedBatch {
+    /// A batch in one piece whose header tells no codec.
+    #[inline]
+    pub fn of_plain(header: BatchHeader, whole: Bytes) -> Self {
+        Self { header, block: whole, from: HEADER_LEN }
+    }
+
     /// As it came: length, CRC and codec are those of the compressed batch.
+    #[inline]
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
 
     /// The memory the records lie in, for slices of it.
+    #[inline]
     pub fn block(&self) -> &Bytes {
         &self.block
     }
 
     /// The records in order.
+    #[inline]
     pub fn records(&self) -> Records<'_> {
         Records::over(&self.header, self.block.get(self.from..).unwrap_or_default())
     }
