@@ -197,9 +197,27 @@ mod tests {
     fn offsets(decoder: &mut Decoder) -> Vec<i64> {
         let (mut all, mut open) = (Vec::new(), open());
         while let Some(batch) = decoder.next_batch(&mut open).unwrap() {
-            all.extend(batch.records().map(|r| r.unwrap().offset.0));
+            all.extend(read(&batch));
         }
         all
+    }
+
+    fn read(batch: &RecordBatch) -> Vec<i64> {
+        batch.records().map(|r| r.unwrap().offset.0).collect()
+    }
+
+    /// All that runs of up to `room` bytes give, and why they ended.
+    fn runs(decoder: &mut Decoder, room: usize) -> (Vec<i64>, Option<Damage>) {
+        let (mut all, mut open) = (Vec::new(), open());
+        loop {
+            let mut run = Vec::new();
+            let (bytes, damage) = decoder.next_run(&mut open, room, &mut run);
+            assert_eq!(bytes, run.iter().map(RecordBatch::memory).sum::<usize>());
+            all.extend(run.iter().flat_map(read));
+            if damage.is_some() || run.is_empty() {
+                return (all, damage);
+            }
+        }
     }
 
     fn decoder(bytes: Vec<Bytes>, wanted: i64) -> Decoder {
@@ -217,6 +235,7 @@ mod tests {
             codec in 0usize..5,
             wanted in 0i64..40,
             cut in 1usize..200,
+            room in 1usize..2_000,
         ) {
             let mut whole = Vec::new();
             let mut expected = Vec::new();
@@ -227,8 +246,39 @@ mod tests {
                 expected.extend((offset..offset + *size as i64).filter(|o| *o >= wanted));
                 offset += *size as i64;
             }
-            let chunks = whole.chunks(cut).map(Bytes::copy_from_slice).collect();
-            prop_assert_eq!(offsets(&mut decoder(chunks, wanted)), expected);
+            let chunks: Vec<Bytes> = whole.chunks(cut).map(Bytes::copy_from_slice).collect();
+            prop_assert_eq!(offsets(&mut decoder(chunks.clone(), wanted)), &expected[..]);
+            let (run, damage) = runs(&mut decoder(chunks, wanted), room);
+            prop_assert_eq!((run, damage), (expected, None));
+        }
+
+        /// Whatever is wrong with a batch, a run ends before it and tells what single batches tell.
+        #[test]
+        fn runs_meet_the_same_damage(
+            at in 0usize..400,
+            bit in 0u8..8,
+            cut in 1usize..400,
+            room in 1usize..2_000,
+        ) {
+            let mut whole = Vec::new();
+            (0..5).for_each(|n| whole.extend_from_slice(&batch_at(3 * n, 3, "some value")));
+            let until = Offset(15);
+            let at = at % whole.len();
+            whole[at] ^= 1 << bit;
+            let chunks: Vec<Bytes> = whole.chunks(cut).map(Bytes::copy_from_slice).collect();
+            let decoder = || {
+                Decoder::new(TopicPartition::new("t", 0), chunks.clone(), Offset(1), until, true)
+            };
+            let (mut single, mut open) = (decoder(), open());
+            let mut expected = Vec::new();
+            let met = loop {
+                match single.next_batch(&mut open) {
+                    Ok(Some(batch)) => expected.extend(read(&batch)),
+                    Ok(None) => break None,
+                    Err(damage) => break Some(damage),
+                }
+            };
+            prop_assert_eq!(runs(&mut decoder(), room), (expected, met));
         }
 
         #[test]
@@ -272,6 +322,23 @@ mod tests {
         let partition = TopicPartition::new("t", 0);
         let mut decoder = Decoder::new(partition, vec![a], Offset(100), Offset(103), true);
         assert_eq!(decoder.next_batch(&mut open()).unwrap_err().offset, Offset(100));
+    }
+
+    #[test]
+    fn damage_in_a_run_comes_after_what_was_before_it() {
+        // In the value of its last record, which a byte for its headers follows.
+        let mut third = batch_at(6, 3, "xyz").to_vec();
+        third.iter_mut().nth_back(1).into_iter().for_each(|byte| *byte ^= 1);
+        let batches = [batch_at(0, 3, "a"), batch_at(3, 3, "b"), third.into(), batch_at(9, 3, "c")];
+        let (all, damage) = runs(&mut decoder(vec![batches.concat().into()], 0), usize::MAX);
+        assert_eq!(all, (0..6).collect::<Vec<_>>());
+        let damage = damage.unwrap();
+        assert_eq!((damage.offset, damage.resume_at), (Offset(6), Some(Offset(9))));
+        // Without checksums it is handed out.
+        let chunks = vec![batches.concat().into()];
+        let partition = TopicPartition::new("t", 0);
+        let mut unchecked = Decoder::new(partition, chunks, Offset(0), Offset(12), false);
+        assert_eq!(runs(&mut unchecked, usize::MAX), ((0..12).collect(), None));
     }
 
     #[test]

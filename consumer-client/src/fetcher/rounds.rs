@@ -245,3 +245,96 @@ fn fetch_partition(handle: u32, want: &Want, config: &ConsumerConfig) -> v1::Fet
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::{LeaderEpoch, TopicId};
+
+    fn config() -> ConsumerConfig {
+        ConsumerConfig::new(["localhost:1"])
+    }
+
+    fn wants(partitions: i32) -> Wants {
+        let want = |partition| {
+            let positions = Arc::new(Positions::new(TopicPartition::new("t", partition)));
+            Want {
+                positions,
+                topic_id: TopicId::random(),
+                offset: Offset(0),
+                epoch: LeaderEpoch(0),
+                last_epoch: None,
+                verify: false,
+            }
+        };
+        Wants { list: (0..partitions).map(want).collect(), round_bytes: 1 << 20 }
+    }
+
+    fn answer(
+        rounds: &mut Rounds,
+        request_id: u64,
+        handle: u32,
+        (next_offset, high_watermark): (i64, i64),
+    ) {
+        let response = v1::FetchResponse {
+            request_id,
+            handle,
+            next_offset,
+            high_watermark,
+            ..Default::default()
+        };
+        assert!(matches!(rounds.message(response, Vec::new()), Outcome::Answer(_)));
+    }
+
+    fn end(rounds: &mut Rounds, request_id: u64) {
+        let response = v1::FetchResponse { request_id, end: true, ..Default::default() };
+        assert!(matches!(rounds.message(response, Vec::new()), Outcome::Ended { .. }));
+    }
+
+    /// The number of the next request, where one may be sent.
+    fn send(rounds: &mut Rounds) -> Option<u64> {
+        if !rounds.may_send(false) {
+            return None;
+        }
+        rounds.again(1 << 20, &config()).map(|request| request.request_id)
+    }
+
+    #[test]
+    fn a_second_round_goes_out_at_once_while_more_is_left_than_one_brings() {
+        let mut rounds = Rounds::default();
+        assert_eq!(rounds.request(&wants(1), &config()).map(|r| r.request_id), Some(1));
+        assert_eq!(send(&mut rounds), None, "nothing is known yet: the first may be a long poll");
+        answer(&mut rounds, 1, 1, (100, 1_000));
+        assert_eq!(send(&mut rounds), Some(2), "the first brings data");
+        assert_eq!(send(&mut rounds), None, "two are under way");
+        end(&mut rounds, 1);
+        assert_eq!(
+            send(&mut rounds),
+            Some(3),
+            "it lags: the second need not have brought anything"
+        );
+        answer(&mut rounds, 2, 1, (550, 1_000));
+        end(&mut rounds, 2);
+        assert_eq!(send(&mut rounds), None, "what is left, the round under way brings");
+        answer(&mut rounds, 3, 1, (1_000, 1_000));
+        assert_eq!(send(&mut rounds), Some(4));
+        end(&mut rounds, 3);
+        assert_eq!(send(&mut rounds), None, "a long poll stays alone");
+        end(&mut rounds, 4);
+        assert_eq!(send(&mut rounds), Some(5));
+        assert_eq!(send(&mut rounds), None, "an empty round tells of no lag");
+    }
+
+    #[test]
+    fn one_partition_that_lags_is_enough() {
+        let mut rounds = Rounds::default();
+        rounds.request(&wants(2), &config()).unwrap();
+        answer(&mut rounds, 1, 1, (100, 1_000));
+        answer(&mut rounds, 1, 2, (100, 100));
+        assert_eq!(send(&mut rounds), Some(2));
+        end(&mut rounds, 1);
+        assert_eq!(send(&mut rounds), Some(3));
+        end(&mut rounds, 2);
+        assert_eq!(send(&mut rounds), None, "the last round brought nothing");
+    }
+}
