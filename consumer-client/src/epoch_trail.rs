@@ -62,9 +62,44 @@ impl EpochTrail {
     }
 }
 
+/// Of batches in their order, with their epochs, those that an [`EpochTrail`] learns from: the first two
+/// of each run of equal epochs. (The first may contradict what is known and be forgotten with it; then
+/// the second counts.)
+pub(crate) fn worth_noting(
+    batches: impl Iterator<Item = (LeaderEpoch, Offset)>,
+) -> Vec<(LeaderEpoch, Offset)> {
+    let mut worth = Vec::new();
+    let (mut last, mut again) = (None, false);
+    for batch in batches {
+        let same = last == Some(batch.0);
+        if !same || !again {
+            worth.push(batch);
+            (last, again) = (Some(batch.0), same);
+        }
+    }
+    worth
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_worth_noting_leaves_the_trail_that_all_would(
+            before in prop::collection::vec(-1i32..4, 0..4),
+            epochs in prop::collection::vec(-1i32..4, 0..30),
+        ) {
+            let first = before.len() as i64;
+            let before: Vec<_> = before.iter().zip(0..).map(|(e, at)| (*e, at)).collect();
+            let (mut all, mut few) = (trail(&before), trail(&before));
+            let batches = epochs.iter().zip(first..).map(|(e, at)| (LeaderEpoch(*e), Offset(at)));
+            batches.clone().for_each(|(epoch, offset)| all.note(epoch, offset));
+            worth_noting(batches).into_iter().for_each(|(epoch, offset)| few.note(epoch, offset));
+            prop_assert_eq!(all.epochs, few.epochs);
+        }
+    }
 
     fn trail(epochs: &[(i32, i64)]) -> EpochTrail {
         let mut trail = EpochTrail::default();

@@ -14,6 +14,7 @@ use super::state::{Assigned, Doubt, FetchFrom, Fetched, Item, Leader, Problem, S
 use super::{Shared, StartAt};
 use crate::config::{OffsetReset, OnDamage};
 use crate::decoder::Damage;
+use crate::epoch_trail::worth_noting;
 use crate::event::Event;
 use crate::positions::Positions;
 
@@ -103,6 +104,8 @@ impl Shared {
 
     /// Queues an answer; false where it is not wanted any more.
     pub(crate) fn push_answer(&self, answer: Answer) -> bool {
+        // Headers only, and without the lock: readers wait for that. One that does not parse is their matter.
+        let epochs = worth_noting(leader_epochs(&answer.chunks));
         let mut state = self.state.lock();
         let share = self.queue_share(&state);
         let Some(assigned) = state.current(&answer.positions) else { return false };
@@ -110,7 +113,11 @@ impl Shared {
             return false;
         }
         assigned.fetch = FetchFrom::At(answer.next_offset);
-        note_epochs(&answer);
+        answer.positions.trail(|trail| {
+            epochs
+                .iter()
+                .for_each(|(epoch, offset)| trail.note(*epoch, (*offset).max(answer.from)));
+        });
         assigned.high_watermark = Some(answer.high_watermark);
         assigned.log_start = Some(answer.log_start);
         let (queue, resumed) = (assigned.queue, clear_problem(assigned));
@@ -537,16 +544,6 @@ impl Shared {
         }
         self.wake_readers(&mut state);
     }
-}
-
-/// Keeps the leader epochs of what was fetched. Headers only; one that does not parse is the reader's
-/// matter.
-fn note_epochs(answer: &Answer) {
-    answer.positions.trail(|trail| {
-        for (epoch, base_offset) in leader_epochs(&answer.chunks) {
-            trail.note(epoch, base_offset.max(answer.from));
-        }
-    });
 }
 
 fn leaders(state: &State) -> BTreeSet<BrokerId> {
