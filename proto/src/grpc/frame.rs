@@ -68,9 +68,12 @@ pub fn decode_prefix(prefix: [u8; PREFIX_LEN], max: usize) -> Result<usize, Fram
 
 /// A whole message with its prefix.
 pub fn encode_message(message: &impl prost::Message) -> Result<Bytes, FrameError> {
-    let mut out = BytesMut::new();
-    encode_message_into(message, &mut out)?;
-    Ok(out.freeze())
+    let len = message.encoded_len();
+    let prefix = encode_prefix(len)?;
+    let mut out = Vec::with_capacity(PREFIX_LEN + len);
+    out.extend_from_slice(&prefix);
+    message.encode_raw(&mut out);
+    Ok(out.into())
 }
 
 /// The same, appended to `out`.

@@ -23,14 +23,14 @@ pub fn payload_head(head: &impl prost::Message, payload_len: usize) -> Result<By
         len => key_len(PAYLOAD_TAG) + encoded_len_varint(len as u64),
     };
     let prefix = encode_prefix((fields_len + intro_len).saturating_add(payload_len))?;
-    let mut out = BytesMut::with_capacity(PREFIX_LEN + fields_len + intro_len);
-    out.put_slice(&prefix);
+    let mut out = Vec::with_capacity(PREFIX_LEN + fields_len + intro_len);
+    out.extend_from_slice(&prefix);
     head.encode_raw(&mut out);
     if payload_len > 0 {
         encode_key(PAYLOAD_TAG, WireType::LengthDelimited, &mut out);
         encode_varint(payload_len as u64, &mut out);
     }
-    Ok(out.freeze())
+    Ok(out.into())
 }
 
 /// [`payload_head`] of a fetch response; `head.records` is empty.
@@ -58,6 +58,12 @@ pub fn produce_request_head(
 pub fn split_payload<M: prost::Message + Default>(
     mut message: Message,
 ) -> Result<(M, Vec<Bytes>), FrameError> {
+    if let Some((head_len, payload_at)) = find_payload(message.chunk(), message.len()) {
+        let head = M::decode(&message.chunk()[..head_len])?;
+        message.advance(payload_at);
+        let payload = message.take_chunks(message.len()).ok_or_else(cut_off)?;
+        return Ok((head, payload));
+    }
     let mut head = BytesMut::with_capacity(128);
     let mut payload = Vec::new();
     while !message.is_empty() {
@@ -76,6 +82,38 @@ pub fn split_payload<M: prost::Message + Default>(
         }
     }
     Ok((M::decode(head.freeze())?, payload))
+}
+
+/// The length of the head and where the payload begins, where the payload comes last and all before it
+/// lies in the message's first chunk, which is the rule; `None` also for whatever is wrong.
+fn find_payload(front: &[u8], message_len: usize) -> Option<(usize, usize)> {
+    let mut rest = front;
+    loop {
+        let head_len = front.len() - rest.len();
+        if head_len > HEAD_LEN_MAX {
+            return None;
+        }
+        let (tag, wire_type) = decode_key(&mut rest).ok()?;
+        let value_len = match wire_type {
+            WireType::Varint => {
+                decode_varint(&mut rest).ok()?;
+                0
+            }
+            WireType::SixtyFourBit => 8,
+            WireType::ThirtyTwoBit => 4,
+            WireType::LengthDelimited => {
+                let len = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+                if tag == PAYLOAD_TAG {
+                    let payload_at = front.len() - rest.len();
+                    let is_last = payload_at.checked_add(len)? == message_len;
+                    return is_last.then_some((head_len, payload_at));
+                }
+                len
+            }
+            WireType::StartGroup | WireType::EndGroup => return None,
+        };
+        rest = rest.get(value_len..)?;
+    }
 }
 
 fn copy_value(
