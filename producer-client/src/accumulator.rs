@@ -468,6 +468,11 @@ impl Accumulator {
         into.append(&mut self.ready.lock());
     }
 
+    /// Whether there are any.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.lock().is_empty()
+    }
+
     /// The topic, made empty if it is new.
     pub(crate) fn topic(&self, name: &str) -> Arc<Topic> {
         self.topics.topic(name)

@@ -28,8 +28,9 @@ impl Sender {
             let now = Instant::now();
             let before = self.next_request;
             self.work(now);
-            if self.next_request != before {
-                // The links have something to write: let them, before the next look.
+            if self.next_request != before && self.has_more() {
+                // The links have something to write: let them, before the next look. Where nothing is left
+                // to look at they come by themselves, without a turn of the runtime's sockets before.
                 tokio::task::yield_now().await;
             }
             let shared = Arc::clone(&self.shared);
@@ -95,6 +96,11 @@ impl Sender {
             }
         }
         self.ask(now);
+    }
+
+    /// Something can be done at once.
+    fn has_more(&self) -> bool {
+        !self.ready.is_empty() || !self.events.is_empty() || self.shared.accumulator.has_ready()
     }
 
     fn next_deadline(&self, now: Instant) -> Instant {
