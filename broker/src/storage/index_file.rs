@@ -5,6 +5,7 @@
 //! is dropped, which costs a longer scan and nothing else. Nothing here knows what an entry means.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +20,9 @@ const TAIL: usize = 64;
 
 /// Entries read at a time once a binary search has come close.
 const BLOCK: u64 = 256;
+/// Who reads on asks for an entry soon behind the one asked for last: this many before that are looked
+/// at too.
+const BEFORE_LAST: u64 = 32;
 
 /// Entries of `N` bytes. One writer, any number of readers.
 ///
@@ -29,6 +33,8 @@ pub(super) struct IndexFile<const N: usize> {
     file: Arc<PooledFile>,
     written: AtomicU64,
     tail: RwLock<Vec<[u8; N]>>,
+    /// What the last search in the file found; a place to look first.
+    last_found: AtomicU64,
 }
 
 impl<const N: usize> IndexFile<N> {
@@ -39,7 +45,8 @@ impl<const N: usize> IndexFile<N> {
         if len != entries * N as u64 {
             file.set_len(entries * N as u64)?;
         }
-        Ok(Self { file, written: AtomicU64::new(entries), tail: RwLock::new(Vec::new()) })
+        let (written, tail) = (AtomicU64::new(entries), RwLock::default());
+        Ok(Self { file, written, tail, last_found: AtomicU64::new(0) })
     }
 
     /// The file.
@@ -125,6 +132,42 @@ impl<const N: usize> IndexFile<N> {
             }
             written
         };
+        let near = self.last_found.load(Ordering::Relaxed).saturating_sub(BEFORE_LAST);
+        let near = near.min(written)..(near + BLOCK).min(written);
+        let found = match self.point_within(near, written, wait, &before)? {
+            Some(found) => found,
+            None => self.point_anywhere(written, wait, before)?,
+        };
+        self.last_found.store(found, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    /// The same by one read of the entries `near`; `None` where it is not among them.
+    fn point_within(
+        &self,
+        near: Range<u64>,
+        written: u64,
+        wait: Wait,
+        before: impl Fn(&[u8; N]) -> bool,
+    ) -> io::Result<Option<u64>> {
+        let mut block = vec![0; (near.end - near.start) as usize * N];
+        if wait.read(&*self.file, &mut block, near.start * N as u64)? < block.len() {
+            return Ok(None);
+        }
+        let (entries, _) = block.as_chunks();
+        let begins = near.start == 0 || entries.first().is_some_and(&before);
+        let ends = near.end == written || entries.last().is_some_and(|last| !before(last));
+        let point = || near.start + entries.partition_point(before) as u64;
+        Ok((begins && ends).then(point))
+    }
+
+    /// The same by a binary search in the file.
+    fn point_anywhere(
+        &self,
+        written: u64,
+        wait: Wait,
+        before: impl Fn(&[u8; N]) -> bool,
+    ) -> io::Result<u64> {
         let (mut low, mut high) = (0, written);
         while high - low > BLOCK {
             let middle = low + (high - low) / 2;
