@@ -13,6 +13,10 @@ use crate::replication::{Partition, PartitionError, Replica, Wake};
 pub use crate::storage::FileRange;
 use crate::storage::{Cursor, ReadError, ReadLimits, ReadSlice, Wait};
 
+/// Fewer bytes are copied: that costs less than to ask which pages are in memory, to map them and to
+/// write them apart from what stands before and behind them.
+pub const COPIED_BELOW: u64 = 16 << 10;
+
 /// A position in a partition. Knows where in its segment it is, so reading on needs no look-up.
 pub struct Reader {
     partition: Arc<Partition>,
@@ -155,7 +159,7 @@ impl Reader {
         if self.verify {
             return Ok(Read::Cold(self.read_cold(limits)));
         }
-        match self.partition.log().read(self.cursor, limits, Wait::Never) {
+        match self.partition.log().read_copying(self.cursor, limits, Wait::Never, COPIED_BELOW) {
             Ok(slice) if slice.is_empty() => Ok(Read::Nothing),
             Ok(slice) => Ok(Read::Records(self.fetched(limits.upto, slice))),
             Err(ReadError::WouldBlock) => Ok(Read::Cold(self.read_cold(limits))),
@@ -177,7 +181,7 @@ impl Reader {
                 let verified = log.verify(reader.cursor.offset());
                 verified.map_err(|error| reader.read_refusal(&error))?;
             }
-            match log.read(reader.cursor, limits, Wait::Allowed) {
+            match log.read_copying(reader.cursor, limits, Wait::Allowed, COPIED_BELOW) {
                 Ok(slice) => Ok(reader.fetched(limits.upto, slice)),
                 Err(error) => Err(reader.read_refusal(&error)),
             }

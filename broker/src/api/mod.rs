@@ -23,7 +23,7 @@ mod service;
 pub use configs::{ConfigEntry, ConfigSource, ConfigType};
 pub use delete_records::{DeleteRecords, DeleteUpTo, RecordsDeleted};
 pub use end_of_epoch::EpochEnd;
-pub use fetch::{ColdRead, Fetched, FileRange, Opened, Read, ReadFrom, Reader, Told};
+pub use fetch::{COPIED_BELOW, ColdRead, Fetched, FileRange, Opened, Read, ReadFrom, Reader, Told};
 pub use list_offsets::{OffsetAt, OffsetFound};
 pub use metadata::{MetadataView, Wanted};
 pub use produce::{Produce, Produced, timed_out};

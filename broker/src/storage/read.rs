@@ -160,17 +160,17 @@ impl Log {
         limits: ReadLimits,
         wait: Wait,
     ) -> Result<ReadSlice, ReadError> {
-        self.read_as(from, limits, wait, COPY_BELOW)
+        self.read_copying(from, limits, wait, COPY_BELOW)
     }
 
     /// The same into memory of the process, whatever its length: for who looks at the bytes itself,
     /// which nobody may do where they are mapped. Waits for the disk.
     pub fn read_copied(&self, from: Cursor, limits: ReadLimits) -> Result<ReadSlice, ReadError> {
-        self.read_as(from, limits, Wait::Allowed, u64::MAX)
+        self.read_copying(from, limits, Wait::Allowed, u64::MAX)
     }
 
-    /// Slices below `copy_below` are copied.
-    fn read_as(
+    /// [`Log::read`] where slices below `copy_below` are copied.
+    pub fn read_copying(
         &self,
         from: Cursor,
         limits: ReadLimits,

@@ -72,22 +72,26 @@ impl FetchStream {
         self.ending = Some(status);
     }
 
-    /// Works until there is a frame, the stream is over (`None`) or there is nothing to do.
+    /// Works until there is a frame, the stream is over (`None`) or there is nothing to do. Where the next
+    /// round is asked for already, the end of one goes out with the beginning of that.
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if let Some(frame) = self.out.pop() {
+            if let Some(frame) = self.out.pop_full() {
                 return Poll::Ready(Some(frame));
             }
             self.take_requests(cx);
             let failed =
                 self.ending.as_ref().is_some_and(|status| status.code() != tonic::Code::Ok);
             if failed {
-                return Poll::Ready(None);
+                return Poll::Ready(self.out.pop());
             }
             let now = Instant::now();
             if !self.session.in_round() {
                 let Some(request) = self.ahead.pop_front() else {
-                    return if self.ending.is_some() { Poll::Ready(None) } else { Poll::Pending };
+                    return match self.out.pop() {
+                        None if self.ending.is_none() => Poll::Pending,
+                        frame => Poll::Ready(frame),
+                    };
                 };
                 if let Err(status) = self.session.begin(request, now, &mut self.out) {
                     self.fail(status);
@@ -98,7 +102,8 @@ impl FetchStream {
             match self.session.advance(cx, now, interrupt, &mut self.out) {
                 Ok(Progress::Out | Progress::Ended) => {}
                 Ok(Progress::Wait(deadline)) => {
-                    // A refused handle is told at once, not at the end of its round.
+                    // A refused handle is told at once, not at the end of its round; and the end of the
+                    // round before does not wait either.
                     if let Some(frame) = self.out.pop() {
                         return Poll::Ready(Some(frame));
                     }

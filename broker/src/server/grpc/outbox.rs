@@ -7,9 +7,12 @@ use bytes::{Bytes, BytesMut};
 use proto::grpc::{self, FrameError};
 use proto::v1;
 
-/// Below this a payload is copied beside its head: HTTP/2 would copy it anyway.
-const SMALL_LEN: usize = 4 << 10;
-/// Small messages are gathered up to this.
+use crate::api::COPIED_BELOW;
+
+/// Below this a payload is copied beside its head: a frame of its own would cost a write more. Records as
+/// short as this are no mapped ones.
+const SMALL_LEN: usize = COPIED_BELOW as usize;
+/// Small messages are gathered up to this, or one message beyond it.
 const GATHERED_LEN: usize = 16 << 10;
 
 /// An ordered list of frames.
@@ -65,6 +68,11 @@ impl Outbox {
         if self.frames.is_empty() {
             self.flush();
         }
+        self.pop_full()
+    }
+
+    /// The next frame to which nothing can be added.
+    pub(crate) fn pop_full(&mut self) -> Option<Bytes> {
         self.frames.pop_front()
     }
 }
@@ -98,5 +106,21 @@ mod tests {
             }
         }
         assert_eq!(handles, [(1, 3), (2, SMALL_LEN), (3, 0)]);
+    }
+
+    #[test]
+    fn what_others_may_join_is_no_full_frame() {
+        let mut outbox = Outbox::default();
+        outbox.message(&head(1)).unwrap();
+        assert!(outbox.pop_full().is_none());
+        outbox.records(&head(2), Bytes::from(vec![7; SMALL_LEN])).unwrap();
+        outbox.message(&head(3)).unwrap();
+        let mut assembler = grpc::Assembler::new(1 << 20);
+        std::iter::from_fn(|| outbox.pop_full()).for_each(|frame| assembler.push(frame));
+        let mut next =
+            || assembler.pop().unwrap().map(|m| m.decode::<v1::FetchResponse>().unwrap());
+        let handles = [next(), next(), next()].map(|message| message.map(|m| m.handle));
+        assert_eq!(handles, [Some(1), Some(2), None]);
+        assert!(outbox.pop().is_some() && outbox.pop().is_none());
     }
 }
