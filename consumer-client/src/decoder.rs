@@ -9,6 +9,8 @@
 //! an error the answer is over: what follows a batch that does not hold cannot be trusted to begin
 //! at a batch.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proto::record::{
     BatchDecoder, BatchHeader, ChunkedBatches, DecodedBatch, DecompressError, RecordError,
@@ -20,7 +22,7 @@ use crate::record::RecordBatch;
 /// The batches of one answer.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    partition: TopicPartition,
+    partition: Arc<TopicPartition>,
     batches: ChunkedBatches,
     wanted: Offset,
     /// Where the next batch begins, once one was taken.
@@ -52,7 +54,7 @@ impl Decoder {
         check_crcs: bool,
     ) -> Self {
         let batches = ChunkedBatches::new(chunks);
-        Self { partition, batches, wanted, next: None, until, check_crcs }
+        Self { partition: Arc::new(partition), batches, wanted, next: None, until, check_crcs }
     }
 
     /// Adds the batches that follow to `run`, up to `room` bytes. Returns the bytes they take and why no
@@ -100,7 +102,7 @@ impl Decoder {
         }
         let whole = self.batches.split_front(whole.len());
         let decoded = DecodedBatch::of_plain(header, whole);
-        let batch = RecordBatch::new(self.partition.clone(), None, decoded, self.wanted);
+        let batch = RecordBatch::new(Arc::clone(&self.partition), None, decoded, self.wanted);
         let bytes = batch.memory();
         run.push(batch);
         self.next = Some(next);
@@ -135,7 +137,8 @@ impl Decoder {
             let compressed = (!header.attributes.is_plain()).then(|| whole.clone());
             let decoded =
                 open.decode_whole(header, whole).map_err(|error| self.unreadable(next, &error))?;
-            let batch = RecordBatch::new(self.partition.clone(), compressed, decoded, self.wanted);
+            let batch =
+                RecordBatch::new(Arc::clone(&self.partition), compressed, decoded, self.wanted);
             self.wanted = next;
             return Ok(Some(batch));
         }

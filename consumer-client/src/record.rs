@@ -77,9 +77,10 @@ impl Record {
 /// decompressed beside it.
 #[derive(Debug, Clone)]
 pub struct RecordBatch {
-    partition: TopicPartition,
-    /// As it came, where that is not what its records lie in.
-    compressed: Option<Bytes>,
+    /// Shared by the batches of an answer.
+    partition: Arc<TopicPartition>,
+    /// As it came, where that is not what its records lie in. Seldom, so it takes little room.
+    compressed: Option<Box<Bytes>>,
     decoded: DecodedBatch,
     /// Records below it are not delivered: a fetch may begin inside a batch.
     from: Offset,
@@ -89,12 +90,12 @@ impl RecordBatch {
     /// A batch that was checked. `from` is the first offset wanted.
     #[inline]
     pub(crate) fn new(
-        partition: TopicPartition,
+        partition: Arc<TopicPartition>,
         compressed: Option<Bytes>,
         decoded: DecodedBatch,
         from: Offset,
     ) -> Self {
-        Self { partition, compressed, decoded, from }
+        Self { partition, compressed: compressed.map(Box::new), decoded, from }
     }
 
     /// The topic and partition.
@@ -111,13 +112,13 @@ impl RecordBatch {
 
     /// The whole batch as it was produced and stored, header included, compressed if it was.
     pub fn bytes(&self) -> &Bytes {
-        self.compressed.as_ref().unwrap_or_else(|| self.decoded.block())
+        self.compressed.as_deref().unwrap_or_else(|| self.decoded.block())
     }
 
     /// Bytes of memory it holds on to, its own included.
     #[inline]
     pub(crate) fn memory(&self) -> usize {
-        let compressed = self.compressed.as_ref().map_or(0, Bytes::len);
+        let compressed = self.compressed.as_ref().map_or(0, |whole| whole.len());
         size_of::<Self>() + compressed + self.decoded.block().len()
     }
 
