@@ -73,7 +73,7 @@ impl Arguments {
         let seed = self.seed.unwrap_or_else(clock);
         let kinds = if self.only.is_empty() { &FaultKind::ALL[..] } else { &self.only };
         let schedule = Schedule::new(seed, self.faults, kinds, self.session_ms);
-        Ok(match self.clients.speak_kafka() {
+        Ok(match self.clients.have_coordinator() {
             true => schedule.of_a_group_with_coordinator(),
             false => schedule,
         })

@@ -116,7 +116,7 @@ impl Scene {
             topic: TOPIC.to_owned(),
             partitions: options.partitions,
             group: GROUP.to_owned(),
-            has_coordinator: options.clients.speak_kafka(),
+            has_coordinator: options.clients.have_coordinator(),
         })?;
         let recorder = start_load(&cluster, options)?;
         let pauses = Vec::new();
@@ -255,7 +255,7 @@ fn cluster_options(name: &str, options: &RunOptions) -> ClusterOptions {
     cluster.coordinators = 2;
     cluster.session_timeout = options.session;
     cluster.network = true;
-    cluster.kafka = options.clients.speak_kafka();
+    cluster.kafka = options.clients.have_coordinator();
     if cluster.kafka {
         // As short sessions as processes have, and no waiting for members that do not come.
         cluster = cluster

@@ -14,6 +14,8 @@ use crate::checker::{Commit, Delivered, Resumed, Taken};
 pub enum Clients {
     /// Ours, over gRPC; the members of the group agree by the registry
     Ottla,
+    /// Ours, over gRPC; a broker coordinates the group (membership=broker)
+    OttlaByBroker,
     /// confluent-kafka for Python (librdkafka), over Kafka's protocol; a broker coordinates the group
     ConfluentKafka,
     /// kafka-python, over Kafka's protocol; a broker coordinates the group
@@ -23,8 +25,8 @@ pub enum Clients {
 }
 
 impl Clients {
-    /// Whether they speak Kafka's protocol, and so have groups that a broker coordinates.
-    pub fn speak_kafka(self) -> bool {
+    /// Whether a broker coordinates their group.
+    pub fn have_coordinator(self) -> bool {
         self != Self::Ottla
     }
 }

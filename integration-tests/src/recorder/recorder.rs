@@ -78,7 +78,7 @@ impl Recorder {
     pub fn join(&mut self, group: &str) -> Result<()> {
         let name = format!("{group}-{}", self.readers.len());
         let started = match Library::of(self.clients) {
-            None => ottla::join(&self.subject, &self.board, &name, group),
+            None => ottla::join(self.clients, &self.subject, &self.board, &name, group),
             Some(library) => foreign::join(library, &self.subject, &self.board, &name, group),
         };
         self.readers.push(started?);

@@ -20,7 +20,7 @@ impl Library {
     /// The library of these clients; none of ours.
     pub(in crate::recorder) fn of(clients: Clients) -> Option<Self> {
         match clients {
-            Clients::Ottla => None,
+            Clients::Ottla | Clients::OttlaByBroker => None,
             Clients::ConfluentKafka => Some(Self::ConfluentKafka),
             Clients::KafkaPython => Some(Self::KafkaPython),
             Clients::KafkaJava => Some(Self::Java),

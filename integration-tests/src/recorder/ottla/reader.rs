@@ -17,7 +17,7 @@ use proto::{Offset, TopicPartition};
 
 use crate::checker::{Commit, Position, Value};
 use crate::recorder::board::Board;
-use crate::recorder::client::{Client, Reading, Stop};
+use crate::recorder::client::{Client, Clients, Reading, Stop};
 use crate::recorder::recorder::{COMMIT_EVERY, Subject};
 use crate::workload::parse_value;
 
@@ -35,6 +35,7 @@ struct Reader {
 
 /// Starts a member of a group.
 pub(in crate::recorder) fn join(
+    clients: Clients,
     subject: &Subject,
     board: &Arc<Board>,
     name: &str,
@@ -51,6 +52,16 @@ pub(in crate::recorder) fn join(
     ];
     for (key, value) in settings {
         config.set(key, value)?;
+    }
+    if clients.have_coordinator() {
+        let heartbeat = (subject.session.as_millis() / 6).max(100).to_string();
+        for (key, value) in [
+            ("membership", "broker"),
+            ("session.timeout.ms", session.as_str()),
+            ("heartbeat.interval.ms", heartbeat.as_str()),
+        ] {
+            config.set(key, value)?;
+        }
     }
     let mut consumer = Consumer::new(config)?;
     consumer.subscribe(&Subscription::topics([subject.topic.as_str()]))?;
