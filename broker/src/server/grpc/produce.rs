@@ -96,14 +96,8 @@ pub(super) async fn unary(
     guard: Arc<StreamGuard>,
 ) -> Result<http::Response<ResponseBody>, Status> {
     let budget = Arc::clone(&services.budget);
-    let mut requests =
-        Requests::counted(body, Arc::clone(&guard), services.config.request_max_bytes, budget);
-    guard.keep_awaiting_peer();
-    let next = std::future::poll_fn(|cx| requests.poll_next(cx)).await;
-    guard.peer_moved();
-    let (message, hold) = next.ok_or_else(|| {
-        Status::invalid_argument("the call carried no message; Produce carries exactly one")
-    })??;
+    let mut requests = Requests::counted(body, guard, services.config.request_max_bytes, budget);
+    let (message, hold) = requests.first().await?;
     let (head, records) = decode(message).map_err(|error| wire::frame_status(&error))?;
     let wait = timeout(&head, &services);
     let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -115,11 +109,12 @@ pub(super) async fn unary(
     if let Some(partition) = services.api.produce(produce, done) {
         partition.drive();
     }
+    requests.end().await?;
     if head.acks() == v1::Acks::None {
         let unknown = Produced::unacknowledged();
         return Ok(wire::answer_message(&ack(head.request_id, Ok(unknown))));
     }
-    let outcome = match tokio::time::timeout(wait, receiver).await {
+    let outcome = match tokio::time::timeout_at(due.into(), receiver).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) | Err(_) => Err(timed_out()),
     };

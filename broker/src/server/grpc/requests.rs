@@ -139,15 +139,39 @@ impl Requests {
 
     /// The only message of a unary call, decoded.
     pub(crate) async fn only<M: prost::Message + Default>(mut self) -> Result<M, Status> {
+        let message = self.first().await?.0;
+        let decoded = message.decode().map_err(|error| wire::frame_status(&error));
+        self.end().await?;
+        decoded
+    }
+
+    /// The message of a unary call, which has to be followed by [`Requests::end`].
+    pub(crate) async fn first(&mut self) -> Result<Taken, Status> {
+        self.next_of_unary().await.unwrap_or_else(|| {
+            Err(Status::invalid_argument(
+                "the call carried no message; a unary gRPC call carries exactly one",
+            ))
+        })
+    }
+
+    /// Waits for the end of a unary call's request, which a client sends right behind the message.
+    ///
+    /// Without it the stream counts as given up: HTTP/2 resets it when the end comes, and ends the whole
+    /// connection when that has happened a thousand times (`too_many_internal_resets`).
+    pub(crate) async fn end(&mut self) -> Result<(), Status> {
+        match self.next_of_unary().await {
+            None => Ok(()),
+            Some(Err(status)) => Err(status),
+            Some(Ok(_)) => Err(Status::invalid_argument(
+                "the call carried several messages; a unary gRPC call carries exactly one",
+            )),
+        }
+    }
+
+    async fn next_of_unary(&mut self) -> Option<Result<Taken, Status>> {
         self.guard.keep_awaiting_peer();
         let next = std::future::poll_fn(|cx| self.poll_next(cx)).await;
         self.guard.peer_moved();
-        match next {
-            Some(Ok((message, _))) => message.decode().map_err(|error| wire::frame_status(&error)),
-            Some(Err(status)) => Err(status),
-            None => Err(Status::invalid_argument(
-                "the call carried no message; a unary gRPC call carries exactly one",
-            )),
-        }
+        next
     }
 }

@@ -1,5 +1,7 @@
 //! Produce, unary and pipelined.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use proto::ErrorCode;
 use proto::record::{HEADER_LEN, ProducerStamp};
@@ -61,6 +63,28 @@ async fn a_stream_that_half_closes_gets_its_acknowledgements_and_the_status() {
         acks += message.decode::<v1::ProduceResponse>().unwrap().acks.len();
     }
     assert_eq!(acks, 10);
+}
+
+/// What is answered earlier is reset when its end comes, and a connection has a thousand resets.
+#[tokio::test]
+async fn unary_calls_are_answered_when_they_have_ended() {
+    let server = Server::start(&[]).await;
+    server.topic("t", 1, &LogConfig::default());
+    let (sender, mut receiver) = server.stream("/ottla.v1.Log/Produce").await;
+    sender.send_message(&produce("t", 7, plain(1))).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(300), receiver.recv()).await;
+    assert!(early.is_err(), "answered before its end");
+    drop(sender);
+    let ack: v1::ProduceAck = receiver.recv().await.unwrap().unwrap().decode().unwrap();
+    assert_eq!((ack.request_id, ack.error, ack.base_offset), (7, None, 0));
+
+    let (sender, mut receiver) = server.stream("/ottla.v1.Log/Metadata").await;
+    sender.send_message(&v1::MetadataRequest::default()).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(300), receiver.recv()).await;
+    assert!(early.is_err(), "answered before its end");
+    sender.send_message(&v1::MetadataRequest::default()).await.unwrap();
+    let error = receiver.recv().await.unwrap_err().to_string();
+    assert!(error.contains("exactly one"), "{error}");
 }
 
 #[tokio::test]
