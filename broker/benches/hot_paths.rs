@@ -60,7 +60,7 @@ const PATHS: [HotPath; 7] = [
         name: "decode, batches of one record",
         unit: "record",
         units: 50_000,
-        instructions: 1020.0,
+        instructions: 459.0,
         run: |records| decode(records, 1),
     },
     HotPath {
